@@ -1,0 +1,78 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Each sets up what it needs (docs/contributing.md).
+
+# the first Python that the pins have wheels for
+FITS := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON := $(shell for name in python3 python3.11 python3.12; do \
+	if $$name -c '$(FITS)' 2>/dev/null; then echo $$name; break; fi; done)
+VENV := .venv
+VENV4 := .venv-gradio4
+HASH := $(shell cat requirements/*.txt | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(HASH)
+READY4 := $(VENV4)/.ready-$(HASH)
+PIP_FLAGS := --disable-pip-version-check --no-input -q
+
+# what only the second generation of gradio can break
+GRADIO4_TESTS := tests/test_settings.py tests/webui tests/miniwebui tests/browser
+
+export ONCE FACE PROMPT
+export ORT_DISABLE_TELEMETRY := 1
+export GRADIO_ANALYTICS_ENABLED := False
+export NO_PROXY := 127.0.0.1,localhost
+
+.PHONY: help demo test bench lint format clean .venv .venv-gradio4
+
+help:
+	@echo "make demo [ONCE=1] [FACE=photo.png] [PROMPT='...']   pictures into demo/out, then the page on 127.0.0.1"
+	@echo "make test                                            style, types, all tests (gradio 3 and 4)"
+	@echo "make bench | make lint | make format | make clean"
+
+.venv: $(READY)
+.venv-gradio4: $(READY4)
+
+$(READY): | requirements/torch.txt requirements/main.txt requirements/faces.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; say which: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -r requirements/torch.txt
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -r requirements/main.txt
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r requirements/faces.txt
+	@touch $@
+
+# The second environment holds gradio 4 and pydantic 2 only; a .pth file lends it the rest of the first one.
+$(READY4): $(READY)
+	$(PYTHON) -m venv --clear $(VENV4)
+	$(VENV4)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r requirements/gradio4.txt
+	@$(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$($(VENV4)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/lent.pth"
+	@touch $@
+
+demo: .venv
+	@set --; \
+	if [ -n "$$ONCE" ]; then set -- "$$@" --once; fi; \
+	if [ -n "$$FACE" ]; then set -- "$$@" --face "$$FACE"; fi; \
+	if [ -n "$$PROMPT" ]; then set -- "$$@" --prompt "$$PROMPT"; fi; \
+	exec $(VENV)/bin/python -m demo "$$@"
+
+# Everything runs, whatever failed before it; the main suite comes last, so that its summary does too.
+test: .venv .venv-gradio4
+	@failed=0; \
+	$(VENV)/bin/ruff check . || failed=1; \
+	$(VENV)/bin/ruff format --check . || failed=1; \
+	$(VENV)/bin/mypy || failed=1; \
+	$(VENV4)/bin/python -m pytest -q -p no:cacheprovider $(GRADIO4_TESTS) || failed=1; \
+	$(VENV)/bin/python -m pytest $(ARGS) || failed=1; \
+	exit $$failed
+
+bench: .venv
+	$(VENV)/bin/python -m bench.quality --out bench/out $(ARGS)
+
+lint: .venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: .venv
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) $(VENV4) demo/out bench/out .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,59 @@
+"""Serves as `modules.errors`, `modules.paths`, `modules.devices` and `modules.rng`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import textwrap
+import traceback
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+script_path = data_path = str(Path(__file__).parent)
+models_path = extensions_dir = ""  # set by boot()
+device = cpu = torch.device("cpu")
+dtype = dtype_vae = dtype_unet = torch.float32
+
+
+class NansException(Exception):  # noqa: N818  the host's name
+    """The UNet or the VAE made a picture of nothing but NaN."""
+
+
+def report(message: str, *, exc_info: bool = False) -> None:
+    """What becomes of an exception in a script or callback: it is printed, and the host goes on."""
+    print(textwrap.indent(message, "*** ", lambda _: True), file=sys.stderr)
+    if exc_info:
+        print(textwrap.indent(traceback.format_exc(), "    "), file=sys.stderr)
+
+
+def autocast(disable: bool = False) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
+def without_autocast(disable: bool = False) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
+def torch_gc() -> None:
+    """Nothing to collect on the CPU."""
+
+
+def test_for_nans(x: Tensor, where: str) -> None:
+    if torch.isnan(x).all():
+        raise NansException(f"A tensor with all NaNs was produced in {where}.")
+
+
+class ImageRNG:
+    """One CPU generator per picture, so that a batch equals its pictures made one by one."""
+
+    def __init__(self, shape: tuple[int, ...], seeds: list[int], **_unused: object):
+        self.shape, self.seeds, self.is_first = tuple(shape), seeds, True
+        self.generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
+
+    def next(self) -> Tensor:
+        if self.is_first:
+            torch.manual_seed(int(self.seeds[-1]))  # the host leaves the global generator like this, too
+        self.is_first = False
+        return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])

@@ -1,0 +1,80 @@
+"""The txt2img page."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from . import basics, samplers, scripts, shared
+
+
+def generate(*values: Any) -> tuple[list, str]:
+    """Pictures and infotext, or no picture and the error's sentence in their place."""
+    from .api import run_job
+
+    names = "prompt negative_prompt sampler_name steps width height cfg_scale seed batch_size".split()
+    fields, args = dict(zip(names, values, strict=False)), values[len(names) :]
+    fields |= {name: int(fields[name]) for name in ("steps", "width", "height", "seed", "batch_size")}
+    try:
+        processed = run_job(args, **fields)
+    except Exception as error:
+        basics.report("Error completing request", exc_info=True)
+        return [], f"<div class='error'>{html.escape(f'{type(error).__name__}: {error}')}</div>"
+    comments = f"<p class='comments'>{html.escape(processed.comments)}</p>" if processed.comments else ""
+    return processed.images, f"<p>{html.escape(processed.info)}</p>{comments}"
+
+
+def create_page() -> gr.Blocks:
+    """The host's components, and the scripts' accordions below them."""
+    with gr.Blocks(title="miniwebui", analytics_enabled=False) as demo, gr.Row():
+        with gr.Column():
+            prompt = gr.Textbox(label="Prompt", lines=2, elem_id="txt2img_prompt")
+            negative = gr.Textbox(label="Negative prompt", elem_id="txt2img_neg_prompt")
+            with gr.Row():
+                names = list(samplers.all_samplers_map)
+                sampler = gr.Dropdown(names, value=names[0], label="Sampling method", elem_id="txt2img_sampling")
+                steps = gr.Slider(1, 150, 20, step=1, label="Sampling steps", elem_id="txt2img_steps")
+            with gr.Row():
+                width, height = (
+                    gr.Slider(64, 1024, 128, step=8, label=name.title(), elem_id=f"txt2img_{name}") for name in ("width", "height")
+                )
+            with gr.Row():
+                cfg = gr.Slider(1, 30, 7.0, step=0.5, label="CFG Scale", elem_id="txt2img_cfg_scale")
+                seed = gr.Number(-1, label="Seed", precision=0, elem_id="txt2img_seed")
+                batch = gr.Slider(1, 8, 1, step=1, label="Batch size", elem_id="txt2img_batch_size")
+            scripts.scripts_txt2img.inputs[0] = gr.State(0)
+            scripts.scripts_txt2img.setup_ui()
+        with gr.Column():
+            with gr.Row():
+                button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
+                stop = gr.Button("Interrupt", elem_id="txt2img_interrupt")
+            gallery = gr.Gallery(label="Output", show_label=False, elem_id="txt2img_gallery")
+            info = gr.HTML(elem_id="html_info_txt2img")
+        inputs = [prompt, negative, sampler, steps, width, height, cfg, seed, batch, *scripts.scripts_txt2img.inputs]
+        button.click(generate, inputs, [gallery, info])
+        stop.click(shared.state.interrupt, queue=False)
+    with gr.Blocks():
+        scripts.scripts_img2img.setup_ui()
+    return demo
+
+
+def mount_page(app: FastAPI, demo: gr.Blocks) -> None:
+    """Puts the page at /, with page.js and the extensions' javascript/*.js in its head."""
+    folders = {Path(data.basedir) / "javascript" for data in scripts.scripts_data}
+    files = [Path(__file__).with_name("page.js"), *(path for folder in sorted(folders) for path in sorted(folder.glob("*.js")))]
+
+    @app.middleware("http")
+    async def add_javascript(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        if request.url.path != "/" or "text/html" not in response.headers.get("content-type", ""):
+            return response
+        body = b"".join([chunk async for chunk in response.body_iterator]).decode()
+        code = "".join(f"<script>{path.read_text(encoding='utf-8')}</script>" for path in files)
+        return Response(body.replace("</head>", f"{code}</head>", 1), response.status_code, media_type="text/html")
+
+    gr.mount_gradio_app(app, demo.queue(), path="/")

@@ -1,0 +1,189 @@
+"""Serves as `modules.scripts`: loads extensions' always-on scripts and calls their methods. An exception in a method is
+printed, not raised."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from functools import partialmethod
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from . import basics
+from . import basics as errors
+
+AlwaysVisible = object()
+METHODS = (
+    "setup before_process process before_process_batch after_extra_networks_activate process_batch"
+    " process_before_every_sampling post_sample postprocess_batch postprocess_batch_list postprocess_image"
+    " postprocess_maskoverlay postprocess_image_after_composite postprocess before_hr before_component after_component"
+).split()
+
+
+@dataclass
+class PostSampleArgs:
+    samples: Any
+
+
+@dataclass
+class PostprocessImageArgs:
+    image: Any
+
+
+@dataclass
+class PostProcessMaskOverlayArgs:
+    index: int
+    mask_for_overlay: Any = None
+    overlay_image: Any = None
+
+
+@dataclass
+class PostprocessBatchListArgs:
+    images: list
+
+
+class Script:
+    """The base class of an extension's script. Beside what is seen here it has one empty method for each of METHODS."""
+
+    name: str | None = None
+    filename = section = group = controls = infotext_fields = paste_field_names = api_info = None
+    args_from = args_to = 0
+    alwayson = is_txt2img = is_img2img = setup_for_ui_only = False
+    create_group = True
+
+    def title(self) -> str:
+        raise NotImplementedError
+
+    def ui(self, is_img2img: bool) -> Any:
+        """The components whose values become the arguments."""
+
+    def show(self, is_img2img: bool) -> Any:
+        return True
+
+    def elem_id(self, item_id: str) -> str:
+        tab = ("img2img_" if self.is_img2img else "txt2img_") if self.show(True) == self.show(False) else ""
+        title = re.sub(r"[^a-z_0-9]", "", re.sub(r"\s", "_", self.title().lower()))
+        return f"script_{tab}{title}_{item_id}"
+
+
+for _method in METHODS:
+    setattr(Script, _method, lambda self, *args, **kwargs: None)
+
+
+class ScriptClassData(NamedTuple):
+    script_class: type[Script]
+    path: str
+    basedir: str
+    module: ModuleType
+
+
+scripts_data: list[ScriptClassData] = []
+scripts_txt2img: ScriptRunner
+scripts_img2img: ScriptRunner
+_basedir = [basics.script_path]
+
+
+def basedir() -> str:
+    """The folder of the extension whose script is being loaded."""
+    return _basedir[-1]
+
+
+def load_scripts(extensions: list[Path]) -> None:
+    """Runs each extension's scripts/*.py (or the one script given); its folder is on sys.path only meanwhile."""
+    scripts_data.clear()
+    for extension in extensions:
+        folder = extension if extension.is_dir() else extension.parent.parent
+        for path in sorted((folder / "scripts").glob("*.py")) if extension.is_dir() else [extension]:
+            before = sys.path
+            sys.path = [str(folder), *sys.path]
+            _basedir.append(str(folder))
+            try:
+                spec = importlib.util.spec_from_file_location(path.name, path)
+                module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+                spec.loader.exec_module(module)  # type: ignore[union-attr]
+                found = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Script)]
+                scripts_data.extend(ScriptClassData(c, str(path), str(folder), module) for c in found)
+            except Exception:
+                errors.report(f"Error loading script: {path.name}", exc_info=True)
+            finally:
+                sys.path = before
+                _basedir.pop()
+
+
+class ScriptRunner:
+    """The scripts of one tab. `inputs[0]` belongs to the host, the scripts' arguments follow at args_from..args_to."""
+
+    def __init__(self, is_img2img: bool):
+        self.scripts: list[Script] = []
+        self.inputs: list[Any] = [None]
+        self.infotext_fields: list[Any] = []
+        for data in scripts_data:
+            try:
+                script = data.script_class()
+                script.filename, script.is_img2img, script.is_txt2img = data.path, is_img2img, not is_img2img
+                if script.show(is_img2img) is AlwaysVisible:
+                    script.alwayson = True
+                    self.scripts.append(script)
+            except Exception:
+                errors.report(f"Error # failed to initialize Script {data.path}", exc_info=True)
+        self.alwayson_scripts, self.selectable_scripts = self.scripts, []
+
+    def setup_ui(self) -> None:
+        """Builds every script's accordion in the gradio context that is open."""
+        import gradio as gr
+
+        for script in self.scripts:
+            try:
+                with gr.Group(elem_id=script.elem_id("group")) as script.group:
+                    self._create_script_ui(script)
+            except Exception:
+                errors.report(f"Error creating UI for {script.filename}", exc_info=True)
+
+    def _create_script_ui(self, script: Script) -> None:
+        script.args_from = script.args_to = len(self.inputs)
+        script.name = script.title().lower()
+        script.controls = script.ui(script.is_img2img)
+        if script.controls is None:
+            return
+        args = []
+        for control in script.controls:
+            info = {key: getattr(control, key, None) for key in ("value", "minimum", "maximum", "step")}
+            choices = getattr(control, "choices", None)
+            choices = choices and [c[0] if isinstance(c, tuple) else c for c in choices]
+            args.append({"label": control.label or "", **info, "choices": choices})
+        script.api_info = {"name": script.name, "is_alwayson": True, "is_img2img": script.is_img2img, "args": args}
+        self.infotext_fields += script.infotext_fields or []
+        self.inputs += script.controls
+        script.args_to = len(self.inputs)
+
+    def default_args(self) -> list[Any]:
+        """What ui() says, asked again as the host's API does."""
+        import gradio as gr
+
+        args: list[Any] = [0] + [None] * (len(self.inputs) - 1)
+        with gr.Blocks():
+            for script in self.scripts:
+                args[script.args_from : script.args_to] = [c.value for c in script.ui(script.is_img2img) or []]
+        return args
+
+    def run(self, p: Any, *args: Any) -> None:
+        """There are no selectable scripts here."""
+
+    def call(self, method: str, p: Any, *lead: Any, **kwargs: Any) -> None:
+        """method(p, *lead, *the script's own arguments, **kwargs) of every script that has it."""
+        for script in self.alwayson_scripts:
+            if getattr(type(script), method) is getattr(Script, method):
+                continue
+            try:
+                args = p.script_args[script.args_from : script.args_to]
+                getattr(script, method)(p, *lead, *args, **kwargs)
+            except Exception:
+                errors.report(f"Error running {method}: {script.filename}", exc_info=True)
+
+
+for _method in METHODS:
+    setattr(ScriptRunner, _method, partialmethod(ScriptRunner.call, _method))

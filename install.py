@@ -1,0 +1,183 @@
+"""Fetch what the hosts lack: insightface, onnx, onnxruntime, into a private folder of this extension.
+
+The host runs this at its start. Its own packages are never touched: pip gets `--no-deps --target`, wheels only, and the
+folder is appended to sys.path later (lib_beyondfacial/faces/vendor.py), so that whatever the host has goes first.
+Nothing is fetched when everything is there. On failure one sentence is printed, and the host starts as usual.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+EXTENSION = Path(__file__).resolve().parent
+PACKAGES = ("insightface", "onnx", "onnxruntime")
+PROBE = {"insightface": "insightface.app", "onnx": "onnx", "onnxruntime": "onnxruntime"}
+STAMP = "installed.json"
+TEMPORARY = ".new-"
+STALE_S = 3600.0  # a temporary folder older than this belongs to a start that was killed
+TIMEOUT_S = 1800
+MISSING = "MISSING"
+
+
+def pinned_versions(python: tuple[int, int], system: str, machine: str) -> dict[str, str]:
+    """Versions that have wheels there and run beside the hosts' numpy 1.26 and protobuf 3.20."""
+    if python < (3, 11) or (system == "Darwin" and machine == "x86_64"):
+        return {"insightface": "2.1", "onnx": "1.17.0", "onnxruntime": "1.23.2"}
+    return {"insightface": "2.1", "onnx": "1.18.0", "onnxruntime": "1.26.0"}
+
+
+def wants_skip(arguments: list[str], environment: Mapping[str, str]) -> bool:
+    """Whether the user said --skip-install: on this command line or in COMMANDLINE_ARGS (a host that got it on its own
+    command line does not run installers at all)."""
+    try:
+        given = shlex.split(environment.get("COMMANDLINE_ARGS", ""))
+    except ValueError:
+        given = environment.get("COMMANDLINE_ARGS", "").split()
+    return "--skip-install" in (*arguments, *given)
+
+
+def load_vendor_folder() -> Path:
+    """Where lib_beyondfacial/faces/vendor.py says the private folder is; loaded by path, as its package needs torch."""
+    spec = importlib.util.spec_from_file_location("beyondfacial_vendor", EXTENSION / "lib_beyondfacial/faces/vendor.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.vendor_folder(EXTENSION)
+
+
+def find_import_errors(packages: list[str], folder: Path | None = None) -> dict[str, str]:
+    """Which packages cannot be imported by this Python, and why; MISSING where one is simply not there.
+
+    Asked in a process of its own, with `folder` appended to sys.path, because a failed import of compiled code
+    cannot be taken back.
+    """
+    code = (
+        "import importlib, importlib.util, json, sys\n"
+        f"sys.path += {[str(folder)] if folder else []!r}\n"
+        "errors = {}\n"
+        f"for package, module in {[(package, PROBE[package]) for package in packages]!r}:\n"
+        "    try:\n"
+        "        if importlib.util.find_spec(package) is None:\n"
+        f"            errors[package] = {MISSING!r}\n"
+        "        else:\n"
+        "            importlib.import_module(module)\n"
+        "    except BaseException as error:\n"
+        "        errors[package] = f'{type(error).__name__}: {error}'\n"
+        "print('\\n' + json.dumps(errors))\n"
+    )
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=environment, timeout=TIMEOUT_S, check=False
+    )
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return {packages[0]: f"the import ended Python with code {done.returncode}"}
+
+
+def find_missing() -> list[str]:
+    """The packages to fetch: what the host does not have. One that it has but cannot import is an error in words."""
+    absent = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    present = [package for package in PACKAGES if package not in absent and package != "insightface"]
+    errors = find_import_errors(present) if present else {}
+    if not absent:  # insightface imports the other two: asked only when they are all there
+        errors |= find_import_errors(["insightface"])
+    for package, reason in errors.items():
+        raise RuntimeError(f"the host's own {package} cannot be imported ({_first_line(reason)}): repair or remove it")
+    return absent
+
+
+def fetch(packages: list[str], versions: Mapping[str, str], target: Path) -> None:
+    """pip install into `target`, without dependencies, wheels only; RuntimeError with pip's last line."""
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--target", str(target)]
+    command += ["--no-input", "--disable-pip-version-check", "--retries", "2", "--timeout", "20"]
+    if os.environ.get("INDEX_URL"):  # the hosts' own setting
+        command += ["--index-url", os.environ["INDEX_URL"]]
+    command += [f"{package}=={versions[package]}" for package in packages]
+    environment = {**os.environ, "PIP_USER": "0"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=environment, timeout=TIMEOUT_S, check=False
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named" in line]
+        raise RuntimeError(_first_line(lines[-1] if lines else done.stderr) or f"pip ended with {done.returncode}")
+
+
+def install(packages: list[str], versions: Mapping[str, str], folder: Path, fetcher: Callable = fetch) -> None:
+    """Fetch into a temporary folder beside `folder`, see that everything imports, then put it in place by a rename."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.parent)
+    new = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
+    try:
+        fetcher(packages, versions, new)
+        for package, reason in find_import_errors(list(PACKAGES), new).items():
+            raise RuntimeError(f"{package} was fetched but cannot be imported ({_first_line(reason)})")
+        (new / STAMP).write_text(json.dumps({package: versions[package] for package in packages}), encoding="utf-8")
+        new.chmod(0o755)
+        if folder.exists():
+            folder.rename(folder.parent / f"{TEMPORARY}old-{os.getpid()}-{time.time_ns()}")
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        for old in folder.parent.glob(f"{TEMPORARY}old-*"):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Temporary folders of starts that were killed."""
+    for left in parent.glob(f"{TEMPORARY}*"):
+        if time.time() - left.stat().st_mtime > STALE_S:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def is_installed(folder: Path, versions: Mapping[str, str]) -> bool:
+    """Whether the private folder holds these versions, all of what it was to hold, whole."""
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    same = isinstance(stamp, dict) and bool(stamp) and all(versions.get(key) == value for key, value in stamp.items())
+    return same and all((folder / package).is_dir() for package in stamp)
+
+
+def has_all(folder: Path) -> bool:
+    """Whether each package is in the private folder or in the host (looked for, not imported: this must be quick)."""
+    return all((folder / package).is_dir() or importlib.util.find_spec(package) for package in PACKAGES)
+
+
+def main() -> None:
+    """Fetch what is missing, unless the user said --skip-install; never raises."""
+    if wants_skip(sys.argv[1:], os.environ):
+        return
+    try:
+        versions = pinned_versions(sys.version_info[:2], platform.system(), platform.machine())
+        folder = load_vendor_folder()
+        if is_installed(folder, versions) and has_all(folder):
+            return
+        missing = find_missing()
+        if missing:
+            install(missing, versions, folder)
+            print(f"BeyondFacial: {', '.join(missing)} installed into its own folder.")
+    except Exception as error:
+        print(f"BeyondFacial: could not set up its face analysis ({_first_line(str(error))}); it tries at the next start.")
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0][:300] if lines else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What a run is asked to do, and what it has to tell afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..adapters.registry import LoadedAdapter
+    from ..faces.aggregate import Identity
+    from ..settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class RunPlan:
+    """One request: checked settings, the person, the adapter."""
+
+    settings: Settings
+    identity: Identity
+    adapter: LoadedAdapter
+
+
+@dataclass(eq=False)
+class RunHandle:
+    """What a run tells: of the batch sampled last, per image; warnings of the whole request.
+
+    masks: (h, w) float32 in [0, 1] in latent px, the mask of the last fused level; zeros where none was fused.
+    coverage: mean of each mask.
+    boxes: where the start was edited, (x0, y0, x1, y1) in shares of the picture; empty without.
+    identity_rows: UNet rows that the identity cost so far.
+    """
+
+    plan: RunPlan
+    masks: list[np.ndarray] = field(default_factory=list)
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    identity_rows: int = 0
+
+    @property
+    def coverage(self) -> list[float]:
+        return [float(mask.mean()) for mask in self.masks]
+
+    def warn(self, sentence: str) -> None:
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)

@@ -1,0 +1,91 @@
+"""Where can the identity be? Maps from cross-attention (docs/method.md eq. 3). All maps (B, 1, H, W), fp32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPS = 1e-6
+
+
+def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
+    """The (h, w) of a site with that many queries, when the latent is height x width and each level halves, rounding up."""
+    h, w = height, width
+    while h * w > tokens and h * w > 1:
+        h, w = math.ceil(h / 2), math.ceil(w / 2)
+    return (h, w) if h * w == tokens else None
+
+
+def compute_probe_response(query: Tensor, key_text: Tensor, key_probe: Tensor, heads: int) -> Tensor:
+    """The share of attention a probe word would draw, had it stood in the prompt (it never enters the UNet's own softmax).
+
+        response = exp(l_probe) / (exp(l_probe) + sum exp(l_text)),  mean over heads and over the probe's words
+
+    Args:
+        query: (B, n, h) of the semantic rows.
+        key_text: (B, t, h), keys of the prompt's tokens.
+        key_probe: (p, h), one key a probe word.
+        heads: number of heads h is split into.
+
+    Returns: (B, n) fp32 in (0, 1).
+    """
+    def split(t: Tensor) -> Tensor:
+        return t.float().unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+    q, k, p = split(query), split(key_text), split(key_probe)
+    scale = q.shape[-1] ** -0.5
+    text = torch.logsumexp(q @ k.transpose(-1, -2) * scale, dim=-1, keepdim=True)
+    return torch.sigmoid(q @ p.transpose(-1, -2) * scale - text).mean(dim=(1, 3))
+
+
+def compute_identity_energy(branch_output: Tensor) -> Tensor:
+    """L2 norm over channels of the ID branch's own output at each query: (B, n, h) -> (B, n) fp32."""
+    return branch_output.float().norm(dim=-1)
+
+
+def normalise(a: Tensor) -> Tensor:
+    """Min-max to [0, 1] per image; a constant map gives 0, not noise."""
+    low, high = a.amin((-1, -2), keepdim=True), a.amax((-1, -2), keepdim=True)
+    span = high - low
+    flat = span <= EPS * torch.maximum(high.abs(), low.abs()).clamp(min=EPS)
+    return torch.where(flat, torch.zeros_like(a), (a - low) / span.clamp(min=torch.finfo(a.dtype).tiny))
+
+
+def average_sites(responses: Sequence[Tensor], height: int, width: int) -> Tensor | None:
+    """Average the sites of resolution >= a quarter of the latent's, each divided by its spatial mean; (B, 1, H, W), raw.
+
+    Args:
+        responses: per site (B, n), any positive scale.
+
+    Returns: None where no site qualifies.
+    """
+    maps = []
+    for response in responses:
+        grid = grid_of(response.shape[-1], height, width)
+        if grid is None or 4 * grid[0] < height or 4 * grid[1] < width:
+            continue
+        site = response.float().unflatten(-1, grid)[:, None]
+        site = site / (site.mean((-1, -2), keepdim=True) + EPS)
+        maps.append(F.interpolate(site, (height, width), mode="bilinear", align_corners=False))
+    return torch.stack(maps).mean(0) if maps else None
+
+
+def confidence(a: Tensor) -> Tensor:
+    """1 - entropy(A / sum A) / log(HW): 1 for a point, 0 for an even or an empty map. (B, 1, 1, 1)."""
+    total = a.sum((-1, -2), keepdim=True)
+    share = a / total.clamp(min=torch.finfo(a.dtype).tiny)
+    entropy = -torch.xlogy(share, share).sum((-1, -2), keepdim=True)
+    q = 1 - entropy / math.log(max(a.shape[-1] * a.shape[-2], 2))
+    return torch.where(total > 0, q.clamp(0, 1), torch.zeros_like(q))
+
+
+def mix(a_semantic: Tensor, a_identity: Tensor) -> Tensor:
+    """A = A_s^alpha * A_i^(1 - alpha), alpha by the maps' confidence (docs/method.md eq. 3)."""
+    q_s, q_i = confidence(a_semantic), confidence(a_identity)
+    total = q_s + q_i
+    alpha = torch.where(total > 0, q_s / total.clamp(min=EPS), torch.full_like(total, 0.5))
+    return a_semantic.pow(alpha) * a_identity.pow(1 - alpha)

@@ -1,0 +1,172 @@
+"""One sampling pass of the method: maps and predictions in, delta out (docs/method.md sections 1 and 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lib_beyondfacial.method import attention_maps as maps
+from lib_beyondfacial.method import decision, fusion
+from lib_beyondfacial.method.schedule import Schedule
+
+HEAD_SHARE = 0.22  # a full-shot head's share of the shorter side; the saliency's blur is a fifth of it
+GATE_CENTRE = 0.725  # dollhouse: the tight gate (0.6, 0.85) keeps the composition
+PROBE_FLOOR = 1e-3  # mean share of attention below which the head probe says "no head here"
+
+
+class FusionSettings(Protocol):
+    """What the engine reads of the user's settings."""
+
+    start: float
+    stop: float
+    stride: int
+    mask_mode: str
+    mask_strength: float
+    mask_softness: float
+    decision_reference: str
+    smoothing: float
+    rho: float
+    style: float
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The predictions of one noise level, all (B, C, H, W) in one space, before CFG. `uncond` None: no real uncond row."""
+
+    semantic: Tensor
+    identity: Tensor
+    uncond: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What the lines' attention said, per site (B, n): the head probe, the person words, the identity energy."""
+
+    head: list[Tensor] = field(default_factory=list)
+    person: list[Tensor] = field(default_factory=list)
+    energy: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class RunState:
+    """Everything one sampling pass remembers; made anew for each pass."""
+
+    settings: FusionSettings
+    schedule: Schedule
+    mask: Tensor | None = None
+    mask_position: float | None = None
+    saliency_semantic: Tensor | None = None
+    difference_x0: Tensor | None = None
+    difference_level: float | None = None
+    region: Tensor | None = None
+    identity_levels: int = 0
+    fused_mask: Tensor | None = None
+
+    def active(self, level: float) -> bool:
+        """Whether the identity may act at this level at all; outside, no identity row runs."""
+        s = self.settings
+        return s.mask_strength > 0 and s.start < s.stop and self.schedule.in_window(level, s.start, s.stop)
+
+    def wants_identity_line(self, level: float) -> bool:
+        """Whether the identity line must be evaluated at this level, or an earlier difference is reused (stride)."""
+        if self.settings.stride <= 1 or self.difference_x0 is None or self.difference_level is None:
+            return True
+        moved = self.schedule.position(level) - self.schedule.position(self.difference_level)
+        return moved >= self.settings.stride - 1e-3 or moved < 0
+
+    def gate(self) -> tuple[float, float]:
+        half = 0.25 * self.settings.mask_softness
+        return GATE_CENTRE - half, GATE_CENTRE + half
+
+    def compute_region(self, readings: Readings, size: tuple[int, int]) -> Tensor | None:
+        """A of eq. 3, (B, 1, H, W) in [0, 1]; None where no site could be read."""
+        a_semantic = compute_semantic_map(readings, size)
+        energy = maps.average_sites(readings.energy, *size)
+        if a_semantic is None or energy is None:
+            return a_semantic
+        return maps.mix(a_semantic, maps.normalise(energy))
+
+    def fuse(self, level: float, lines: Lines, readings: Readings, to_x0: float = 1.0) -> Tensor:
+        """delta of eq. 8 for lines evaluated at this level; advances the smoothing state.
+
+        Args:
+            level: sigma or timestep, in the schedule's own unit.
+            to_x0: factor from a difference of predictions to one of x0 (1 for x0 predictions, -sigma for eps).
+
+        Returns: (B, C, H, W) fp32.
+        """
+        identity = lines.identity
+        if self.settings.mask_mode == "whole":
+            mask = torch.ones_like(lines.semantic[:, :1], dtype=torch.float32) * self.settings.mask_strength
+        else:
+            mask = self._adaptive_mask(level, lines, readings) * self.settings.mask_strength
+            identity = fusion.align_style(identity, lines.semantic, mask, self.settings.style)
+        self.fused_mask, self.identity_levels = mask, self.identity_levels + 1
+        if self.settings.stride > 1:
+            self.difference_x0 = (identity.float() - lines.semantic.float()) * to_x0
+            self.difference_level = level
+        return fusion.compute_delta(lines.semantic, identity, mask, self.settings.rho)
+
+    def reuse(self, pred_semantic: Tensor, to_x0: float = 1.0) -> Tensor:
+        """delta between two evaluations of the identity line (stride): the last mask and x0-space difference."""
+        if self.difference_x0 is None or self.fused_mask is None:
+            raise RuntimeError("reuse before the identity line was evaluated")
+        difference = self.difference_x0 / to_x0
+        return fusion.compute_delta(torch.zeros_like(difference), difference, self.fused_mask, self.settings.rho)
+
+    def _adaptive_mask(self, level: float, lines: Lines, readings: Readings) -> Tensor:
+        size = lines.semantic.shape[-2:]
+        a = self.compute_region(readings, size)
+        if a is None:
+            raise RuntimeError("no cross-attention site of this UNet could be read")
+        self.region = a
+        gate = self.gate()
+        candidate, sigma = a > gate[0], HEAD_SHARE * min(size) / 5
+        reference = lines.semantic
+        if self.settings.decision_reference == "uncond" and lines.uncond is not None:
+            reference = lines.uncond
+        s_identity = decision.compute_saliency(lines.identity.float() - reference.float(), candidate, sigma)
+        if lines.uncond is not None:
+            response = lines.semantic.float() - lines.uncond.float()
+            self.saliency_semantic = decision.compute_saliency(response, candidate, sigma)
+        s_semantic = self.saliency_semantic if self.saliency_semantic is not None else 1.0
+        fresh = decision.compute_decision(a, s_identity, s_semantic, gate)
+        return self._smoothed(level, fresh)
+
+    def _smoothed(self, level: float, fresh: Tensor) -> Tensor:
+        """eq. 7; the state advances only when the level falls below the last accepted one."""
+        position = self.schedule.position(level)
+        if self.mask is None or self.mask_position is None:
+            self.mask, self.mask_position = fresh, position
+            return fresh
+        distance = position - self.mask_position
+        mask = decision.smooth(self.mask, fresh, self.settings.smoothing, max(distance, 0.0))
+        if distance > 1e-4:
+            self.mask, self.mask_position = mask, position
+        return mask
+
+
+def compute_semantic_map(readings: Readings, size: tuple[int, int]) -> Tensor | None:
+    """A_s: the head probe's map; where it finds no head at all, the person words' map stands in, else 0.
+
+    An absolute floor on the un-normalised response says "no head here".
+    """
+    head = maps.average_sites(readings.head, *size)
+    if head is None:
+        return None
+    a = maps.normalise(head)
+    found = _strongest(readings.head, size) > PROBE_FLOOR
+    person = maps.average_sites(readings.person, *size)
+    fallback = torch.zeros_like(a)
+    if person is not None:
+        fallback = torch.where(_strongest(readings.person, size) > PROBE_FLOOR, maps.normalise(person), fallback)
+    return torch.where(found, a, fallback)
+
+
+def _strongest(responses: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """The largest un-normalised response of the qualifying sites, (B, 1, 1, 1)."""
+    peaks = [r.float().amax(-1) for r in responses if maps.grid_of(r.shape[-1], *size) is not None]
+    return torch.stack(peaks).amax(0)[:, None, None, None]

@@ -1,0 +1,35 @@
+"""Where a noise level stands in its own sampling pass (docs/method.md section 1): windows and strides without counting calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels of one pass, descending; the trailing zero is dropped. Sigmas or timesteps alike."""
+
+    levels: tuple[float, ...]
+
+    @classmethod
+    def from_levels(cls, levels: Sequence[float], first: float | None = None) -> Schedule:
+        """Sort and clean what a host hands out; with `first`, drop levels above the one the pass really starts at."""
+        kept = sorted({float(v) for v in levels if v >= 0}, reverse=True)
+        if first is not None:
+            kept = [v for v in kept if v <= first * (1 + 1e-3) + 1e-6]
+        if len(kept) > 1 and kept[-1] <= 0:
+            kept.pop()
+        return cls(tuple(kept) or (float(first or 1.0),))
+
+    def position(self, level: float) -> float:
+        """Rank of a level among the pass's own, 0 = first, between two of them interpolated; in [0, n - 1]."""
+        ascending = self.levels[::-1]
+        return float(len(ascending) - 1 - np.interp(level, ascending, range(len(ascending))))
+
+    def in_window(self, level: float, start: float, stop: float) -> bool:
+        """Whether the level's share of the pass lies in the half-open window [start, stop)."""
+        share = (self.position(level) + 1e-4) / len(self.levels)
+        return start <= share < stop

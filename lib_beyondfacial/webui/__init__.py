@@ -1,0 +1,1 @@
+"""The host's page and API: the only rooms that import gradio and fastapi."""

@@ -1,0 +1,49 @@
+"""How a failure reaches the user: one sentence, in the answer of the request or under the picture."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .. import hosts
+from ..errors import BeyondFacialError
+
+PREFIX = "BeyondFacial: "
+
+
+def sentence_of(error: BaseException) -> str:
+    """The sentence to show; for anything but a BeyondFacialError it names only the kind, the console has the rest."""
+    if isinstance(error, BeyondFacialError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"internal error ({type(error).__name__}), see the console."
+
+
+@contextmanager
+def failing(p: Any) -> Iterator[None]:
+    """Whatever is raised inside makes the request of `p` fail with its sentence: hosts swallow script errors."""
+    try:
+        yield
+    except Exception as error:
+        is_api = getattr(p, "is_api", False)  # the page shows the error's class before the sentence
+        hosts.detect_host().fail_request(p, f"{PREFIX if is_api else ''}{sentence_of(error)}")
+
+
+@contextmanager
+def remarking(p: Any, processed: Any = None) -> Iterator[None]:
+    """Whatever is raised inside is said beside the picture, which is finished by now and goes out all the same."""
+    try:
+        yield
+    except Exception as error:
+        remark(p, sentence_of(error), processed)
+
+
+def remark(p: Any, text: str, processed: Any = None) -> None:
+    """Say `text` under the pictures; once the host has made `processed`, its comments are what the page shows."""
+    text = text if text.startswith(PREFIX) else PREFIX + text
+    if processed is None:
+        p.comment(text)
+    else:
+        processed.comments = f"{processed.comments}{text}\n"

@@ -1,0 +1,77 @@
+"""Settings and reports in the host's infotext, and back into the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BeyondFacialError
+from ..settings import BY_KEY, FIELDS, Field, check_value, text_to_value
+
+REPORT_KEY = "BeyondFacial report"
+WARNINGS_KEY = "BeyondFacial warnings"
+VERSION_KEY = "BeyondFacial version"
+PHOTOS_KEY = "BeyondFacial photos"
+ADAPTER_HASH_KEY = "BeyondFacial adapter hash"
+ENABLED_KEY = BY_KEY["enabled"].infotext
+
+
+class Report(dict):
+    """What one picture is worth: similarity (None: no face found), face_area and mask_coverage, each 0 to 1.
+
+    As text it has no comma and no colon, so that hosts write it into an infotext unquoted.
+    """
+
+    def __str__(self) -> str:
+        similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
+        return f"similarity {similarity}; face {self['face_area']:.4f}; mask {self['mask_coverage']:.4f}"
+
+
+class Reports(list):
+    """The request's reports, one per picture.
+
+    Hosts write infotexts inside a batch with the index *in that batch*, and later with the index in the request;
+    `first` says which one holds. A picture without a report has None, which hosts leave out.
+    """
+
+    first = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        position = self.first + index
+        return super().__getitem__(position) if position < len(self) else None
+
+    def put(self, position: int, report: Report) -> None:
+        """Set the report of the picture at this position in the request."""
+        self.extend([None] * (position + 1 - len(self)))
+        self[position] = report
+
+
+class PasteKey(str):
+    """An infotext key that can also read its value: hosts compare it as text and call it with the parsed infotext.
+
+    Calling gives the value in the field's type. None leaves the component as it is. An infotext without BeyondFacial
+    switches the accordion off and leaves the rest; one with it sets what it does not mention to the default.
+    """
+
+    __slots__ = ("field",)
+    field: Field
+
+    def __call__(self, parameters: Mapping[str, Any]) -> Any:
+        if ENABLED_KEY not in parameters:
+            return False if self == ENABLED_KEY else None
+        if self not in parameters:
+            return self.field.default
+        try:
+            return check_value(self.field, text_to_value(self.field, parameters[self]))
+        except BeyondFacialError:
+            return None
+
+
+def paste_key(field: Field) -> PasteKey:
+    """The field's key for the host's paste tables."""
+    key = PasteKey(field.infotext)
+    key.field = field
+    return key
+
+
+PASTED_FIELDS = tuple(field for field in FIELDS if field.kind != "photos")

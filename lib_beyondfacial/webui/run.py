@@ -1,0 +1,117 @@
+"""One request, from the host's arguments to the pictures' reports: what scripts/beyondfacial.py delegates to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .. import __version__, hosts
+from ..adapters import registry
+from ..faces import aggregate, analysis, photos, reports
+from ..settings import Settings
+from . import folders, infotext, previews
+from .failures import failing, remark, remarking
+
+
+@dataclass
+class Run:
+    """What a request carries along from process() to postprocess(); it lives on the host's `p`, nowhere else."""
+
+    plan: hosts.RunPlan
+    handle: hosts.RunHandle
+    analyser: analysis.FaceAnalyser
+    is_api: bool
+    reports: infotext.Reports = field(default_factory=infotext.Reports)
+    masks: dict[int, Image.Image] = field(default_factory=dict)
+
+
+def load_photos(settings: Settings, is_api: bool) -> list[photos.Photo]:
+    """The request's photos; the API gives texts (never a path), the page gives files that the user uploaded."""
+    if is_api:
+        return [photos.decode_photo(f"photo {n}", source) for n, source in enumerate(settings.references, 1)]
+    return [photos.decode_upload(upload) for upload in settings.references]
+
+
+def prepare(settings: Settings, is_api: bool) -> tuple[hosts.RunPlan, analysis.FaceAnalyser]:
+    """Photos to identity, name to adapter; BeyondFacialError for whatever cannot be used."""
+    adapter = registry.get_adapter(settings.adapter, folders.adapters_by_name())
+    analyser = analysis.get_analyser(folders.choose_pack(settings.face_pack))
+    identity = aggregate.aggregate_photos(load_photos(settings, is_api), analyser)
+    return hosts.RunPlan(replace(settings, adapter=adapter.name), identity, adapter), analyser
+
+
+def begin(p: Any, args: tuple[Any, ...]) -> None:
+    """In process(): read the settings, load what they name, hand the plan to the host's seam."""
+    end(p)
+    with failing(p):
+        settings = Settings.from_script_args(*args)
+        if not settings.enabled or getattr(p, "_ad_inner", False):
+            return
+        is_api = bool(getattr(p, "is_api", False))
+        plan, analyser = prepare(settings, is_api)
+        run = Run(plan, hosts.detect_host().begin(p, plan), analyser, is_api)
+        write_infotext(p, run)
+        p._bf_run = run
+
+
+def write_infotext(p: Any, run: Run) -> None:
+    """Settings, version and hashes (never the photos) into the picture's parameters, and the list of reports."""
+    p.extra_generation_params.update(run.plan.settings.to_infotext())
+    p.extra_generation_params[infotext.VERSION_KEY] = __version__
+    p.extra_generation_params[infotext.PHOTOS_KEY] = run.plan.identity.photo_hash
+    p.extra_generation_params[infotext.ADAPTER_HASH_KEY] = run.plan.adapter.short_hash
+    p.extra_generation_params[infotext.REPORT_KEY] = run.reports
+
+
+def before_sampling(p: Any, noise: Any) -> None:
+    """In process_before_every_sampling(): the start of one sampling pass."""
+    if getattr(p, "_bf_run", None) is not None:
+        hosts.detect_host().before_sampling(p, noise)
+
+
+def report_image(p: Any, image: Image.Image) -> None:
+    """In postprocess_image(): measure one finished picture and keep its mask."""
+    run: Run | None = getattr(p, "_bf_run", None)
+    if run is None:
+        return
+    with remarking(p):
+        handle, in_batch = run.handle, p.batch_index
+        run.reports.first = p.iteration * p.batch_size
+        position = run.reports.first + in_batch
+        has_mask = in_batch < len(handle.masks)
+        mask = handle.masks[in_batch] if has_mask else None
+        if run.plan.settings.show_mask:
+            run.masks[position] = previews.plain_mask(mask, image.size) if run.is_api else previews.heat_map(image, mask)
+        found = reports.measure(np.asarray(image.convert("RGB")), run.plan.identity, run.analyser)
+        coverage = float(handle.coverage[in_batch]) if has_mask else 0.0
+        values = {"similarity": found.similarity, "face_area": found.face_area, "mask_coverage": coverage}
+        run.reports.put(position, infotext.Report(values))
+
+
+def finish(p: Any, processed: Any) -> None:
+    """In postprocess(): the warnings beside the pictures; the masks after them, each with its picture's infotext."""
+    run: Run | None = getattr(p, "_bf_run", None)
+    if run is None:
+        return
+    run.reports.first = 0
+    with remarking(p, processed):
+        warnings = run.handle.warnings
+        for warning in warnings:
+            remark(p, warning, processed)
+        if warnings and run.is_api:  # the API hands out no comments
+            processed.extra_generation_params[infotext.WARNINGS_KEY] = "; ".join(warnings)
+        for position, mask in sorted(run.masks.items()):
+            text = processed.infotexts[processed.index_of_first_image + position]
+            mask.info["parameters"] = text
+            processed.images.append(mask)
+            processed.infotexts.append(text)
+    end(p)
+
+
+def end(p: Any) -> None:
+    """Nothing of ours stays on `p`: it may be used again, as it is or as a copy (loopback, X/Y/Z)."""
+    p._bf_run = None
+    hosts.detect_host().end(p)

@@ -1,0 +1,41 @@
+"""The always-on script "BeyondFacial": the host's callbacks, each handed on to lib_beyondfacial.
+
+Everything is imported here, at load time: hosts keep the extension's folder on sys.path only while they load this
+file.
+"""
+
+from lib_beyondfacial import hosts
+from lib_beyondfacial.webui import api, run, ui
+from modules import script_callbacks, scripts
+
+
+class BeyondFacialScript(scripts.Script):
+    """Keeps no state of its own: what a request carries along lives on its `p`."""
+
+    def title(self):
+        return "BeyondFacial"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        page = ui.build(is_img2img)
+        self.infotext_fields = page.infotext_fields
+        self.paste_field_names = page.paste_field_names
+        return page.components
+
+    def process(self, p, *args):
+        run.begin(p, args)
+
+    def process_before_every_sampling(self, p, *args, **kwargs):
+        run.before_sampling(p, kwargs.get("noise"))
+
+    def postprocess_image(self, p, pp, *args):
+        run.report_image(p, pp.image)
+
+    def postprocess(self, p, processed, *args):
+        run.finish(p, processed)
+
+
+hosts.detect_host().install_callbacks()
+script_callbacks.on_app_started(api.mount)

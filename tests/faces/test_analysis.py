@@ -1,0 +1,171 @@
+"""Faces through the real insightface with self-made packs, offline; bad packs in one sentence each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.faces import analysis, vendor
+from lib_beyondfacial.faces.analysis import find_packs, get_analyser
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*estimate.*is deprecated:FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Whoever looks for a host fails the test."""
+    for name in ("getaddrinfo", "create_connection", "gethostbyname"):
+        monkeypatch.setattr(socket, name, lambda *_a, **_k: pytest.fail("a host was looked up"))
+    monkeypatch.setattr(socket.socket, "connect", lambda *_a, **_k: pytest.fail("a connection was tried"))
+
+
+def test_faces_are_found_with_all_that_the_pack_says(analyser, draw_faces):
+    image = draw_faces(1, size=256, boxes=((24, 32, 32), (128, 128, 64)))
+    large, small = analyser.find(image)
+    np.testing.assert_allclose(large.box, [128, 128, 192, 192], atol=1)
+    np.testing.assert_allclose(small.box, [24, 32, 56, 64], atol=1)
+    np.testing.assert_allclose(large.landmarks[0], 128 + np.array([38.29, 51.70]) / 112 * 64, atol=0.1)
+    assert large.score > 0.9 and large.detector_size == 256 and large.area == pytest.approx(64 * 64)
+    assert large.embedding.shape == (512,) and large.embedding.dtype == np.float32
+    assert np.linalg.norm(large.embedding) > 10  # raw
+    assert np.linalg.norm(large.normed_embedding) == pytest.approx(1, abs=1e-6)
+    assert large.normed_embedding @ small.normed_embedding > 0.95  # the same person
+
+
+def test_persons_differ_and_gender_is_told(analyser, draw_faces):
+    image = draw_faces(1)
+    one, other = (analyser.find(draw_faces(who))[0] for who in (1, 2))
+    assert one.normed_embedding @ other.normed_embedding < 0.9
+    blue, dark = image.copy(), image.copy()
+    blue[96:160, 96:160, 2], dark[96:160, 96:160, 2] = 255, 0
+    blue[:80, :, 2] = blue[170:, :, 2] = 255
+    assert analyser.find(blue)[0].gender == "male" and analyser.find(dark)[0].gender == "female"
+
+
+def test_equal_to_plain_insightface(any_size_analyser, draw_faces):
+    from insightface.app import FaceAnalysis
+
+    image = draw_faces(3, size=320, boxes=((100, 96, 32), (200, 200, 64)))
+    plain = FaceAnalysis(name=str(any_size_analyser.pack_dir), providers=["CPUExecutionProvider"])
+    plain.prepare(ctx_id=0, det_size=(640, 640))
+    expected = sorted(plain.get(np.ascontiguousarray(image[..., ::-1])), key=lambda face: face.bbox[0])
+    found = sorted(any_size_analyser.find(image), key=lambda face: face.box[0])
+    assert len(found) == len(expected) == 2
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.box, theirs.bbox)
+        np.testing.assert_array_equal(ours.landmarks, theirs.kps)
+        np.testing.assert_array_equal(ours.embedding, theirs.embedding)
+
+
+def test_detector_steps_down_then_pads(any_size_analyser, draw_faces):
+    """The detector knows squares of 32, 64 and 128 of its own pixels only."""
+    for side, size in ((64, 640), (128, 256)):
+        face = any_size_analyser.find(draw_faces(1, size=256, boxes=((64, 64, side),)))[0]
+        assert (face.detector_size, round(face.box[2] - face.box[0])) == (size if side == 128 else 512, side)
+    filling = any_size_analyser.find(draw_faces(1, size=128, boxes=((0, 0, 128),)))[0]
+    assert filling.detector_size == 256
+    np.testing.assert_allclose(filling.box, [0, 0, 128, 128], atol=1)
+    assert any_size_analyser.find(draw_faces(1, size=256))[0].detector_size == 512  # and back up again
+
+
+def test_fixed_detector_pads_too(analyser, draw_faces):
+    filling = analyser.find(draw_faces(1, size=256, boxes=((0, 0, 256),)))[0]
+    np.testing.assert_allclose(filling.box, [0, 0, 256, 256], atol=1)
+
+
+def test_no_face_and_odd_shapes(analyser):
+    for shape in ((64, 48, 3), (1, 1, 3), (2, 3000, 3), (3000, 2, 3), (33, 900, 3)):
+        assert analyser.find(np.zeros(shape, np.uint8)) == []
+
+
+def test_packs_are_found_nested_too(make_pack, tmp_path):
+    make_pack(tmp_path / "a" / "plain", side=256)
+    make_pack(tmp_path / "a" / "antelopev2" / "antelopev2", side=256)
+    make_pack(tmp_path / "b" / "plain", side=256)
+    (tmp_path / "a" / "empty").mkdir()
+    (tmp_path / "a" / "loose.onnx").write_bytes(b"")
+    packs = find_packs([tmp_path / "a", tmp_path / "b", tmp_path / "absent"])
+    assert packs == {"plain": tmp_path / "a" / "plain", "antelopev2": tmp_path / "a" / "antelopev2" / "antelopev2"}
+
+
+def bad_packs(folder, make_pack):
+    good = make_pack(folder / "good", side=256)
+    cut = shutil.copytree(good, folder / "cut")
+    (cut / "rec.onnx").write_bytes((good / "rec.onnx").read_bytes()[:5000])
+    text = shutil.copytree(good, folder / "text")
+    (text / "det.onnx").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+    hollow = shutil.copytree(good, folder / "hollow")
+    (hollow / "gender.onnx").write_bytes(b"")
+    blind = shutil.copytree(good, folder / "blind")
+    (blind / "det.onnx").unlink()
+    faceless = shutil.copytree(good, folder / "faceless")
+    (faceless / "rec.onnx").unlink()
+    (folder / "empty").mkdir()
+    (folder / "file").write_bytes(b"")
+    return {
+        "missing": ["missing"],
+        "file": ["file"],
+        "empty": ["empty", "no .onnx"],
+        "cut": ["cut", "rec.onnx"],
+        "text": ["text", "det.onnx"],
+        "hollow": ["hollow", "gender.onnx"],
+        "blind": ["blind", "gender.onnx, rec.onnx"],
+        "faceless": ["faceless", "recognition", "det.onnx"],
+    }
+
+
+def test_bad_packs_in_one_sentence(make_pack, tmp_path):
+    for name, words in bad_packs(tmp_path, make_pack).items():
+        with pytest.raises(BeyondFacialError) as caught:
+            get_analyser(tmp_path / name)
+        sentence = str(caught.value)
+        assert all(word in sentence for word in words), sentence
+        assert str(tmp_path) not in sentence and "\n" not in sentence
+
+
+def test_wrong_embedding_width_is_refused(make_pack, tmp_path):
+    with pytest.raises(BeyondFacialError, match='"narrow" gives 128'):
+        get_analyser(make_pack(tmp_path / "narrow", side=256, width=128))
+
+
+def test_analysers_are_kept_until_the_files_change(make_pack, tmp_path):
+    pack = make_pack(tmp_path / "kept", side=256)
+    first = get_analyser(pack)
+    assert get_analyser(pack) is first
+    stat = (pack / "det.onnx").stat()
+    os.utime(pack / "det.onnx", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+    assert get_analyser(pack) is not first
+    analysis.unload_analysers()
+
+
+def test_telemetry_is_off_before_onnxruntime_comes(monkeypatch, tmp_path):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    vendor.use_vendor(tmp_path)
+    vendor.use_vendor(tmp_path)
+    vendor.use_vendor(tmp_path / "absent")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    assert sys.path[-1] == str(tmp_path) and sys.path.count(str(tmp_path)) == 1
+    assert str(tmp_path / "absent") not in sys.path
+
+
+def test_without_insightface_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "insightface.app", None)
+    with pytest.raises(BeyondFacialError, match="insightface cannot be used here"):
+        analysis.import_face_analysis()
+
+
+def test_importing_the_package_loads_neither_insightface_nor_onnxruntime():
+    code = (
+        "import sys, lib_beyondfacial.faces, lib_beyondfacial.adapters;"
+        "print([name for name in ('insightface', 'onnxruntime', 'safetensors', 'cv2') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"

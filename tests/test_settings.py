@@ -1,0 +1,209 @@
+"""Settings: every way in gives a valid one or a sentence; dict and infotext round trips are exact."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.settings import BY_KEY, FIELDS, MAX_REFERENCES, Settings
+
+PHOTO = "aGVsbG8="
+
+
+def values_of(field):
+    """A strategy for everything the field allows."""
+    if field.kind == "bool":
+        return st.booleans()
+    if field.kind == "float":
+        return st.floats(field.minimum, field.maximum, allow_nan=False)
+    if field.kind == "int":
+        return st.integers(field.minimum, field.maximum)
+    if field.kind == "choice":
+        return st.sampled_from(field.choices)
+    if field.kind == "photos":
+        return st.lists(st.text(max_size=20), max_size=MAX_REFERENCES)
+    awkward = st.sampled_from(['"x"', '"', "5x7", "[1]", '["a"]', "a, b: c", "BeyondFacial subject", "{prompt}, close", "a\nb"])
+    plain = st.text(" ,:;\"'\\[]x1{}ab", max_size=30)
+    return awkward | plain | st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\t"), max_size=12)
+
+
+VALID = st.fixed_dictionaries({}, optional={field.key: values_of(field) for field in FIELDS})
+
+
+@st.composite
+def settings(draw):
+    """Any valid Settings: an accepted draw of some of the fields, the rest at their defaults."""
+    values = draw(VALID)
+    start, stop = values.get("start", 0.1), values.get("stop", 1.0)
+    if not start < stop:
+        values |= {"start": min(start, stop) * 0.5, "stop": 1.0}
+    return Settings.from_dict(values)
+
+
+def through_a_host(parameters):
+    """What a host makes of our infotext entries: writes "key: value, ...", quoting as JSON what holds , : or a line
+    break, and reads it back, splitting "NxM" and unquoting what stands in quotes (docs/hosts.md)."""
+    pieces = []
+    for key, value in parameters.items():
+        assert value != "", "hosts cannot read an empty value"
+        quoted = json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value
+        pieces.append(key if key == value else f"{key}: {quoted}")
+    line = "Steps: 20, Sampler: Euler, " + ", ".join([*pieces, "Version: v1"])
+    assert "\n" not in line
+    read = {}
+    while line:
+        key, line = line.split(":", 1)
+        line = line.lstrip()
+        in_quotes = re.match(r'"([^"\\]|\\.)+"(?=,|$)', line)
+        value = in_quotes.group() if in_quotes else line.split(",", 1)[0]
+        line = line[len(value) + 1 :]
+        text = json.loads(value) if len(value) > 1 and value[0] == value[-1] == '"' else value
+        size = re.match(r"^(\d+)x(\d+)$", text)
+        read |= {f"{key.strip()}-1": size[1], f"{key.strip()}-2": size[2]} if size else {key.strip(): text}
+    return read
+
+
+@given(settings())
+def test_dict_round_trip_is_exact(made):
+    assert Settings.from_dict(made.to_dict()) == made
+    assert Settings.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert list(made.to_dict()) == list(BY_KEY)
+
+
+@given(settings())
+@example(Settings(subject='"quoted"', adapter="512x512", id_prompt='["x"]', face_pack="BeyondFacial face pack"))
+@example(Settings(subject='"open', id_prompt='{prompt}, "a: b"', adapter="[brackets], more"))
+def test_infotext_round_trip_is_exact(made):
+    without_photos = dataclasses.replace(made, references=())
+    assert Settings.from_infotext(made.to_infotext()) == without_photos
+    assert Settings.from_infotext(through_a_host(made.to_infotext())) == without_photos
+
+
+@given(settings())
+def test_page_arguments_and_api_dict_mean_the_same(made):
+    if made.enabled and not made.references:
+        made = dataclasses.replace(made, enabled=False)
+    assert Settings.from_script_args(*(getattr(made, field.key) for field in FIELDS)) == made
+    assert Settings.from_script_args(made.to_dict()) == made
+
+
+def test_infotext_never_holds_a_photo():
+    assert PHOTO not in str(Settings(references=(PHOTO,)).to_infotext())
+
+
+def test_repr_never_holds_a_photo():
+    assert PHOTO not in repr(Settings(references=(PHOTO,))) and "1 photos" in repr(Settings(references=(PHOTO,)))
+
+
+BAD_VALUES = [
+    ("weight", 99, "from 0 to 3"),
+    ("weight", -0.001, "from 0 to 3"),
+    ("weight", math.nan, "nan"),
+    ("weight", math.inf, "inf"),
+    ("weight", "2.0", "'2.0'"),
+    ("weight", True, "a number"),
+    ("weight", None, "None"),
+    ("weight", 10**400, "from 0 to 3"),
+    ("smoothing", 1.0, "from 0 to 0.99"),
+    ("stride", 0, "from 1 to 8"),
+    ("stride", 1.5, "a whole number"),
+    ("enabled", 1, "true or false"),
+    ("show_mask", "yes", "true or false"),
+    ("mask_mode", "Adaptive", '"adaptive", "whole"'),
+    ("mask_mode", ["adaptive"], '"adaptive", "whole"'),
+    ("adapter", 3, "text"),
+    ("adapter", "x" * 2001, "at most 2000"),
+    ("subject", "a\x00b", "text"),
+    ("subject", "\ud800", "text"),
+    ("references", PHOTO, "a str"),
+    ("references", {"a": 1}, "a dict"),
+    ("references", [PHOTO] * 17, "a list of 17"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), BAD_VALUES, ids=lambda part: str(part)[:20])
+def test_bad_values_are_refused_by_name(key, value, said):
+    with pytest.raises(BeyondFacialError) as caught:
+        Settings.from_script_args({"references": [PHOTO], key: value})
+    sentence = str(caught.value)
+    assert f'"{key}"' in sentence and said in sentence and BY_KEY[key].expects in sentence
+    assert PHOTO not in sentence and len(sentence) < 300 and sentence.endswith(".")
+
+
+@given(st.sampled_from([field for field in FIELDS if field.kind in ("float", "int")]), st.floats() | st.integers())
+def test_numbers_out_of_range_never_pass(field, value):
+    inside = field.minimum <= value <= field.maximum and (field.kind == "float" or float(value).is_integer())
+    window = {"start": {"stop": 1.0}, "stop": {"start": 0.0}}.get(field.key, {})
+    try:
+        made = Settings.from_dict({field.key: value, **window})
+    except BeyondFacialError as error:
+        assert not inside or "start must be smaller" in str(error)
+    else:
+        assert inside and getattr(made, field.key) == value
+
+
+@pytest.mark.parametrize(("key", "nearest"), [("wieght", "weight"), ("reference", "references"), ("maskStrength", "mask_strength")])
+def test_unknown_key_names_the_nearest(key, nearest):
+    with pytest.raises(BeyondFacialError, match=f'"{key}" is not a setting.*nearest is "{nearest}"'):
+        Settings.from_script_args({"enabled": True, "references": [PHOTO], key: 1})
+
+
+def test_start_must_come_before_stop():
+    with pytest.raises(BeyondFacialError, match='"start" is 0.5 and "stop" is 0.5'):
+        Settings(start=0.5, stop=0.5)
+
+
+@pytest.mark.parametrize("args", [({"enabled": True},), ({"enabled": True, "references": []},), ({"weight": 1.0},), (True, None), (True, [])])
+def test_enabled_without_photos_is_refused(args):
+    with pytest.raises(BeyondFacialError, match='"references" is empty'):
+        Settings.from_script_args(*args)
+
+
+def test_dict_without_enabled_is_on():
+    assert Settings.from_script_args({"references": [PHOTO]}).enabled
+
+
+@pytest.mark.parametrize("args", [(), ({},), (False,), ({"enabled": False, "weight": 1.5},), (False, None, "", 2.0), ({}, None, "", 2.0)])
+def test_off_needs_nothing(args):
+    assert not Settings.from_script_args(*args).enabled
+
+
+def test_two_dicts_and_surplus_values_are_refused():
+    with pytest.raises(BeyondFacialError, match="more than one object"):
+        Settings.from_script_args({"references": [PHOTO]}, {"references": [PHOTO]})
+    with pytest.raises(BeyondFacialError, match=f"takes {len(FIELDS)}"):
+        Settings.from_script_args(*[None] * (len(FIELDS) + 1))
+
+
+def test_schema_states_the_table():
+    schema = Settings.json_schema()
+    assert json.loads(json.dumps(schema)) == schema and schema["additionalProperties"] is False
+    assert list(schema["properties"]) == list(BY_KEY)
+    assert schema["properties"]["weight"] == {
+        "type": "number",
+        "title": "Identity weight",
+        "description": BY_KEY["weight"].help,
+        "minimum": 0,
+        "maximum": 3,
+        "default": 2.0,
+    }
+
+
+@given(settings())
+def test_what_settings_accept_the_schema_accepts(made):
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(made.to_dict(), Settings.json_schema())
+
+
+def test_frozen_and_defaults_of_table_and_class_agree():
+    made = Settings()
+    assert all(getattr(made, field.key) == field.default for field in FIELDS)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.weight = 1.0

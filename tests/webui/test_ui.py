@@ -1,0 +1,117 @@
+"""The accordion, built by gradio itself."""
+
+from __future__ import annotations
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from demo.miniwebui import basics
+from lib_beyondfacial.settings import BY_KEY, FIELDS, Settings
+from lib_beyondfacial.webui import folders, ui
+
+
+@pytest.fixture
+def models(models_dir, monkeypatch):
+    monkeypatch.setattr(basics, "models_path", str(models_dir))
+    return models_dir
+
+
+def build(is_img2img=False):
+    with gr.Blocks() as page:
+        return page, ui.build(is_img2img)
+
+
+def test_components_stand_in_the_order_of_the_table(models):
+    _, page = build()
+    for field, component in zip(FIELDS, page.components, strict=True):
+        assert component.value == (None if field.kind == "photos" else field.default), field.key
+        for limit in ("minimum", "maximum"):
+            assert getattr(component, limit, None) == getattr(field, limit), field.key
+
+
+def test_untouched_page_means_the_defaults(models):
+    _, page = build()
+    assert Settings.from_script_args(*(component.value for component in page.components)) == Settings()
+
+
+def test_elem_ids_are_there_and_differ_between_tabs(models):
+    pages = [build(False), build(True)]
+    ids = [block.elem_id for page, _ in pages for block in page.blocks.values() if isinstance(block, gr.components.Component)]
+    assert all(ids) and len(ids) == len(set(ids))
+    assert sum("txt2img" in each for each in ids) == sum("img2img" in each for each in ids) == len(ids) / 2
+
+
+def test_nothing_is_remembered_by_label(models):
+    blocks, _ = build()
+    shown = [block for block in blocks.blocks.values() if getattr(block, "elem_id", None)]
+    assert len(shown) > len(FIELDS)
+    assert all(block.do_not_save_to_config for block in shown)
+
+
+def test_building_again_gives_the_same(models):
+    first, second = build()[1], build()[1]
+    assert [type(a) for a in first.components] == [type(b) for b in second.components]
+    assert first.paste_field_names == second.paste_field_names == [f.infotext for f in FIELDS if f.kind != "photos"]
+
+
+def test_components_are_gradios_own(models):
+    blocks, page = build()
+    foreign = {type(b).__name__ for b in blocks.blocks.values() if not type(b).__module__.startswith("gradio")}
+    assert foreign <= {"InputAccordion"}  # the host's
+
+
+def test_adapters_and_packs_are_listed_by_name(models):
+    names, sentence = ui.names_of("adapter")
+    assert names == ["", "fits", "made_for_sdxl", "text"] and not sentence
+    assert ui.names_of("face_pack") == (["", "squares"], "")
+
+
+def test_empty_folders_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(basics, "models_path", str(tmp_path))
+    assert ui.names_of("adapter") == ([""], "None found for identity adapter.")
+
+
+def test_second_models_folder_comes_first(models, tmp_path, monkeypatch):
+    from demo.miniwebui import shared
+
+    (tmp_path / "ipadapter").mkdir()
+    (tmp_path / "ipadapter/fits.safetensors").write_bytes(b"")
+    monkeypatch.setattr(shared.cmd_opts, "beyondfacial_models_dir", str(tmp_path), raising=False)
+    assert folders.adapters_by_name()["fits"].parent == (tmp_path / "ipadapter").resolve()
+    assert "made_for_sdxl" in folders.adapters_by_name()
+
+
+def test_photos_are_shown_and_bad_ones_named(tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad <b>.png"
+    Image.fromarray(np.full((300, 600, 3), 200, np.uint8)).save(good)
+    bad.write_text("not a picture", encoding="utf-8")
+    gallery, status = ui.look_at_photos([str(good), str(bad)])
+    (thumbnail, name), *rest = gallery["value"]
+    assert name == "good.png" and not rest and thumbnail.size == (256, 128) and gallery["visible"]
+    assert status.startswith("1 photo.") and "bad &lt;b&gt;.png" in status and ui.CONSENT in status
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_no_photos(nothing):
+    gallery, status = ui.look_at_photos(nothing)
+    assert gallery["value"] == [] and not gallery["visible"] and status.startswith("No photo yet.")
+
+
+def test_choose_pack(models, tmp_path, monkeypatch):
+    assert folders.choose_pack("") == folders.choose_pack("squares")
+    with pytest.raises(ValueError, match='"face_pack" is "x".*"squares"'):
+        folders.choose_pack("x")
+    for name in ("a", "b", "buffalo_l"):
+        (tmp_path / "insightface/models" / name).mkdir(parents=True)
+        (tmp_path / "insightface/models" / name / "det.onnx").write_bytes(b"")
+    monkeypatch.setattr(basics, "models_path", str(tmp_path))
+    assert folders.choose_pack("").name == "buffalo_l"
+    (tmp_path / "insightface/models/buffalo_l/det.onnx").unlink()
+    with pytest.raises(ValueError, match='several face packs.*"a", "b"'):
+        folders.choose_pack("")
+
+
+def test_labels_are_unique():
+    assert len({field.label for field in FIELDS}) == len(FIELDS) == len(BY_KEY)
