@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-6
+ROUNDING = 1e-5
 
 
 def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
@@ -80,7 +81,8 @@ def confidence(a: Tensor) -> Tensor:
     share = a / total.clamp(min=torch.finfo(a.dtype).tiny)
     entropy = -torch.xlogy(share, share).sum((-1, -2), keepdim=True)
     q = 1 - entropy / math.log(max(a.shape[-1] * a.shape[-2], 2))
-    return torch.where(total > 0, q.clamp(0, 1), torch.zeros_like(q))
+    # Below fp32's rounding of the entropy an even map would get a confidence by chance.
+    return torch.where((total > 0) & (q > ROUNDING), q.clamp(0, 1), torch.zeros_like(q))
 
 
 def mix(a_semantic: Tensor, a_identity: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ class RunState:
         energy = maps.average_sites(readings.energy, *size)
         if a_semantic is None or energy is None:
             return a_semantic
-        return maps.mix(a_semantic, maps.normalise(energy))
+        # 0^0 is 1: an empty semantic map must not hand the whole picture to the identity line.
+        mixed = maps.mix(a_semantic, maps.normalise(energy))
+        return torch.where(a_semantic.amax((-1, -2), keepdim=True) > 0, mixed, torch.zeros_like(mixed))
 
     def fuse(self, level: float, lines: Lines, readings: Readings, to_x0: float = 1.0) -> Tensor:
         """delta of eq. 8 for lines evaluated at this level; advances the smoothing state.

@@ -16,7 +16,7 @@ PREFIX = "BeyondFacial: "
 def sentence_of(error: BaseException) -> str:
     """The sentence to show; for anything but a BeyondFacialError it names only the kind, the console has the rest."""
     if isinstance(error, BeyondFacialError):
-        return str(error)
+        return str(error).removeprefix(PREFIX)
     traceback.print_exception(error)
     return f"internal error ({type(error).__name__}), see the console."
 

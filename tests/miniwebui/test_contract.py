@@ -30,7 +30,13 @@ def test_order_of_methods_and_callbacks(generate: Any, probe: Any) -> None:
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
 def test_rows_are_conds_then_unconds(generate: Any, probe: Any, sampler_name: str) -> None:
     kept = []
-    probe.act["cfg_denoiser"] = lambda params: kept.append(copy.copy(params))
+    owners: list[bool] = []
+
+    def keep(params: Any) -> None:
+        kept.append(copy.copy(params))
+        owners.append(params.denoiser is params.denoiser.p.sampler.model_wrap_cfg)
+
+    probe.act["cfg_denoiser"] = keep
     generate(prompt="a photo AND a face :0.5", batch_size=2, sampler_name=sampler_name, steps=4)
     for params in kept:
         assert params.x.shape == (6, 4, 8, 8)
@@ -41,7 +47,7 @@ def test_rows_are_conds_then_unconds(generate: Any, probe: Any, sampler_name: st
         first, second = params.x[0], params.x[2]
         assert torch.equal(params.x, torch.stack([first, first, second, second, first, second]))
         assert params.denoiser.p is probe.seen["process"][0][0][0]
-    assert [params.denoiser.p.sampler.model_wrap_cfg is params.denoiser for params in kept] == [True] * len(kept)
+    assert owners == [True] * (3 if sampler_name == "DDIM" else 4)
 
 
 def test_step_counts_up_and_sampling_step_lags(generate: Any, probe: Any) -> None:
@@ -93,7 +99,7 @@ def test_second_inner_model_call_is_bit_equal_and_harmless(generate: Any, probe:
     assert max(differences) == 0
 
 
-def test_extra_rows_between_cond_and_uncond_change_nothing(host: Any, generate: Any, probe: Any) -> None:
+def test_extra_rows_between_cond_and_uncond_change_nothing(generate: Any, probe: Any) -> None:
     kept = {}
     probe.act["cfg_after_cfg"] = lambda params: kept.update(plain=params.x.clone())
     generate(steps=1)
@@ -104,18 +110,14 @@ def test_extra_rows_between_cond_and_uncond_change_nothing(host: Any, generate: 
             setattr(params, name, torch.cat([rows[:1], rows[:1], rows[1:]]))
         params.text_cond = params.text_cond.repeat(2, 1, 1)
 
-    probe.act = probe.act.__class__()
-    from modules import scripts
-
-    act = scripts.scripts_data[0].module.act
-    act["cfg_denoiser"] = insert
-    act["cfg_after_cfg"] = lambda params: kept.update(extra=params.x.clone())
+    probe.act["cfg_denoiser"] = insert
+    probe.act["cfg_after_cfg"] = lambda params: kept.update(extra=params.x.clone())
     generate(steps=1)
     assert torch.allclose(kept["plain"], kept["extra"], atol=1e-3, rtol=1e-4)
 
 
 def test_exceptions_are_swallowed_everywhere(generate: Any, probe: Any, capsys: pytest.CaptureFixture) -> None:
-    plain = generate()
+    plain = generate(steps=1)
     names = sorted(set(probe.log))
     for name in names:
         probe.act.clear()
@@ -124,7 +126,7 @@ def test_exceptions_are_swallowed_everywhere(generate: Any, probe: Any, capsys: 
             raise RuntimeError(f"in {name}")
 
         probe.act[name] = fail
-        assert generate() == plain
+        assert generate(steps=1) == plain
         assert f"RuntimeError: in {name}" in capsys.readouterr().err
     assert len(names) == 17
 
@@ -135,7 +137,7 @@ def test_noise_is_edited_in_place_before_scaling(generate: Any, probe: Any, samp
     probe.act["process_before_every_sampling"] = lambda p, *_args, noise, **_kwargs: noise.fill_(1.0)
     probe.act["cfg_denoiser"] = lambda params: starts.append((params.x[0].std().item(), params.x[0].mean().item()))
     generate(sampler_name=sampler_name)
-    assert starts[0][0] < 1e-6
+    assert starts[0][0] < 1e-5
     assert starts[0][1] == pytest.approx(1.0 if sampler_name == "DDIM" else 14.61, abs=0.01)
 
 

@@ -48,10 +48,12 @@ def test_schedules(generate: Any, probe: Any) -> None:
         generate(steps=3, **changes)
         return levels
 
-    linear = sigmas()
-    assert linear == pytest.approx([14.6146, 1.6089, 0.0292], abs=1e-3)
+    alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    levels = np.sqrt((1 - alphas) / alphas)
+    assert sigmas() == pytest.approx([levels[999], np.sqrt(levels[499] * levels[500]), levels[0]], rel=1e-3)
     karras = sigmas(sampler_name="DPM++ 2M")
-    assert karras == pytest.approx([14.6146, 1.7036, 0.0292], abs=1e-3)
+    middle = ((levels[999] ** (1 / 7) + levels[0] ** (1 / 7)) / 2) ** 7
+    assert karras == pytest.approx([levels[999], middle, levels[0]], rel=1e-3)
     assert sigmas(scheduler="Karras") == karras
 
 

@@ -146,7 +146,7 @@ def write_checkpoint(model: TextToLatent) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--steps", type=int, default=2700)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--export", action="store_true", help="write the checkpoint from the last saved state and stop")
     args = parser.parse_args()

@@ -45,9 +45,8 @@ def encode_means(model: AutoencoderKL, images: np.ndarray, batch: int = 16) -> T
 
 
 @torch.no_grad()
-def fold_scale(model: AutoencoderKL, images: np.ndarray) -> None:
+def fold_scale(model: AutoencoderKL, means: Tensor) -> None:
     """Shift and scale every latent channel inside the two 1x1 convolutions, so that SD's own factor gives unit variance."""
-    means = encode_means(model, images)
     shift, scale = means.mean((0, 2, 3)), 1 / (SCALE_FACTOR * means.std((0, 2, 3)))
     out, back = model.quant_conv, model.post_quant_conv
     n = len(shift)
@@ -81,7 +80,7 @@ def main() -> None:
     run.train(loss_of, log_every=25)
     run.use_ema()
     model.eval()
-    fold_scale(model, images[:1000])
+    fold_scale(model, encode_means(model, images[:1000]))
     held, held_truths = drawn_pictures(400, seed=2)
     means = encode_means(model, held)
     with torch.no_grad():

@@ -1,0 +1,107 @@
+"""The branch beside formulas written out, and its refusals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from lib_beyondfacial.adapters.branch import IdentityBranch, check_fits
+from lib_beyondfacial.adapters.checkpoints import AdapterSpec, describe
+from lib_beyondfacial.adapters.projections import project_identity
+from lib_beyondfacial.adapters.sites import Site
+from lib_beyondfacial.errors import BeyondFacialError
+
+WIDTHS, CONTEXT, HEADS = (8, 16, 8), 12, 4
+SITES = [Site(f"input_blocks.{i}.1.transformer_blocks.0.attn2", width, HEADS, CONTEXT) for i, width in enumerate(WIDTHS)]
+
+
+@pytest.fixture(scope="module")
+def weights(make_adapter):
+    return make_adapter(WIDTHS, CONTEXT, lora_rank=3)
+
+
+@pytest.fixture(scope="module")
+def tokens(weights):
+    return project_identity(describe(weights), weights, torch.nn.functional.normalize(torch.randn(1, 512), dim=1))
+
+
+@pytest.fixture
+def branch(weights, tokens):
+    return IdentityBranch(describe(weights), weights, tokens, SITES)
+
+
+def test_attend_is_softmax_attention_per_head_in_float64(branch, weights, tokens):
+    torch.manual_seed(1)
+    for i, width in enumerate(WIDTHS):
+        query = torch.randn(3, 5, width)
+        keys = tokens[0].double() @ weights.ip_adapter[f"{2 * i + 1}.to_k_ip.weight"].double().T
+        values = tokens[0].double() @ weights.ip_adapter[f"{2 * i + 1}.to_v_ip.weight"].double().T
+        expected = torch.zeros(3, 5, width, dtype=torch.float64)
+        size = width // HEADS
+        for head in range(HEADS):
+            part = slice(head * size, (head + 1) * size)
+            mass = (query[..., part].double() @ keys[:, part].T / math.sqrt(size)).softmax(-1)
+            expected[..., part] = mass @ values[:, part]
+        torch.testing.assert_close(branch.attend(i, query).double(), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_other_dtypes_are_answered_in_kind_and_copies_are_kept(branch, dtype):
+    query = torch.randn(2, 5, WIDTHS[1])
+    exact, low = branch.attend(1, query), branch.attend(1, query.to(dtype))
+    assert low.dtype is dtype
+    torch.testing.assert_close(low.float(), exact, atol=3e-2, rtol=3e-2)
+    assert branch._place(1, query.to(dtype))[0] is branch._place(1, query.to(dtype))[0]
+    torch.testing.assert_close(branch.attend(1, query), exact, atol=0, rtol=0)
+
+
+def test_rows_do_not_see_each_other(branch):
+    query = torch.randn(4, 5, WIDTHS[0])
+    torch.testing.assert_close(branch.attend(0, query)[2:3], branch.attend(0, query[2:3]), atol=1e-7, rtol=1e-6)
+
+
+def test_inference_mode_and_plain_mode_mix(weights, tokens):
+    with torch.inference_mode():
+        made_inside = IdentityBranch(describe(weights), weights, tokens, SITES)
+        inside = made_inside.attend(0, torch.ones(1, 2, 8, dtype=torch.float16))
+    outside = made_inside.attend(0, torch.ones(1, 2, 8, dtype=torch.float16))
+    assert torch.equal(inside, outside) and not outside.requires_grad
+
+
+def test_lora_is_low_rank_and_numbered(branch, weights):
+    for kind, offset in (("attn1", 0), ("attn2", 1)):
+        for i, width in enumerate(WIDTHS):
+            for leaf in ("to_q", "to_k", "to_v", "to_out.0"):
+                key = f"{2 * i + offset}.{leaf.removesuffix('.0')}_lora"
+                merged = weights.ip_adapter[f"{key}.up.weight"] @ weights.ip_adapter[f"{key}.down.weight"]
+                x = torch.randn(2, 5, CONTEXT if kind == "attn2" and leaf in ("to_k", "to_v") else width)
+                torch.testing.assert_close(branch.lora(kind, i, leaf).delta(x), x @ merged.T, atol=1e-5, rtol=1e-5)
+    assert branch.lora("attn2", len(WIDTHS), "to_q") is None
+    assert branch.lora("attn2", 0, "to_q").delta(torch.ones(1, 1, 8).bfloat16()).dtype is torch.bfloat16
+
+
+def test_without_lora_there_is_none(make_adapter, tokens):
+    plain = make_adapter(WIDTHS, CONTEXT)
+    assert IdentityBranch(describe(plain), plain, tokens, SITES).lora("attn1", 0, "to_q") is None
+
+
+def test_another_base_model_is_refused_in_words():
+    sdxl = AdapterSpec("faceid", 4, 2048, (640,) * 70, True)
+    sd15 = [Site(f"input_blocks.{i}.attn2", 320, 8, 768) for i in range(16)]
+    with pytest.raises(BeyondFacialError, match='"mine" was made for SDXL.*this model is SD1.5.*choose an adapter for SD1.5'):
+        check_fits(sdxl, sd15, "mine")
+    with pytest.raises(BeyondFacialError, match="made for another kind of model .context 128.*SD1.5"):
+        check_fits(AdapterSpec("faceid", 4, 128, (320,) * 16, False), sd15)
+    with pytest.raises(BeyondFacialError, match="has 15 attention sites, this model has 16"):
+        check_fits(AdapterSpec("faceid", 4, 768, (320,) * 15, False), sd15)
+    with pytest.raises(BeyondFacialError, match="has width 640 where this model's input_blocks.15.attn2 has 320"):
+        check_fits(AdapterSpec("faceid", 4, 768, (320,) * 15 + (640,), False), sd15)
+    with pytest.raises(BeyondFacialError, match="no cross-attention"):
+        check_fits(sdxl, [])
+    check_fits(AdapterSpec("faceid", 4, 768, (320,) * 16, False), sd15)
+
+
+def test_a_branch_is_not_built_for_the_wrong_model(weights, tokens):
+    with pytest.raises(BeyondFacialError, match="attention sites"):
+        IdentityBranch(describe(weights), weights, tokens, SITES[:2])

@@ -1,0 +1,89 @@
+"""Adapters by name: where they are found, how they are chosen, kept and never addressed by a path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+from lib_beyondfacial.adapters import registry
+from lib_beyondfacial.adapters.registry import adapter_dirs, get_adapter, list_adapters
+from lib_beyondfacial.errors import BeyondFacialError
+from safetensors.torch import save_file
+
+WIDTHS, CONTEXT = (8, 16, 8), 12
+
+
+@pytest.fixture
+def put(tmp_path, make_adapter, flatten):
+    """put("folder/name.safetensors", seed=0) writes an adapter into a models folder and returns its path."""
+
+    def write(place: str, seed: int = 0):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(flatten(make_adapter(WIDTHS, CONTEXT, seed=seed)), path)
+        return path
+
+    return write
+
+
+def test_files_are_found_where_users_keep_them(put, tmp_path):
+    mine = put("ipadapter/mine.safetensors")
+    deep = put("ipadapter/sd15/faces/deep.bin")
+    put("ipadapter/a/b/c/too_deep.safetensors")
+    mixed = put("ControlNet/ip-adapter-faceid_sd15.bin")
+    put("ControlNet/control_v11p_sd15_openpose.safetensors")
+    put("Stable-diffusion/model.safetensors")
+    (tmp_path / "ipadapter" / "notes.txt").write_text("hello", encoding="utf-8")
+    dirs = adapter_dirs(tmp_path)
+    assert {folder.name for folder in dirs} == {"ipadapter", "ControlNet"}
+    listing = list_adapters(dirs)
+    assert listing == {"deep": deep, "ip-adapter-faceid_sd15": mixed, "mine": mine}
+    assert list_adapters([tmp_path / "absent"]) == {} and adapter_dirs(tmp_path / "absent") == []
+
+
+def test_equal_names_are_told_apart_by_ending_and_the_first_folder_wins(put, tmp_path):
+    first, other = put("ipadapter/same.bin"), put("ipadapter/same.safetensors")
+    put("instantid/same.bin")
+    assert list_adapters(adapter_dirs(tmp_path)) == {"same": first, "same.safetensors": other}
+
+
+def test_loading_by_name(put, tmp_path):
+    path = put("ipadapter/mine.safetensors")
+    listing = list_adapters(adapter_dirs(tmp_path))
+    adapter = get_adapter("mine", listing)
+    assert (adapter.name, adapter.path, adapter.spec.site_widths) == ("mine", path, WIDTHS)
+    assert adapter.short_hash == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+    assert get_adapter("", listing) is adapter and get_adapter("mine.safetensors", listing) is adapter
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+    assert get_adapter("mine", listing) is not adapter
+    registry.unload_adapters()
+
+
+def test_choices_that_cannot_be_made(put, tmp_path):
+    with pytest.raises(BeyondFacialError, match="models/ipadapter"):
+        get_adapter("", {})
+    path = put("ipadapter/faceid-one.safetensors")
+    put("ipadapter/portrait-two.safetensors")
+    listing = list_adapters(adapter_dirs(tmp_path))
+    with pytest.raises(BeyondFacialError, match='set "adapter" to one of "faceid-one", "portrait-two"'):
+        get_adapter("", listing)
+    with pytest.raises(BeyondFacialError, match='nearest is "portrait-two".*"faceid-one"'):
+        get_adapter("portait", listing)
+    for name in (str(path), "../ipadapter/faceid-one", "ipadapter/faceid-one.safetensors", "faceid-one\0"):
+        with pytest.raises(BeyondFacialError, match="There is no adapter"):
+            get_adapter(name, listing)
+    path.unlink()
+    with pytest.raises(BeyondFacialError, match='"faceid-one" is gone'):
+        get_adapter("faceid-one", listing)
+
+
+def test_a_bad_file_is_named_and_not_kept(put, tmp_path):
+    path = put("ipadapter/mine.safetensors")
+    good = path.read_bytes()
+    path.write_text("not weights", encoding="utf-8")
+    listing = list_adapters(adapter_dirs(tmp_path))
+    with pytest.raises(BeyondFacialError, match='"mine.safetensors" is no'):
+        get_adapter("mine", listing)
+    path.write_bytes(good)
+    assert get_adapter("mine", listing).spec.tokens == 4

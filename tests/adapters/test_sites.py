@@ -1,0 +1,76 @@
+"""The numbering of attention sites, one by one, for SD1.5 and SDXL, in ldm's and diffusers' names."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from lib_beyondfacial.adapters.sites import adapter_order, attn1_twin
+
+SD15 = {  # N: (ldm block, diffusers block)
+    1: ("input_blocks.1.1", "down_blocks.0.attentions.0"),
+    3: ("input_blocks.2.1", "down_blocks.0.attentions.1"),
+    5: ("input_blocks.4.1", "down_blocks.1.attentions.0"),
+    7: ("input_blocks.5.1", "down_blocks.1.attentions.1"),
+    9: ("input_blocks.7.1", "down_blocks.2.attentions.0"),
+    11: ("input_blocks.8.1", "down_blocks.2.attentions.1"),
+    13: ("output_blocks.3.1", "up_blocks.1.attentions.0"),
+    15: ("output_blocks.4.1", "up_blocks.1.attentions.1"),
+    17: ("output_blocks.5.1", "up_blocks.1.attentions.2"),
+    19: ("output_blocks.6.1", "up_blocks.2.attentions.0"),
+    21: ("output_blocks.7.1", "up_blocks.2.attentions.1"),
+    23: ("output_blocks.8.1", "up_blocks.2.attentions.2"),
+    25: ("output_blocks.9.1", "up_blocks.3.attentions.0"),
+    27: ("output_blocks.10.1", "up_blocks.3.attentions.1"),
+    29: ("output_blocks.11.1", "up_blocks.3.attentions.2"),
+    31: ("middle_block.1", "mid_block.attentions.0"),
+}
+SDXL_RUNS = [  # first N, transformer blocks, ldm block, diffusers block
+    (1, 2, "input_blocks.4.1", "down_blocks.1.attentions.0"),
+    (5, 2, "input_blocks.5.1", "down_blocks.1.attentions.1"),
+    (9, 10, "input_blocks.7.1", "down_blocks.2.attentions.0"),
+    (29, 10, "input_blocks.8.1", "down_blocks.2.attentions.1"),
+    (49, 10, "output_blocks.0.1", "up_blocks.0.attentions.0"),
+    (69, 10, "output_blocks.1.1", "up_blocks.0.attentions.1"),
+    (89, 10, "output_blocks.2.1", "up_blocks.0.attentions.2"),
+    (109, 2, "output_blocks.3.1", "up_blocks.1.attentions.0"),
+    (113, 2, "output_blocks.4.1", "up_blocks.1.attentions.1"),
+    (117, 2, "output_blocks.5.1", "up_blocks.1.attentions.2"),
+    (121, 10, "middle_block.1", "mid_block.attentions.0"),
+]
+
+
+def sd15(naming: int) -> dict[int, str]:
+    return {n: f"{names[naming]}.transformer_blocks.0.attn2" for n, names in SD15.items()}
+
+
+def sdxl(naming: int) -> dict[int, str]:
+    return {
+        first + 2 * t: f"{names[naming]}.transformer_blocks.{t}.attn2"
+        for first, depth, *names in SDXL_RUNS
+        for t in range(depth)
+    }
+
+
+@pytest.mark.parametrize("naming", [0, 1], ids=["ldm", "diffusers"])
+@pytest.mark.parametrize(("table", "count"), [(sd15, 16), (sdxl, 70)], ids=["SD1.5", "SDXL"])
+def test_every_site_has_its_number(table, count, naming):
+    numbered = table(naming)
+    assert sorted(numbered) == list(range(1, 2 * count, 2))
+    names = list(numbered.values())
+    random.Random(1).shuffle(names)
+    for prefix in ("", "diffusion_model.", "model.diffusion_model."):
+        ordered = adapter_order(prefix + name for name in names)
+        for i, name in enumerate(ordered):
+            assert name == prefix + numbered[2 * i + 1]
+
+
+def test_twins():
+    assert attn1_twin("middle_block.1.transformer_blocks.0.attn2") == "middle_block.1.transformer_blocks.0.attn1"
+    with pytest.raises(ValueError, match="attn2"):
+        attn1_twin("middle_block.1.transformer_blocks.0.attn1")
+
+
+def test_names_outside_the_known_blocks_are_refused():
+    with pytest.raises(ValueError, match="no known block"):
+        adapter_order(["joint_blocks.0.attn2"])
