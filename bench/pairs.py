@@ -9,7 +9,15 @@ import cv2
 import numpy as np
 
 from demo.dollhouse.draw import draw
-from demo.dollhouse.world import ACTION_WORDS, PERSON_WORDS, SCENE_WORDS, Identity, Picture, random_identity, random_picture
+from demo.dollhouse.world import (
+    ACTION_WORDS,
+    PERSON_WORDS,
+    SCENE_WORDS,
+    Identity,
+    Picture,
+    random_identity,
+    random_picture,
+)
 
 SPLITS = {"tuning": 7001, "heldout": 9001}  # two seeds, two crowds: no tuning run has seen the second
 

@@ -79,7 +79,14 @@ def row_of(method: str, records: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def generate(host: Any, pair: Pair, extra: dict[str, Any] | None, steps: int) -> np.ndarray:
-    request: dict[str, Any] = {"prompt": pair.prompt, "seed": pair.seed, "steps": steps, "cfg_scale": 5.0, "width": 128, "height": 128}
+    request: dict[str, Any] = {
+        "prompt": pair.prompt,
+        "seed": pair.seed,
+        "steps": steps,
+        "cfg_scale": 5.0,
+        "width": 128,
+        "height": 128,
+    }
     request["sampler_name"] = "DDIM"
     if extra is not None:
         unit = {"enabled": True, "references": [pair.reference], **extra}
@@ -88,7 +95,9 @@ def generate(host: Any, pair: Pair, extra: dict[str, Any] | None, steps: int) ->
     return np.asarray(images[0].convert("RGB"))
 
 
-def run(methods: dict[str, dict[str, Any] | None], pairs: list[Pair], steps: int = 20) -> tuple[list[dict[str, Any]], dict[str, list]]:
+def run(
+    methods: dict[str, dict[str, Any] | None], pairs: list[Pair], steps: int = 20
+) -> tuple[list[dict[str, Any]], dict[str, list]]:
     """Every method on every pair -> the table's rows, and the pictures by method."""
     from demo.miniwebui.host import boot
 
@@ -129,7 +138,9 @@ def contact_sheet(pictures: dict[str, list[np.ndarray]], pairs: list[Pair], most
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs, three methods, one file quick.json")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_PAIRS} pairs, three methods, one file quick.json"
+    )
     parser.add_argument("--out", type=Path, default=REPOSITORY / "bench" / "out")
     parser.add_argument("--pairs", type=int, default=QUICK_PAIRS)
     parser.add_argument("--split", choices=("tuning", "heldout"), default="tuning")

@@ -1,7 +1,8 @@
 """The main job on the toy world: `make demo`, or `python -m demo [--once] [--face PHOTO] [--prompt TEXT]`.
 
-One photo, one prompt, three pictures from the same seed: plain, single-line identity (as other adapters do it), BeyondFacial. Writes
-demo/out/sheet.png and demo/out/result.json, prints the table, then serves the page and the API on 127.0.0.1.
+One photo, one prompt, three pictures from the same seed: plain, single-line identity (as other adapters do it),
+BeyondFacial. Writes demo/out/sheet.png and demo/out/result.json, prints the table, then serves page and
+API on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -61,7 +62,15 @@ def make_pictures(host: Any, photo: np.ndarray, prompt: str, seed: int) -> list[
     for method, extra in METHODS.items():
         print(f"{method} ...", end=" ", flush=True)
         began = time.time()
-        request = {"prompt": prompt, "seed": seed, "steps": 20, "cfg_scale": 5.0, "width": 128, "height": 128, "sampler_name": "DDIM"}
+        request = {
+            "prompt": prompt,
+            "seed": seed,
+            "steps": 20,
+            "cfg_scale": 5.0,
+            "width": 128,
+            "height": 128,
+            "sampler_name": "DDIM",
+        }
         if extra is not None:
             unit = {"enabled": True, "references": [reference], "show_mask": True, **extra}
             request["alwayson_scripts"] = {"BeyondFacial": {"args": [unit]}}
@@ -71,7 +80,11 @@ def make_pictures(host: Any, photo: np.ndarray, prompt: str, seed: int) -> list[
             raise SystemExit(str(getattr(error, "detail", error))) from error
         picture = np.asarray(images[0].convert("RGB"))
         faces = judge.find(picture)
-        similarity = max((float(f.normed_embedding @ persons[0].normed_embedding) for f in faces), default=0.0) if persons else None
+        similarity = (
+            max((float(f.normed_embedding @ persons[0].normed_embedding) for f in faces), default=0.0)
+            if persons
+            else None
+        )
         seen = evaluator.judge(picture[None])
         reports = info.get("extra_generation_params", {}).get("BeyondFacial report") or [{}]
         rows.append(
@@ -82,7 +95,9 @@ def make_pictures(host: Any, photo: np.ndarray, prompt: str, seed: int) -> list[
                 "similarity": None if similarity is None else round(similarity, 3),
                 **{key: str(seen[key][0]) for key in ("shot", "scene", "action")},
                 "face_area": round(float(reports[0].get("face_area") or 0.0), 4) if extra is not None else None,
-                "mask_coverage": round(float(reports[0].get("mask_coverage") or 0.0), 4) if extra is not None else None,
+                "mask_coverage": round(float(reports[0].get("mask_coverage") or 0.0), 4)
+                if extra is not None
+                else None,
                 "seconds": round(time.time() - began, 2),
             }
         )
@@ -97,7 +112,9 @@ def draw_sheet(photo: np.ndarray, rows: list[dict[str, Any]], prompt: str) -> Im
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
 
     def tile(pixels: np.ndarray, x: int, y: int) -> None:
-        sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)).resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+        sheet.paste(
+            Image.fromarray(np.ascontiguousarray(pixels)).resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y)
+        )
 
     def text(line: str, x: int, y: int) -> None:
         pen.text((x, y), line, fill="black", font=font)
@@ -142,9 +159,14 @@ def main() -> None:
     Image.fromarray(np.ascontiguousarray(photo)).save(OUT / "reference.png")
     draw_sheet(photo, rows, args.prompt).save(OUT / "sheet.png")
     told = [{k: v for k, v in row.items() if k not in ("picture", "mask")} for row in rows]
-    (OUT / "result.json").write_text(json.dumps({"prompt": args.prompt, "seed": args.seed, "rows": told}, indent=1) + "\n")
+    (OUT / "result.json").write_text(
+        json.dumps({"prompt": args.prompt, "seed": args.seed, "rows": told}, indent=1) + "\n"
+    )
     print_table(rows)
-    print(f"written: {OUT / 'sheet.png'}, {OUT / 'result.json'}; a photo to try the page with: {OUT / 'reference.png'}", flush=True)
+    print(
+        f"written: {OUT / 'sheet.png'}, {OUT / 'result.json'}; a photo to try the page with: {OUT / 'reference.png'}",
+        flush=True,
+    )
     if not args.once:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "demo.miniwebui", "--port", str(args.port)])

@@ -13,7 +13,7 @@ import numbers
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .errors import BeyondFacialError
@@ -21,6 +21,7 @@ from .errors import BeyondFacialError
 MAX_REFERENCES = 16
 MAX_TEXT = 2000
 PREFIX = "BeyondFacial"
+REFERENCES = ("semantic", "uncond")
 
 
 @dataclass(frozen=True)
@@ -70,26 +71,25 @@ FIELDS: tuple[Field, ...] = (
     Field("weight", "float", 2.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05),
     Field("start", "float", 0.1, "Start", "Part of the schedule after which the identity line begins.", 0, 1, 0.01),
     Field("stop", "float", 1.0, "Stop", "Part of the schedule at which the identity line ends.", 0, 1, 0.01),
-    Field("mask_strength", "float", 1.0, "Mask strength", "Scales the fusion mask; 0 is the plain picture.", 0, 1, 0.05),
+    Field("mask_strength", "float", 1.0, "Mask strength", "Scales the mask; 0 is the plain picture.", 0, 1, 0.05),
     Field("mask_softness", "float", 0.5, "Mask softness", "Width of the soft edge of the mask.", 0, 1, 0.05),
-    Field("idap_strength", "float", 0.3, "Start identity", "How much of the face enters the start noise.", 0, 1, 0.05),
+    Field("idap_strength", "float", 0.3, "Start identity", "How much of the face enters the noise.", 0, 1, 0.05),
     Field("show_mask", "bool", False, "Show mask", "Append the fusion mask after the pictures.", axis=False),
-    Field("face_pack", "text", "", "Face pack", "insightface pack folder; empty: the usual one.", advanced=True, axis=False),
-    Field("subject", "text", "", "Subject words", "Words of the prompt that mean the person.", advanced=True),
-    Field("id_prompt", "text", "", "Identity prompt", "Prompt of the identity line; {prompt} is yours.", advanced=True),
-    Field(
-        "mask_mode", "choice", "adaptive", "Mask mode", "adaptive: fused lines; whole: identity everywhere.",
-        choices=("adaptive", "whole"), advanced=True,
+    *(
+        replace(field, advanced=True)
+        for field in (
+            Field("face_pack", "text", "", "Face pack", "insightface pack; empty: the usual one.", axis=False),
+            Field("subject", "text", "", "Subject words", "Words of the prompt that mean the person."),
+            Field("id_prompt", "text", "", "Identity prompt", "Of the identity line; {prompt} is yours."),
+            Field("mask_mode", "choice", "adaptive", "Mask mode", "whole: everywhere.", choices=("adaptive", "whole")),
+            Field("rho", "float", 1.0, "Damping rho", "Scales what is added (eq. 8).", 0, 2, 0.05),
+            Field("stride", "int", 1, "Stride", "Evaluate the identity line at every k-th step.", 1, 8, 1),
+            Field("decision_reference", "choice", "semantic", "Decision reference", "Of eq. 4.", choices=REFERENCES),
+            Field("smoothing", "float", 0.5, "Smoothing", "How slowly the mask follows (eq. 7).", 0, 0.99, 0.01),
+            Field("style", "float", 0.0, "Style alignment", "Pulls to the scene's colours (eq. 9).", 0, 1, 0.05),
+        )
     ),
-    Field("rho", "float", 1.0, "Damping rho", "Scales the difference that is added (eq. 8).", 0, 2, 0.05, advanced=True),
-    Field("stride", "int", 1, "Stride", "Evaluate the identity line at every k-th step.", 1, 8, 1, advanced=True),
-    Field(
-        "decision_reference", "choice", "semantic", "Decision reference", "What identity is compared with (eq. 4).",
-        choices=("semantic", "uncond"), advanced=True,
-    ),
-    Field("smoothing", "float", 0.5, "Smoothing", "How slowly the mask follows (eq. 7).", 0, 0.99, 0.01, advanced=True),
-    Field("style", "float", 0.0, "Style alignment", "Pulls the face to the scene's colours (eq. 9).", 0, 1, 0.05, advanced=True),
-)  # fmt: skip
+)
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
 _BY_INFOTEXT: dict[str, Field] = {field.infotext: field for field in FIELDS}
 
@@ -238,7 +238,8 @@ def _check_bool(field: Field, value: Any) -> bool | None:
 def _check_number(field: Field, value: Any) -> float | int | None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    assert field.minimum is not None and field.maximum is not None
+    assert field.minimum is not None
+    assert field.maximum is not None
     if not field.minimum <= value <= field.maximum:  # also refuses NaN
         return None
     if field.kind == "float":

@@ -4,9 +4,10 @@ Everything is imported here, at load time: hosts keep the extension's folder on 
 file.
 """
 
+from modules import script_callbacks, scripts
+
 from lib_beyondfacial import hosts
 from lib_beyondfacial.webui import api, run, ui
-from modules import script_callbacks, scripts
 
 
 class BeyondFacialScript(scripts.Script):

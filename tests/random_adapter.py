@@ -19,7 +19,9 @@ def site_widths() -> list[int]:
     return [modules[name].to_q.weight.shape[0] for name in adapter_order(n for n in modules if n.endswith("attn2"))]
 
 
-def write_faceid_adapter(path: Path, context_dim: int = CONTEXT_DIM, widths: list[int] | None = None, seed: int = 1) -> Path:
+def write_faceid_adapter(
+    path: Path, context_dim: int = CONTEXT_DIM, widths: list[int] | None = None, seed: int = 1
+) -> Path:
     """The FaceID layout without a LoRA: six projection tensors, to_k_ip and to_v_ip at odd N."""
     random = torch.Generator().manual_seed(seed)
 

@@ -14,7 +14,13 @@ from demo.nets.vae import AutoencoderKL
 
 MERGES = "p h;o t;ph ot;phot o</w>;m a;ma n</w>;f a;c e</w>;fa ce</w>;i n</w>;t h;th e</w>;h a;ha i;hai r</w>;b e;r e;re d</w>"
 CONTEXT_DIM = 64
-UNET = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_resolutions": [2, 1], "num_heads": 4}
+UNET = {
+    "model_channels": 32,
+    "channel_mult": [1, 2],
+    "num_res_blocks": 1,
+    "attention_resolutions": [2, 1],
+    "num_heads": 4,
+}
 UNET |= {"context_dim": CONTEXT_DIM, "in_channels": 4, "out_channels": 4}
 VAE = {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "z_channels": 4}
 
@@ -37,9 +43,18 @@ def write_clip_folder(folder: Path) -> None:
     special = {"bos_token": tokens[-2], "eos_token": tokens[-1], "unk_token": tokens[-1], "pad_token": tokens[-1]}
     config = {"model_type": "clip_text_model", "architectures": ["CLIPTextModel"], "vocab_size": size}
     config |= {"hidden_size": CONTEXT_DIM, "intermediate_size": 2 * CONTEXT_DIM, "projection_dim": CONTEXT_DIM}
-    config |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 77, "hidden_act": "quick_gelu"}
+    config |= {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 77,
+        "hidden_act": "quick_gelu",
+    }
     config |= {"layer_norm_eps": 1e-5, "bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
-    files = {"vocab.json": {token: i for i, token in enumerate(tokens)}, "config.json": config, "special_tokens_map.json": special}
+    files = {
+        "vocab.json": {token: i for i, token in enumerate(tokens)},
+        "config.json": config,
+        "special_tokens_map.json": special,
+    }
     files["tokenizer_config.json"] = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special}
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
@@ -51,9 +66,21 @@ def write_yaml(path: Path, clip_folder: str) -> None:
     params |= {"parameterization": "eps", "scale_factor": 0.18215, "use_ema": False}
     unet = {"use_spatial_transformer": True, "transformer_depth": 1, "legacy": False, **UNET}
     params["unet_config"] = {"target": "ldm.modules.diffusionmodules.openaimodel.UNetModel", "params": unet}
-    vae = {"double_z": True, "resolution": 64, "in_channels": 3, "out_ch": 3, "attn_resolutions": [], "dropout": 0.0, **VAE}
+    vae = {
+        "double_z": True,
+        "resolution": 64,
+        "in_channels": 3,
+        "out_ch": 3,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+        **VAE,
+    }
     params["first_stage_config"] = {"target": "ldm.models.autoencoder.AutoencoderKL"}
-    params["first_stage_config"]["params"] = {"embed_dim": 4, "ddconfig": vae, "lossconfig": {"target": "torch.nn.Identity"}}
+    params["first_stage_config"]["params"] = {
+        "embed_dim": 4,
+        "ddconfig": vae,
+        "lossconfig": {"target": "torch.nn.Identity"},
+    }
     params["cond_stage_config"] = {"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"}
     params["cond_stage_config"]["params"] = {"version": clip_folder}
     document = {"model": {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}}

@@ -27,7 +27,11 @@ RULES = {
     "faces": ({"settings", "errors"}, NUMERIC | {"cv2", "PIL"}, FACE_LIBRARIES),
     "adapters": ({"settings", "errors"}, NUMERIC | {"cv2"}, FACE_LIBRARIES),
     "hosts": ({"settings", "errors", "method", "faces", "adapters"}, NUMERIC | {"PIL"}, HOST | {"fastapi"}),
-    "webui": ({"settings", "errors", "faces", "adapters", "hosts"}, {"numpy", "PIL", "gradio", "fastapi"} | HOST, set()),
+    "webui": (
+        {"settings", "errors", "faces", "adapters", "hosts"},
+        {"numpy", "PIL", "gradio", "fastapi"} | HOST,
+        set(),
+    ),
 }
 
 
@@ -121,7 +125,8 @@ def test_the_script_imports_at_load_time_only_and_stays_small():
     script = ROOT / "scripts/beyondfacial.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) <= MAX_SCRIPT_LINES
     imports = imports_of(script, ())
-    assert imports and all(at_top for _, at_top, _ in imports)
+    assert imports
+    assert all(at_top for _, at_top, _ in imports)
     assert {name.split(".")[0] for name, _, _ in imports} <= {"lib_beyondfacial", "modules"}
 
 
@@ -143,8 +148,11 @@ if {needs_host}:
     from demo.miniwebui import host
     host.install_import_names()
 opened = []
-sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in ("socket.connect", "subprocess.Popen") or (
-    event == "open" and isinstance(args[1], str) and any(c in args[1] for c in "wax+")) else None)
+def watch(event, args):
+    writes = event == "open" and isinstance(args[1], str) and any(c in args[1] for c in "wax+")
+    if writes or event in ("socket.connect", "subprocess.Popen"):
+        opened.append(str(args[0]))
+sys.addaudithook(watch)
 sys.dont_write_bytecode = True
 environment, threads, path = dict(os.environ), threading.active_count(), list(sys.path)
 hooks = torch.nn.Module.__call__, torch.load, torch.get_num_threads()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -29,9 +30,15 @@ def values_of(field):
         return st.sampled_from(field.choices)
     if field.kind == "photos":
         return st.lists(st.text(max_size=20), max_size=MAX_REFERENCES)
-    awkward = st.sampled_from(['"x"', '"', "5x7", "[1]", '["a"]', "a, b: c", "BeyondFacial subject", "{prompt}, close", "a\nb"])
+    awkward = st.sampled_from(
+        ['"x"', '"', "5x7", "[1]", '["a"]', "a, b: c", "BeyondFacial subject", "{prompt}, close", "a\nb"]
+    )
     plain = st.text(" ,:;\"'\\[]x1{}ab", max_size=30)
-    return awkward | plain | st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\t"), max_size=12)
+    return (
+        awkward
+        | plain
+        | st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\t"), max_size=12)
+    )
 
 
 VALID = st.fixed_dictionaries({}, optional={field.key: values_of(field) for field in FIELDS})
@@ -99,7 +106,8 @@ def test_infotext_never_holds_a_photo():
 
 
 def test_repr_never_holds_a_photo():
-    assert PHOTO not in repr(Settings(references=(PHOTO,))) and "1 photos" in repr(Settings(references=(PHOTO,)))
+    assert PHOTO not in repr(Settings(references=(PHOTO,)))
+    assert "1 photos" in repr(Settings(references=(PHOTO,)))
 
 
 BAD_VALUES = [
@@ -133,23 +141,26 @@ def test_bad_values_are_refused_by_name(key, value, said):
     with pytest.raises(BeyondFacialError) as caught:
         Settings.from_script_args({"references": [PHOTO], key: value})
     sentence = str(caught.value)
-    assert f'"{key}"' in sentence and said in sentence and BY_KEY[key].expects in sentence
-    assert PHOTO not in sentence and len(sentence) < 300 and sentence.endswith(".")
+    assert f'"{key}"' in sentence
+    assert said in sentence
+    assert BY_KEY[key].expects in sentence
+    assert PHOTO not in sentence
+    assert len(sentence) < 300
+    assert sentence.endswith(".")
 
 
 @given(st.sampled_from([field for field in FIELDS if field.kind in ("float", "int")]), st.floats() | st.integers())
 def test_numbers_out_of_range_never_pass(field, value):
     inside = field.minimum <= value <= field.maximum and (field.kind == "float" or float(value).is_integer())
     window = {"start": {"stop": 1.0}, "stop": {"start": 0.0}}.get(field.key, {})
-    try:
-        made = Settings.from_dict({field.key: value, **window})
-    except BeyondFacialError as error:
-        assert not inside or "start must be smaller" in str(error)
-    else:
-        assert inside and getattr(made, field.key) == value
+    inside = inside and {"start": value < 1, "stop": value > 0}.get(field.key, True)
+    with contextlib.nullcontext() if inside else pytest.raises(BeyondFacialError):
+        assert getattr(Settings.from_dict({field.key: value, **window}), field.key) == value
 
 
-@pytest.mark.parametrize(("key", "nearest"), [("wieght", "weight"), ("reference", "references"), ("maskStrength", "mask_strength")])
+@pytest.mark.parametrize(
+    ("key", "nearest"), [("wieght", "weight"), ("reference", "references"), ("maskStrength", "mask_strength")]
+)
 def test_unknown_key_names_the_nearest(key, nearest):
     with pytest.raises(BeyondFacialError, match=f'"{key}" is not a setting.*nearest is "{nearest}"'):
         Settings.from_script_args({"enabled": True, "references": [PHOTO], key: 1})
@@ -160,7 +171,10 @@ def test_start_must_come_before_stop():
         Settings(start=0.5, stop=0.5)
 
 
-@pytest.mark.parametrize("args", [({"enabled": True},), ({"enabled": True, "references": []},), ({"weight": 1.0},), (True, None), (True, [])])
+@pytest.mark.parametrize(
+    "args",
+    [({"enabled": True},), ({"enabled": True, "references": []},), ({"weight": 1.0},), (True, None), (True, [])],
+)
 def test_enabled_without_photos_is_refused(args):
     with pytest.raises(BeyondFacialError, match='"references" is empty'):
         Settings.from_script_args(*args)
@@ -170,7 +184,9 @@ def test_dict_without_enabled_is_on():
     assert Settings.from_script_args({"references": [PHOTO]}).enabled
 
 
-@pytest.mark.parametrize("args", [(), ({},), (False,), ({"enabled": False, "weight": 1.5},), (False, None, "", 2.0), ({}, None, "", 2.0)])
+@pytest.mark.parametrize(
+    "args", [(), ({},), (False,), ({"enabled": False, "weight": 1.5},), (False, None, "", 2.0), ({}, None, "", 2.0)]
+)
 def test_off_needs_nothing(args):
     assert not Settings.from_script_args(*args).enabled
 
@@ -184,7 +200,8 @@ def test_two_dicts_and_surplus_values_are_refused():
 
 def test_schema_states_the_table():
     schema = Settings.json_schema()
-    assert json.loads(json.dumps(schema)) == schema and schema["additionalProperties"] is False
+    assert json.loads(json.dumps(schema)) == schema
+    assert schema["additionalProperties"] is False
     assert list(schema["properties"]) == list(BY_KEY)
     assert schema["properties"]["weight"] == {
         "type": "number",

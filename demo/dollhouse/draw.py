@@ -38,12 +38,21 @@ class Canvas:
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
 
     def ellipse(  # noqa: PLR0913  the shape's own numbers
-        self, x: float, y: float, rx: float, ry: float, colour: Colour, arc: tuple[float, float] = (0, 360), line: float = 0
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        colour: Colour,
+        arc: tuple[float, float] = (0, 360),
+        line: float = 0,
     ) -> None:
         """Filled, or with `line` an outline of that thickness (units)."""
         centre, axes = self._points([(x, y), (abs(rx), abs(ry))])
         thickness = max(1, round(line * self.unit)) if line else -1
-        cv2.ellipse(self.pixels, tuple(map(int, centre)), tuple(map(int, axes)), 0, *arc, colour, thickness, cv2.LINE_AA, SHIFT)
+        cv2.ellipse(
+            self.pixels, tuple(map(int, centre)), tuple(map(int, axes)), 0, *arc, colour, thickness, cv2.LINE_AA, SHIFT
+        )
 
     def stroke(self, points: list[tuple[float, float]], width: float, colour: Colour) -> None:
         """A line with round ends."""
@@ -53,7 +62,9 @@ class Canvas:
     def gradient(self, y0: float, y1: float, top: Colour, bottom: Colour) -> None:
         a, b = int(y0 * self.unit), int(np.ceil(y1 * self.unit))
         t = np.linspace(0, 1, max(b - a, 1))[:, None, None]
-        self.pixels[a:b] = ((1 - t) * np.array(top) + t * np.array(bottom)).astype(np.uint8)[: self.pixels.shape[0] - a]
+        self.pixels[a:b] = ((1 - t) * np.array(top) + t * np.array(bottom)).astype(np.uint8)[
+            : self.pixels.shape[0] - a
+        ]
 
     def finish(self) -> np.ndarray:
         return cv2.resize(self.pixels, self.size, interpolation=cv2.INTER_AREA)
@@ -176,9 +187,18 @@ def _cave(c: Canvas, h: float, rng: np.random.Generator) -> None:
     c.rectangle(0, h + 0.2, c.right, c.bottom, _jitter(rng, (52, 44, 44)))
 
 
-CLOTHES = ((200, 40, 40), (40, 90, 200), (240, 180, 40), (60, 150, 80), (150, 60, 160), (240, 240, 240), (40, 40, 50), (240, 130, 50))
+CLOTHES = (
+    (200, 40, 40),
+    (40, 90, 200),
+    (240, 180, 40),
+    (60, 150, 80),
+    (150, 60, 160),
+    (240, 240, 240),
+    (40, 40, 50),
+    (240, 130, 50),
+)
 
-# Limb angles in degrees from straight down, positive to the picture's right: (upper arm, fore-arm) x 2, (thigh, shin) x 2.
+# Limb angles in degrees from straight down, positive to the right: (upper arm, fore-arm) x 2, (thigh, shin) x 2.
 POSES = {
     "standing": ((-16, -8), (16, 8), (-6, -4), (6, 4)),
     "waving": ((-16, -8), (120, 168), (-6, -4), (6, 4)),
@@ -194,7 +214,14 @@ def draw_body(c: Canvas, x: float, y: float, r: float, action: str, skin: Colour
     neck, hip = y + 0.95 * r, y + 2.9 * r
     lean = 0.35 * r if action == "running" else 0.0
 
-    def limb(root: tuple[float, float], angles: tuple[float, float], lengths: float, width: float, upper: Colour, lower: Colour) -> None:
+    def limb(
+        root: tuple[float, float],
+        angles: tuple[float, float],
+        lengths: float,
+        width: float,
+        upper: Colour,
+        lower: Colour,
+    ) -> None:
         points = [root]
         for angle in np.deg2rad(angles):
             px, py = points[-1]
@@ -209,8 +236,9 @@ def draw_body(c: Canvas, x: float, y: float, r: float, action: str, skin: Colour
         c.rectangle(x - 1.5 * r, hip + 0.2 * r, x + 1.5 * r, hip + 1.3 * r, (120, 86, 56))
     for side, angles, j in ((-1, left_leg, 0), (1, right_leg, 1)):
         limb((x - lean + side * 0.42 * r, hip), tuple(np.add(angles, jig[j])), 1.12 * r, 0.62 * r, trousers, trousers)
-    c.polygon([(x - 0.5 * r, neck - 0.1 * r), (x + 0.5 * r, neck - 0.1 * r), (x + 0.95 * r, neck + 0.3 * r),
-               (x - lean + 0.8 * r, hip + 0.25 * r), (x - lean - 0.8 * r, hip + 0.25 * r), (x - 0.95 * r, neck + 0.3 * r)], shirt)  # fmt: skip
+    shoulders = [(x - 0.95 * r, neck + 0.3 * r), (x - 0.5 * r, neck - 0.1 * r), (x + 0.5 * r, neck - 0.1 * r)]
+    waist = [(x - lean + 0.8 * r, hip + 0.25 * r), (x - lean - 0.8 * r, hip + 0.25 * r)]
+    c.polygon([*shoulders, (x + 0.95 * r, neck + 0.3 * r), *waist], shirt)
     for side, angles, j in ((-1, left_arm, 2), (1, right_arm, 3)):
         limb((x + side * 0.82 * r, neck + 0.35 * r), tuple(np.add(angles, jig[j])), 0.98 * r, 0.5 * r, shirt, shirt)
     c.rectangle(x - 0.25 * r, y + 0.7 * r, x + 0.25 * r, neck + 0.12 * r, skin)
@@ -263,7 +291,9 @@ def draw_head(c: Canvas, x: float, y: float, r: float, who: Identity) -> np.ndar
         c.ellipse(ex, eye_y, 0.2 * r, 0.22 * r, (252, 252, 252))
         c.ellipse(ex, eye_y, 0.145 * r, 0.17 * r, EYE_COLOURS[who.eyes])
         c.ellipse(ex, eye_y, 0.06 * r, 0.07 * r, (10, 10, 10))
-        c.stroke([(ex - 0.2 * r, eye_y - 0.3 * r), (ex + 0.2 * r, eye_y - 0.3 * r)], 0.07 * r, tuple(0.5 * v for v in hair))
+        c.stroke(
+            [(ex - 0.2 * r, eye_y - 0.3 * r), (ex + 0.2 * r, eye_y - 0.3 * r)], 0.07 * r, tuple(0.5 * v for v in hair)
+        )
         if who.glasses:
             c.ellipse(ex, eye_y, 0.33 * r, 0.33 * r, (24, 24, 28), line=0.1 * r)
     if who.glasses:
@@ -272,7 +302,9 @@ def draw_head(c: Canvas, x: float, y: float, r: float, who: Identity) -> np.ndar
     lips = (206, 36, 60) if who.gender == "woman" else (130, 60, 50)
     c.ellipse(x, y + 0.56 * r, 0.3 * w, 0.12 * r if who.gender == "woman" else 0.07 * r, lips)
     mouth = y + 0.56 * r
-    return np.array([(x - eye_x, eye_y), (x + eye_x, eye_y), (x, y + 0.34 * r), (x - 0.3 * w, mouth), (x + 0.3 * w, mouth)])
+    return np.array(
+        [(x - eye_x, eye_y), (x + eye_x, eye_y), (x, y + 0.34 * r), (x - 0.3 * w, mouth), (x + 0.3 * w, mouth)]
+    )
 
 
 def to_ink(image: np.ndarray) -> np.ndarray:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from secrets import compare_digest
 from threading import Lock
 from typing import Any
 
-import gradio as gr
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from PIL import Image, PngImagePlugin
 from pydantic import BaseModel
 
-
 from . import basics, processing, samplers, script_callbacks, scripts, shared
+from .images import encode_pil_to_base64
 
 queue_lock = Lock()
 
@@ -30,7 +26,6 @@ class Txt2ImgRequest(BaseModel):
     negative_prompt: str = ""
     seed: int = -1
     sampler_name: str | None = None
-    sampler_index: str | None = None
     scheduler: str | None = None
     batch_size: int = 1
     n_iter: int = 1
@@ -46,122 +41,11 @@ class Txt2ImgRequest(BaseModel):
     send_images: bool = True
 
 
-def encode_pil_to_base64(image: Image.Image) -> str:
-    info = PngImagePlugin.PngInfo()
-    for key, value in image.info.items():
-        if isinstance(value, str):
-            info.add_text(key, value)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def handle_exception(request: Request, error: Exception) -> JSONResponse:
     content = {"error": type(error).__name__, "errors": str(error), "body": getattr(error, "body", "")}
     if not isinstance(error, HTTPException):
         basics.report(f"API error: {request.method}: {request.url} {content}", exc_info=True)
-    content["detail"] = getattr(error, "detail", "")
-    return JSONResponse(content, getattr(error, "status_code", 500))
-
-
-class Api:
-    """Routes added through `add_api_route` ask for --api-auth's password; others of the application do not."""
-
-    def __init__(self, app: FastAPI):
-        self.app = app
-        self.credentials = dict(pair.split(":") for pair in (shared.cmd_opts.api_auth or "").split(",") if pair)
-        app.add_exception_handler(HTTPException, handle_exception)
-
-        @app.middleware("http")
-        async def exception_handling(request: Request, call_next: Any) -> Any:
-            try:
-                return await call_next(request)
-            except Exception as error:
-                return handle_exception(request, error)
-
-        self.add_api_route("/sdapi/v1/txt2img", self.text2imgapi, methods=["POST"])
-        self.add_api_route("/sdapi/v1/interrupt", self.interruptapi, methods=["POST"])
-        self.add_api_route("/sdapi/v1/skip", lambda: shared.state.skip(), methods=["POST"])
-        self.add_api_route("/sdapi/v1/options", self.set_config, methods=["POST"])
-        for name in ("progress", "options", "samplers", "sd_models", "scripts", "script_info"):
-            self.add_api_route(f"/sdapi/v1/{name.replace('_', '-')}", getattr(self, f"get_{name}"), methods=["GET"])
-        self.default_script_args = scripts.scripts_txt2img.default_args()
-
-    def add_api_route(self, path: str, endpoint: Any, **kwargs: Any) -> None:
-        if shared.cmd_opts.api_auth:
-            kwargs["dependencies"] = [Depends(self.auth)]
-        self.app.add_api_route(path, endpoint, **kwargs)
-
-    def auth(self, credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> bool:  # noqa: B008  FastAPI's way
-        password = self.credentials.get(credentials.username)
-        if password is not None and compare_digest(credentials.password.encode(), password.encode()):
-            return True
-        raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
-
-    def script_args(self, requested: dict[str, Any]) -> tuple[Any, ...]:
-        """The ui() defaults, and over them the request's arguments as far as the script has places for them."""
-        args = list(self.default_script_args)
-        titles = {script.title().lower(): script for script in scripts.scripts_txt2img.alwayson_scripts}
-        for title, content in requested.items():
-            script = titles.get(title.lower())
-            if script is None:
-                raise HTTPException(422, f"Script '{title}' not found")
-            for i in range(min(script.args_to - script.args_from, len(content.get("args", ())))):
-                args[script.args_from + i] = content["args"][i]
-        return tuple(args)
-
-    def run_txt2img(self, payload: dict[str, Any]) -> processing.Processed:
-        fields = vars(Txt2ImgRequest(**payload)).copy()
-        fields.pop("send_images")
-        fields["sampler_name"] = fields["sampler_name"] or fields.pop("sampler_index", None) or "Euler"
-        fields.pop("sampler_index", None)
-        if fields["sampler_name"] not in samplers.all_samplers_map:
-            raise HTTPException(400, "Sampler not found")
-        fields["override_settings"] = dict(fields["override_settings"] or {})
-        return run_job(self.script_args(fields.pop("alwayson_scripts") or {}), is_api=True, do_not_save_grid=True, **fields)
-
-    def text2imgapi(self, request: Txt2ImgRequest) -> dict[str, Any]:
-        processed = self.run_txt2img(vars(request))
-        images = [encode_pil_to_base64(image) for image in processed.images] if request.send_images else []
-        return {"images": images, "parameters": vars(request), "info": processed.js()}
-
-    def interruptapi(self) -> dict:
-        shared.state.interrupt()
-        return {}
-
-    def get_progress(self) -> dict[str, Any]:
-        state, progress, eta = shared.state, 0.0, 0.0
-        if state.job_count:
-            done = state.job_no + (state.sampling_step / state.sampling_steps if state.sampling_steps else 0)
-            progress = min(0.01 + done / max(state.job_count, 1), 1.0)
-            spent = time.time() - state.time_start
-            eta = spent / progress - spent
-        image = state.current_image and encode_pil_to_base64(state.current_image)
-        common = {"state": state.dict(), "current_image": image, "textinfo": state.textinfo}
-        return {"progress": progress, "eta_relative": eta, **common}
-
-    def get_options(self) -> dict[str, Any]:
-        return {key: getattr(shared.opts, key) for key in shared.opts.data_labels}
-
-    def set_config(self, request: dict[str, Any]) -> None:
-        for key, value in request.items():
-            shared.opts.set(key, value, is_api=True)
-
-    def get_samplers(self) -> list[dict]:
-        return [{"name": s.name, "aliases": s.aliases, "options": s.options} for s in samplers.all_samplers]
-
-    def get_sd_models(self) -> list[dict]:
-        loaded = shared.sd_model.sd_checkpoint_info
-        common = {"hash": loaded.shorthash, "sha256": None, "config": None}
-        return [{"title": loaded.title, "model_name": loaded.name_for_extra, "filename": loaded.filename, **common}]
-
-    def get_scripts(self) -> dict[str, list]:
-        runners = {"txt2img": scripts.scripts_txt2img, "img2img": scripts.scripts_img2img}
-        return {tab: [script.name for script in runner.scripts] for tab, runner in runners.items()}
-
-    def get_script_info(self) -> list[dict]:
-        both = [*scripts.scripts_txt2img.scripts, *scripts.scripts_img2img.scripts]
-        return [script.api_info for script in both if script.api_info]
+    return JSONResponse(content | {"detail": getattr(error, "detail", "")}, getattr(error, "status_code", 500))
 
 
 def run_job(script_args: tuple, **fields: Any) -> processing.Processed:
@@ -178,12 +62,106 @@ def run_job(script_args: tuple, **fields: Any) -> processing.Processed:
             p.close()
 
 
+class Api:
+    """Routes added through `add_api_route` ask for --api-auth's password; others of the application do not."""
+
+    def __init__(self, app: FastAPI):
+        self.app = app
+        self.credentials = dict(pair.split(":", 1) for pair in (shared.cmd_opts.api_auth or "").split(",") if pair)
+        app.add_exception_handler(HTTPException, handle_exception)
+
+        @app.middleware("http")
+        async def exception_handling(request: Request, call_next: Any) -> Any:
+            try:
+                return await call_next(request)
+            except Exception as error:
+                return handle_exception(request, error)
+
+        for name in ("progress", "options", "samplers", "sd_models", "scripts", "script_info"):
+            self.add_api_route(f"/sdapi/v1/{name.replace('_', '-')}", getattr(self, f"get_{name}"), methods=["GET"])
+        posts = {"txt2img": self.text2imgapi, "options": self.set_options}
+        posts |= {"interrupt": lambda: shared.state.interrupt(), "skip": lambda: shared.state.skip()}
+        for name, endpoint in posts.items():
+            self.add_api_route(f"/sdapi/v1/{name}", endpoint, methods=["POST"])
+        self.default_script_args = scripts.scripts_txt2img.default_args()
+
+    def add_api_route(self, path: str, endpoint: Any, **kwargs: Any) -> None:
+        if self.credentials:
+            kwargs["dependencies"] = [Depends(self.auth)]
+        self.app.add_api_route(path, endpoint, **kwargs)
+
+    def auth(self, credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> bool:  # noqa: B008  FastAPI's way
+        password = self.credentials.get(credentials.username)
+        if password is not None and compare_digest(credentials.password.encode(), password.encode()):
+            return True
+        raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
+
+    def script_args(self, requested: dict[str, Any]) -> tuple[Any, ...]:
+        """The ui() defaults, and over them the request's arguments as far as the script has places for them."""
+        args = list(self.default_script_args)
+        titles = {script.title().lower(): script for script in scripts.scripts_txt2img.scripts}
+        for title, content in requested.items():
+            script = titles.get(title.lower())
+            if script is None:
+                raise HTTPException(422, f"Script '{title}' not found")
+            given = content.get("args", [])
+            for i in range(min(script.args_to - script.args_from, len(given))):
+                args[script.args_from + i] = given[i]
+        return tuple(args)
+
+    def run_txt2img(self, payload: dict[str, Any]) -> processing.Processed:
+        fields = dict(vars(Txt2ImgRequest(**payload)))
+        fields["sampler_name"] = fields["sampler_name"] or payload.get("sampler_index") or "Euler"
+        if fields["sampler_name"] not in samplers.all_samplers_map:
+            raise HTTPException(400, "Sampler not found")
+        fields["override_settings"] = dict(fields["override_settings"] or {})
+        del fields["send_images"]
+        return run_job(self.script_args(fields.pop("alwayson_scripts") or {}), is_api=True, **fields)
+
+    def text2imgapi(self, request: Txt2ImgRequest) -> dict[str, Any]:
+        processed = self.run_txt2img(vars(request))
+        images = [encode_pil_to_base64(image) for image in processed.images] if request.send_images else []
+        return {"images": images, "parameters": vars(request), "info": processed.js()}
+
+    def get_progress(self) -> dict[str, Any]:
+        state, progress, eta = shared.state, 0.0, 0.0
+        if state.job_count:
+            done = state.job_no + state.sampling_step / max(state.sampling_steps, 1)
+            progress = min(0.01 + done / abs(state.job_count), 1.0)
+            eta = (time.time() - state.time_start) * (1 / progress - 1)
+        image = state.current_image and encode_pil_to_base64(state.current_image)
+        answer = {"progress": progress, "eta_relative": eta, "state": state.dict()}
+        return {**answer, "current_image": image, "textinfo": state.textinfo}
+
+    def get_options(self) -> dict[str, Any]:
+        return shared.DEFAULTS | shared.opts.data
+
+    def set_options(self, request: dict[str, Any]) -> None:
+        shared.opts.data.update(request)
+
+    def get_samplers(self) -> list[dict]:
+        return [{"name": s.name, "aliases": s.aliases, "options": s.options} for s in samplers.all_samplers]
+
+    def get_sd_models(self) -> list[dict]:
+        info = shared.sd_model.sd_checkpoint_info
+        names = {"title": info.title, "model_name": info.name_for_extra, "filename": info.filename}
+        return [{**names, "hash": info.shorthash, "sha256": None, "config": None}]
+
+    def get_scripts(self) -> dict[str, list]:
+        runners = {"txt2img": scripts.scripts_txt2img, "img2img": scripts.scripts_img2img}
+        return {tab: [script.name for script in runner.scripts] for tab, runner in runners.items()}
+
+    def get_script_info(self) -> list[dict]:
+        both = [*scripts.scripts_txt2img.scripts, *scripts.scripts_img2img.scripts]
+        return [script.api_info for script in both if script.api_info]
+
+
 def build_app(page: bool) -> tuple[FastAPI, Api, Any]:
     """The application with the extensions' routes on it and, if wanted, the page at /."""
-    app = FastAPI()
-    script_callbacks.before_ui_callback()
     from .page import create_page, mount_page
 
+    app = FastAPI()
+    script_callbacks.before_ui_callback()
     demo = create_page()
     api = Api(app)
     script_callbacks.app_started_callback(demo if page else None, app)

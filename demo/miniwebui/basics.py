@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 script_path = data_path = str(Path(__file__).parent)
-models_path = extensions_dir = ""  # set by boot()
+models_path = ""  # set by boot()
 device = cpu = torch.device("cpu")
 dtype = dtype_vae = dtype_unet = torch.float32
 
@@ -32,12 +32,7 @@ def autocast(disable: bool = False) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def without_autocast(disable: bool = False) -> contextlib.AbstractContextManager:
-    return contextlib.nullcontext()
-
-
-def torch_gc() -> None:
-    """Nothing to collect on the CPU."""
+without_autocast = autocast
 
 
 def test_for_nans(x: Tensor, where: str) -> None:
@@ -48,12 +43,10 @@ def test_for_nans(x: Tensor, where: str) -> None:
 class ImageRNG:
     """One CPU generator per picture, so that a batch equals its pictures made one by one."""
 
-    def __init__(self, shape: tuple[int, ...], seeds: list[int], **_unused: object):
-        self.shape, self.seeds, self.is_first = tuple(shape), seeds, True
+    def __init__(self, shape: tuple[int, ...], seeds: list[int]):
+        self.shape, self.seeds = tuple(shape), seeds
         self.generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
+        torch.manual_seed(int(seeds[-1]))  # the host leaves the global generator like this, too
 
     def next(self) -> Tensor:
-        if self.is_first:
-            torch.manual_seed(int(self.seeds[-1]))  # the host leaves the global generator like this, too
-        self.is_first = False
         return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -12,13 +11,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import basics, denoiser, processing, prompts, samplers, script_callbacks, scripts, shared
+from demo.sd1 import prompts
+from demo.sd1.model import load_model
+
+from . import basics, denoiser, processing, samplers, script_callbacks, scripts, shared
 
 REPOSITORY = Path(__file__).parents[2]
 IMPORT_NAMES = {
     basics: "errors paths devices rng",
     denoiser: "sd_samplers_cfg_denoiser",
-    processing: "processing infotext_utils generation_parameters_copypaste images",
+    processing: "processing",
     prompts: "prompt_parser sd_hijack_clip",
     samplers: "sd_samplers sd_samplers_common sd_samplers_kdiffusion sd_samplers_timesteps",
     script_callbacks: "script_callbacks",
@@ -29,13 +31,16 @@ IMPORT_NAMES = {
 
 def install_import_names() -> None:
     """Makes `modules.*` importable under A1111's names."""
-    from . import api, ui_components
+    from . import api, images, ui_components
 
-    package = ModuleType("modules")
-    package.__path__ = []  # type: ignore[attr-defined]
-    sys.modules["modules"] = package
-    names = IMPORT_NAMES | {ui_components: "ui_components ui", api: "api api.api"}
-    for module, aliases in names.items():
+    package = sys.modules["modules"] = ModuleType("modules")
+    package.__path__ = []
+    rest = {
+        images: "images infotext_utils generation_parameters_copypaste",
+        ui_components: "ui_components",
+        api: "api api.api",
+    }
+    for module, aliases in (IMPORT_NAMES | rest).items():
         for alias in aliases.split():
             sys.modules[f"modules.{alias}"] = module
             setattr(package, alias.split(".")[0], module)
@@ -63,33 +68,31 @@ def parse_flags(extensions: Sequence[Path], argv: Sequence[str]) -> argparse.Nam
     parser.add_argument("--script", type=Path, default=REPOSITORY, help="an extension's folder, or one script of it")
     parser.add_argument("--port", type=int, default=7861)
     parser.add_argument("--api-auth", help="user:password for the host's own API routes")
-    for extension in extensions:
-        preload = (extension if extension.is_dir() else extension.parent.parent) / "preload.py"
-        if preload.is_file():
-            spec = importlib.util.spec_from_file_location("preload", preload)
-            module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-            spec.loader.exec_module(module)  # type: ignore[union-attr]
-            module.preload(parser)
+    for path in (scripts.folder_of(extension) / "preload.py" for extension in extensions):
+        if path.is_file():
+            scripts.load_module(path).preload(parser)
     return parser.parse_args(argv)
 
 
-def boot(models_dir: str | Path, extensions: Sequence[str | Path] = (), page: bool = False, argv: Sequence[str] = ()) -> Host:
+def boot(
+    models_dir: str | Path, extensions: Sequence[str | Path] = (), page: bool = False, argv: Sequence[str] = ()
+) -> Host:
     """A host with clean registries; the one booted before in this process is no longer usable."""
-    from demo.sd1.model import load_model
-
     from .api import build_app
 
     paths = [Path(extension).resolve() for extension in extensions]
     install_import_names()
     script_callbacks.clear_callbacks()
-    shared.opts.restart()
+    shared.opts.data.clear()
     shared.state.__init__()
     shared.cmd_opts.__dict__ = vars(parse_flags(paths, argv))
     basics.models_path = shared.models_path = str(Path(models_dir).resolve())
-    processing.StableDiffusionProcessing.cached_c[:] = processing.StableDiffusionProcessing.cached_uc[:] = [None, None]
-    shared.sd_model = load_model(Path(models_dir))
-    prompts.hijack(shared.sd_model)
+    shared.sd_model = model = load_model(Path(models_dir))
+    model.cond_stage_model = prompts.FrozenCLIPEmbedderWithCustomWords(model.cond_stage_model, shared.opts)
+    model.cond_stage_model_empty_prompt = model.get_learned_conditioning([""])
+    job = processing.StableDiffusionProcessing
+    job.cached_c[:] = job.cached_uc[:] = [None, None]
     scripts.load_scripts(paths)
-    scripts.scripts_txt2img, scripts.scripts_img2img = (scripts.ScriptRunner(is_img2img) for is_img2img in (False, True))
-    script_callbacks.model_loaded_callback(shared.sd_model)
+    scripts.scripts_txt2img, scripts.scripts_img2img = scripts.ScriptRunner(False), scripts.ScriptRunner(True)
+    script_callbacks.model_loaded_callback(model)
     return Host(*build_app(page))

@@ -41,7 +41,8 @@ def create_page() -> gr.Blocks:
                 steps = gr.Slider(1, 150, 20, step=1, label="Sampling steps", elem_id="txt2img_steps")
             with gr.Row():
                 width, height = (
-                    gr.Slider(64, 1024, 128, step=8, label=name.title(), elem_id=f"txt2img_{name}") for name in ("width", "height")
+                    gr.Slider(64, 1024, 128, step=8, label=name.title(), elem_id=f"txt2img_{name}")
+                    for name in ("width", "height")
                 )
             with gr.Row():
                 cfg = gr.Slider(1, 30, 7.0, step=0.5, label="CFG Scale", elem_id="txt2img_cfg_scale")
@@ -66,7 +67,10 @@ def create_page() -> gr.Blocks:
 def mount_page(app: FastAPI, demo: gr.Blocks) -> None:
     """Puts the page at /, with page.js and the extensions' javascript/*.js in its head."""
     folders = {Path(data.basedir) / "javascript" for data in scripts.scripts_data}
-    files = [Path(__file__).with_name("page.js"), *(path for folder in sorted(folders) for path in sorted(folder.glob("*.js")))]
+    files = [
+        Path(__file__).with_name("page.js"),
+        *(path for folder in sorted(folders) for path in sorted(folder.glob("*.js"))),
+    ]
 
     @app.middleware("http")
     async def add_javascript(request: Request, call_next: Any) -> Any:

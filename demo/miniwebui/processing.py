@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import basics as devices
-from . import prompts as prompt_parser
-from . import samplers as sd_samplers
-from . import scripts, shared
+from demo.sd1 import prompts as prompt_parser
 
-opt_C, opt_f = 4, 8  # noqa: N816  the host's names
+from . import basics as devices
+from . import scripts, shared
+from .images import quote
+from .samplers import create_sampler
+
+VERSION = "miniwebui"
 
 
 @dataclass(repr=False)
@@ -28,7 +30,7 @@ class StableDiffusionProcessing:
     prompt: str | list[str] = ""
     negative_prompt: str | list[str] = ""
     seed: int | list[int] = -1
-    sampler_name: str | None = None
+    sampler_name: str = "Euler"
     scheduler: str | None = None
     batch_size: int = 1
     n_iter: int = 1
@@ -38,26 +40,16 @@ class StableDiffusionProcessing:
     height: int = 128
     eta: float | None = None
     s_min_uncond: float | None = None
-    do_not_save_grid: bool = False
-    enable_hr: bool = False
     denoising_strength: float | None = None
     override_settings: dict[str, Any] = field(default_factory=dict)
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
-    subseed: int = -1
-    subseed_strength: float = 0
-    styles: list[str] = field(default_factory=list)
     comments: dict[str, int] = field(default_factory=dict)
+    enable_hr: bool = False
     is_hr_pass: bool = False
     is_api: bool = False
-    iteration: int = 0
-    batch_index: int = 0
     scripts: Any = None
     script_args: Any = ()
     sampler: Any = None
-    rng: Any = None
-    c: Any = None
-    uc: Any = None
-    user: str | None = None
 
     cached_c = [None, None]  # noqa: RUF012  shared by all jobs, as in the host
     cached_uc = [None, None]  # noqa: RUF012
@@ -70,33 +62,29 @@ class StableDiffusionProcessing:
         self.all_prompts = self.prompt if isinstance(self.prompt, list) else [self.prompt] * count
         negative = self.negative_prompt
         self.all_negative_prompts = negative if isinstance(negative, list) else [negative] * len(self.all_prompts)
-        self.main_prompt, self.main_negative_prompt = self.all_prompts[0], self.all_negative_prompts[0]
-
-    def get_conds_with_caching(self, function: Any, prompts: list[str], cache: list) -> Any:
-        options = (shared.opts.CLIP_stop_at_last_layers, shared.opts.emphasis)
-        key = (tuple(prompts), self.steps, self.width, self.height, self.sd_model.sd_checkpoint_info, options)
-        if cache[0] != key:
-            cache[:] = [key, function(self.sd_model, prompts, self.steps)]
-        return cache[1]
 
     def setup_conds(self) -> None:
-        size = {"width": self.width, "height": self.height}
-        prompts = prompt_parser.SdConditioning(self.prompts, **size)
-        negative = prompt_parser.SdConditioning(self.negative_prompts, is_negative_prompt=True, **size)
-        self.uc = self.get_conds_with_caching(prompt_parser.get_learned_conditioning, negative, self.cached_uc)
-        self.c = self.get_conds_with_caching(prompt_parser.get_multicond_learned_conditioning, prompts, self.cached_c)
+        """`c` and `uc`, kept for the next job with the same prompts."""
+        options = (shared.opts.CLIP_stop_at_last_layers, shared.opts.emphasis, self.steps, self.width, self.height)
+        for name, function, texts in (
+            ("uc", prompt_parser.get_learned_conditioning, self.negative_prompts),
+            ("c", prompt_parser.get_multicond_learned_conditioning, self.prompts),
+        ):
+            cache, key = getattr(self, f"cached_{name}"), (tuple(texts), options, self.sd_model.sd_checkpoint_info)
+            if cache[0] != key:
+                asked = prompt_parser.SdConditioning(texts, name == "uc", self.width, self.height)
+                cache[:] = [key, function(self.sd_model, asked, self.steps)]
+            setattr(self, name, cache[1])
 
     def close(self) -> None:
         self.sampler = self.c = self.uc = None
 
 
-@dataclass(repr=False)
 class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     def sample(self, conditioning: Any, unconditional_conditioning: Any, **_batch: Any) -> Tensor:
-        self.sampler = sd_samplers.create_sampler(self.sampler_name, self.sd_model)
+        self.sampler = create_sampler(self.sampler_name, self.sd_model)
         x = self.rng.next()
-        conds = {"c": conditioning, "uc": unconditional_conditioning}
-        self.scripts.process_before_every_sampling(self, x=x, noise=x, **conds)
+        self.scripts.process_before_every_sampling(self, x=x, noise=x, c=conditioning, uc=unconditional_conditioning)
         image_cond = x.new_zeros(len(x), 5, 1, 1)
         return self.sampler.sample(self, x, conditioning, unconditional_conditioning, image_conditioning=image_cond)
 
@@ -108,63 +96,51 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 class Processed:
     """What a job gives, and what `postprocess` may change."""
 
-    def __init__(self, p: StableDiffusionProcessing, images_list: list[Image.Image], infotexts: list[str], first: int = 0):
-        self.images, self.infotexts, self.info, self.index_of_first_image = images_list, infotexts, infotexts[0], first
+    def __init__(self, p: StableDiffusionProcessing, images_list: list[Image.Image], infotexts: list[str]):
+        self.images, self.infotexts, self.info, self.index_of_first_image = images_list, infotexts, infotexts[0], 0
         self.comments = "".join(f"{comment}\n" for comment in p.comments)
-        same = "width height sampler_name cfg_scale steps batch_size sd_model_name sd_model_hash denoising_strength styles"
+        same = "width height sampler_name cfg_scale steps batch_size sd_model_name sd_model_hash denoising_strength"
         for key in f"{same} extra_generation_params all_prompts all_negative_prompts all_seeds all_subseeds".split():
             setattr(self, key, getattr(p, key))
         self.prompt, self.negative_prompt, self.seed = p.all_prompts[0], p.all_negative_prompts[0], p.all_seeds[0]
         self.subseed, self.job_timestamp = p.all_subseeds[0], shared.state.job_timestamp
-        self.clip_skip, self.version = shared.opts.CLIP_stop_at_last_layers, "miniwebui"
+        self.clip_skip, self.version = shared.opts.CLIP_stop_at_last_layers, VERSION
 
     def js(self) -> str:
-        return json.dumps({k: v for k, v in vars(self).items() if k not in ("images", "info", "comments")}, default=lambda _: None)
-
-
-def quote(text: Any) -> Any:
-    return json.dumps(text, ensure_ascii=False) if any(mark in str(text) for mark in ",\n:") else text
+        content = {k: v for k, v in vars(self).items() if k not in ("images", "info", "comments")}
+        return json.dumps(content, default=lambda _: None)
 
 
 def create_infotext(p: StableDiffusionProcessing, index: int) -> str:
     """The text under the picture at `index` of the batch; lists give their entry at index, callables are called."""
-    skip = shared.opts.CLIP_stop_at_last_layers
-    params = {
-        "Steps": p.steps,
-        "Sampler": p.sampler_name,
-        "Schedule type": p.scheduler,
-        "CFG scale": p.cfg_scale,
-        "Seed": p.seeds[index],
-        "Size": f"{p.width}x{p.height}",
-        "Model hash": p.sd_model_hash,
-        "Model": p.sd_model_name,
-        "Clip skip": skip if skip > 1 else None,
-        **p.extra_generation_params,
-        "Version": "miniwebui",
-    }
+    prompt, negative, skip = p.prompts[index], p.negative_prompts[index], shared.opts.CLIP_stop_at_last_layers
+    params = {"Steps": p.steps, "Sampler": p.sampler_name, "Schedule type": p.scheduler, "CFG scale": p.cfg_scale}
+    params |= {"Seed": p.seeds[index], "Size": f"{p.width}x{p.height}", "Model hash": p.sd_model_hash}
+    params |= {"Model": p.sd_model_name, "Clip skip": skip if skip > 1 else None}
+    params |= {**p.extra_generation_params, "Version": VERSION}
     for key, value in params.items():
         try:
             if isinstance(value, list):
                 params[key] = value[index]
             elif callable(value):
-                params[key] = value(p=p, index=index, prompt_text=p.prompts[index], negative_prompt=p.negative_prompts[index])
+                params[key] = value(p=p, index=index, prompt_text=prompt, negative_prompt=negative)
         except Exception:
             devices.report(f'Error creating infotext for key "{key}"', exc_info=True)
             params[key] = None
     line = ", ".join(k if k == v else f"{k}: {quote(v)}" for k, v in params.items() if v is not None)
-    negative = p.negative_prompts[index]
-    return p.prompts[index] + (f"\nNegative prompt: {negative}" if negative else "") + f"\n{line}"
+    return prompt + (f"\nNegative prompt: {negative}" if negative else "") + f"\n{line}"
 
 
 def process_images(p: StableDiffusionProcessing) -> Processed:
-    opts = shared.opts
     p.scripts.before_process(p)
-    stored = {key: opts.data.get(key, opts.get_default(key)) for key in p.override_settings}
+    data = shared.opts.data
+    stored = dict(data)
     try:
-        opts.data.update(p.override_settings)
+        data.update(p.override_settings)
         return process_images_inner(p)
     finally:
-        opts.data.update(stored)
+        data.clear()
+        data.update(stored)
 
 
 @torch.no_grad()
@@ -172,7 +148,6 @@ def process_images_inner(p: StableDiffusionProcessing) -> Processed:
     state = shared.state
     if p.enable_hr:
         raise ValueError("This host has no hires fix; switch it off.")
-    p.sampler_name = sd_samplers.find_sampler_config(p.sampler_name).name
     p.sd_model_name, p.sd_model_hash = p.sd_model.sd_checkpoint_info.name_for_extra, p.sd_model.sd_model_hash
     p.s_min_uncond = shared.opts.s_min_uncond if p.s_min_uncond is None else p.s_min_uncond
     seed = random.randrange(2**32 - 2) if p.seed in (-1, None, "") else p.seed
@@ -182,14 +157,13 @@ def process_images_inner(p: StableDiffusionProcessing) -> Processed:
     p.scripts.process(p)
     images: list[Image.Image] = []
     infotexts: list[str] = []
-    if state.job_count == -1:
-        state.job_count = p.n_iter
+    state.job_count = p.n_iter if state.job_count == -1 else state.job_count
     for n in range(p.n_iter):
         p.iteration, state.skipped = n, False
         if state.interrupted or state.stopping_generation:
             break
         process_batch(p, n, images, infotexts)
-    processed = Processed(p, images, infotexts or [create_infotext(p, 0)])
+    processed = Processed(p, images, infotexts or [""])
     p.scripts.postprocess(p, processed)
     return processed
 
@@ -197,19 +171,19 @@ def process_images_inner(p: StableDiffusionProcessing) -> Processed:
 def process_batch(p: StableDiffusionProcessing, n: int, images: list[Image.Image], infotexts: list[str]) -> None:
     """From prompts to pictures; appends to both lists."""
     part = slice(n * p.batch_size, (n + 1) * p.batch_size)
-    p.prompts, p.negative_prompts = p.all_prompts[part], p.all_negative_prompts[part]
-    p.seeds, p.subseeds = p.all_seeds[part], p.all_subseeds[part]
-    p.rng = devices.ImageRNG((opt_C, p.height // opt_f, p.width // opt_f), p.seeds)
+    for name in ("prompts", "negative_prompts", "seeds", "subseeds"):
+        setattr(p, name, getattr(p, f"all_{name}")[part])
+    p.rng = devices.ImageRNG((4, p.height // 8, p.width // 8), p.seeds)
     batch = {"batch_number": n, "prompts": p.prompts, "seeds": p.seeds, "subseeds": p.subseeds}
     p.scripts.before_process_batch(p, **batch)
     p.scripts.after_extra_networks_activate(p, **batch, extra_network_data={})
     p.scripts.process_batch(p, **batch)
     p.setup_conds()
-    request = {"seeds": p.seeds, "subseeds": p.subseeds, "subseed_strength": p.subseed_strength, "prompts": p.prompts}
+    request = {"seeds": p.seeds, "subseeds": p.subseeds, "subseed_strength": 0, "prompts": p.prompts}
     sampled = scripts.PostSampleArgs(p.sample(conditioning=p.c, unconditional_conditioning=p.uc, **request))
     p.scripts.post_sample(p, sampled)
     devices.test_for_nans(sampled.samples, "unet")
-    decoded = torch.cat([p.sd_model.decode_first_stage(sample[None]) for sample in sampled.samples]).float()
+    decoded = torch.cat([p.sd_model.decode_first_stage(sample[None]) for sample in sampled.samples])
     devices.test_for_nans(decoded, "vae")
     decoded = ((decoded + 1) / 2).clamp(0, 1)
     shared.state.nextjob()
@@ -218,11 +192,11 @@ def process_batch(p: StableDiffusionProcessing, n: int, images: list[Image.Image
     p.scripts.postprocess_batch_list(p, listed, batch_number=n)
     for i, sample in enumerate(listed.images):
         p.batch_index = i
-        pixels = (255.0 * np.moveaxis(sample.numpy(), 0, 2)).astype(np.uint8)
-        pp = scripts.PostprocessImageArgs(Image.fromarray(pixels))
+        pp = scripts.PostprocessImageArgs(
+            Image.fromarray((255.0 * np.moveaxis(sample.numpy(), 0, 2)).astype(np.uint8))
+        )
         p.scripts.postprocess_image(p, pp)
-        p.scripts.postprocess_maskoverlay(p, scripts.PostProcessMaskOverlayArgs(i))
-        pp = scripts.PostprocessImageArgs(pp.image)
+        p.scripts.postprocess_maskoverlay(p, scripts.PostProcessMaskOverlayArgs(i, None, None))
         p.scripts.postprocess_image_after_composite(p, pp)
         infotexts.append(create_infotext(p, i))
         pp.image.info["parameters"] = infotexts[-1]

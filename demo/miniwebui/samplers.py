@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,8 +34,7 @@ class Sampler:
     eta_field = ("eta_ancestral", 1.0, "Eta")
 
     def __init__(self, func: Callable):
-        self.func = func
-        self.model_wrap_cfg = self.denoiser(self)
+        self.func, self.model_wrap_cfg = func, self.denoiser(self)
         self.model_wrap = self.model_wrap_cfg.inner_model
         self.config = self.p = self.last_latent = self.sampler_extra_args = self.eta = None
 
@@ -55,7 +53,9 @@ class Sampler:
         """The scaled start and the pass's levels."""
         raise NotImplementedError
 
-    def sample(self, p: Any, x: Tensor, c: Any, uc: Any, steps: int | None = None, image_conditioning: Any = None) -> Tensor:
+    def sample(
+        self, p: Any, x: Tensor, c: Any, uc: Any, steps: int | None = None, image_conditioning: Any = None
+    ) -> Tensor:
         steps = steps or p.steps
         x, levels = self.start(p, x, steps)
         self.p = self.model_wrap_cfg.p = p
@@ -67,12 +67,10 @@ class Sampler:
         self.last_latent = x
         args = {"cond": c, "image_cond": image_conditioning, "uncond": uc, "cond_scale": p.cfg_scale}
         self.sampler_extra_args = {**args, "s_min_uncond": p.s_min_uncond}
-
-        def model(x: Tensor, level: Tensor) -> Tensor:
-            return self.model_wrap_cfg(x, level, **self.sampler_extra_args)
-
-        run = partial(self.func, model, x, levels, p.rng.next, self.callback_state, self.eta)
-        return self.launch_sampling(steps, run)
+        model = partial(self.model_wrap_cfg, **self.sampler_extra_args)
+        return self.launch_sampling(
+            steps, partial(self.func, model, x, levels, p.rng.next, self.callback_state, self.eta)
+        )
 
 
 class KDiffusionSampler(Sampler):
@@ -82,9 +80,8 @@ class KDiffusionSampler(Sampler):
         name = self.config.options.get("scheduler", "uniform")
         if p.scheduler not in (None, "", "Automatic"):
             name = p.extra_generation_params["Schedule type"] = p.scheduler
-        sigmas = self.model_wrap.sigmas
         if name.lower() == "karras":
-            return solvers.karras_sigmas(steps, sigmas[0].item(), sigmas[-1].item())
+            return solvers.karras_sigmas(steps, self.model_wrap.sigmas[0].item(), self.model_wrap.sigmas[-1].item())
         return self.model_wrap.get_sigmas(steps)
 
     def start(self, p: Any, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -103,31 +100,27 @@ class CompVisSampler(Sampler):
         return x, self.get_timesteps(p, steps)
 
 
-@dataclass
-class SamplerData:
+class SamplerData(NamedTuple):
     name: str
     constructor: Callable[[Any], Sampler]
     aliases: list[str]
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str]
 
 
 all_samplers = [
-    SamplerData("Euler a", lambda _: KDiffusionSampler(solvers.euler_ancestral), ["k_euler_a", "k_euler_ancestral"]),
-    SamplerData("Euler", lambda _: KDiffusionSampler(solvers.euler), ["k_euler"]),
+    SamplerData(
+        "Euler a", lambda _: KDiffusionSampler(solvers.euler_ancestral), ["k_euler_a", "k_euler_ancestral"], {}
+    ),
+    SamplerData("Euler", lambda _: KDiffusionSampler(solvers.euler), ["k_euler"], {}),
     SamplerData("DPM++ 2M", lambda _: KDiffusionSampler(solvers.dpmpp_2m), ["k_dpmpp_2m"], {"scheduler": "karras"}),
-    SamplerData("DDIM", lambda m: CompVisSampler(partial(solvers.ddim, alphas=m.alphas_cumprod)), ["ddim"]),
+    SamplerData("DDIM", lambda m: CompVisSampler(partial(solvers.ddim, alphas=m.alphas_cumprod)), ["ddim"], {}),
 ]
 all_samplers_map = {data.name: data for data in all_samplers}
 
 
-def find_sampler_config(name: str | None) -> SamplerData:
-    if name and name not in all_samplers_map:
-        raise ValueError(f"There is no sampler {name!r}; there are: {', '.join(all_samplers_map)}.")
-    return all_samplers_map[name] if name else all_samplers[0]
-
-
 def create_sampler(name: str | None, model: Any) -> Sampler:
-    config = find_sampler_config(name)
-    sampler = config.constructor(model)
-    sampler.config = config
+    if name not in all_samplers_map:
+        raise ValueError(f"There is no sampler {name!r}; there are: {', '.join(all_samplers_map)}.")
+    sampler = all_samplers_map[name].constructor(model)
+    sampler.config = all_samplers_map[name]
     return sampler

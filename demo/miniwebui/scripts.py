@@ -7,53 +7,34 @@ import importlib.util
 import inspect
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import make_dataclass
 from functools import partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from . import basics
 from . import basics as errors
 
 AlwaysVisible = object()
 METHODS = (
     "setup before_process process before_process_batch after_extra_networks_activate process_batch"
     " process_before_every_sampling post_sample postprocess_batch postprocess_batch_list postprocess_image"
-    " postprocess_maskoverlay postprocess_image_after_composite postprocess before_hr before_component after_component"
+    " postprocess_maskoverlay postprocess_image_after_composite postprocess before_hr"
 ).split()
-
-
-@dataclass
-class PostSampleArgs:
-    samples: Any
-
-
-@dataclass
-class PostprocessImageArgs:
-    image: Any
-
-
-@dataclass
-class PostProcessMaskOverlayArgs:
-    index: int
-    mask_for_overlay: Any = None
-    overlay_image: Any = None
-
-
-@dataclass
-class PostprocessBatchListArgs:
-    images: list
+PostSampleArgs = make_dataclass("PostSampleArgs", ["samples"])
+PostprocessImageArgs = make_dataclass("PostprocessImageArgs", ["image"])
+PostprocessBatchListArgs = make_dataclass("PostprocessBatchListArgs", ["images"])
+PostProcessMaskOverlayArgs = make_dataclass(
+    "PostProcessMaskOverlayArgs", ["index", "mask_for_overlay", "overlay_image"]
+)
 
 
 class Script:
     """The base class of an extension's script. Beside what is seen here it has one empty method for each of METHODS."""
 
-    name: str | None = None
-    filename = section = group = controls = infotext_fields = paste_field_names = api_info = None
+    name = filename = section = group = controls = infotext_fields = paste_field_names = api_info = None
     args_from = args_to = 0
-    alwayson = is_txt2img = is_img2img = setup_for_ui_only = False
-    create_group = True
+    alwayson = is_txt2img = is_img2img = False
 
     def title(self) -> str:
         raise NotImplementedError
@@ -70,10 +51,6 @@ class Script:
         return f"script_{tab}{title}_{item_id}"
 
 
-for _method in METHODS:
-    setattr(Script, _method, lambda self, *args, **kwargs: None)
-
-
 class ScriptClassData(NamedTuple):
     script_class: type[Script]
     path: str
@@ -84,34 +61,44 @@ class ScriptClassData(NamedTuple):
 scripts_data: list[ScriptClassData] = []
 scripts_txt2img: ScriptRunner
 scripts_img2img: ScriptRunner
-_basedir = [basics.script_path]
+_basedirs = [errors.script_path]
 
 
 def basedir() -> str:
     """The folder of the extension whose script is being loaded."""
-    return _basedir[-1]
+    return _basedirs[-1]
+
+
+def load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.name, path)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
+def folder_of(extension: Path) -> Path:
+    """An extension is named by its folder, or by one script of it."""
+    return extension if extension.is_dir() else extension.parent.parent
 
 
 def load_scripts(extensions: list[Path]) -> None:
-    """Runs each extension's scripts/*.py (or the one script given); its folder is on sys.path only meanwhile."""
+    """Runs the extensions' scripts/*.py; an extension's folder is on sys.path only meanwhile."""
     scripts_data.clear()
-    for extension in extensions:
-        folder = extension if extension.is_dir() else extension.parent.parent
-        for path in sorted((folder / "scripts").glob("*.py")) if extension.is_dir() else [extension]:
-            before = sys.path
-            sys.path = [str(folder), *sys.path]
-            _basedir.append(str(folder))
-            try:
-                spec = importlib.util.spec_from_file_location(path.name, path)
-                module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-                spec.loader.exec_module(module)  # type: ignore[union-attr]
-                found = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Script)]
-                scripts_data.extend(ScriptClassData(c, str(path), str(folder), module) for c in found)
-            except Exception:
-                errors.report(f"Error loading script: {path.name}", exc_info=True)
-            finally:
-                sys.path = before
-                _basedir.pop()
+    paths = [
+        (folder_of(e), path) for e in extensions for path in (sorted(e.glob("scripts/*.py")) if e.is_dir() else [e])
+    ]
+    for folder, path in paths:
+        before, sys.path = sys.path, [str(folder), *sys.path]
+        _basedirs.append(str(folder))
+        try:
+            module = load_module(path)
+            found = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Script)]
+            scripts_data.extend(ScriptClassData(c, str(path), str(folder), module) for c in found)
+        except Exception:
+            errors.report(f"Error loading script: {path.name}", exc_info=True)
+        finally:
+            sys.path = before
+            _basedirs.pop()
 
 
 class ScriptRunner:
@@ -130,7 +117,7 @@ class ScriptRunner:
                     self.scripts.append(script)
             except Exception:
                 errors.report(f"Error # failed to initialize Script {data.path}", exc_info=True)
-        self.alwayson_scripts, self.selectable_scripts = self.scripts, []
+        self.alwayson_scripts = self.scripts
 
     def setup_ui(self) -> None:
         """Builds every script's accordion in the gradio context that is open."""
@@ -138,23 +125,19 @@ class ScriptRunner:
 
         for script in self.scripts:
             try:
-                with gr.Group(elem_id=script.elem_id("group")) as script.group:
+                with gr.Group() as script.group:
                     self._create_script_ui(script)
             except Exception:
                 errors.report(f"Error creating UI for {script.filename}", exc_info=True)
 
     def _create_script_ui(self, script: Script) -> None:
         script.args_from = script.args_to = len(self.inputs)
-        script.name = script.title().lower()
-        script.controls = script.ui(script.is_img2img)
-        if script.controls is None:
-            return
+        script.name, script.controls = script.title().lower(), script.ui(script.is_img2img) or []
         args = []
         for control in script.controls:
             info = {key: getattr(control, key, None) for key in ("value", "minimum", "maximum", "step")}
-            choices = getattr(control, "choices", None)
-            choices = choices and [c[0] if isinstance(c, tuple) else c for c in choices]
-            args.append({"label": control.label or "", **info, "choices": choices})
+            choices = [c[0] if isinstance(c, tuple) else c for c in getattr(control, "choices", None) or []]
+            args.append({"label": control.label or "", **info, "choices": choices or None})
         script.api_info = {"name": script.name, "is_alwayson": True, "is_img2img": script.is_img2img, "args": args}
         self.infotext_fields += script.infotext_fields or []
         self.inputs += script.controls
@@ -164,20 +147,12 @@ class ScriptRunner:
         """What ui() says, asked again as the host's API does."""
         import gradio as gr
 
-        args: list[Any] = [0] + [None] * (len(self.inputs) - 1)
         with gr.Blocks():
-            for script in self.scripts:
-                args[script.args_from : script.args_to] = [c.value for c in script.ui(script.is_img2img) or []]
-        return args
-
-    def run(self, p: Any, *args: Any) -> None:
-        """There are no selectable scripts here."""
+            return [0, *(control.value for script in self.scripts for control in script.ui(script.is_img2img) or [])]
 
     def call(self, method: str, p: Any, *lead: Any, **kwargs: Any) -> None:
         """method(p, *lead, *the script's own arguments, **kwargs) of every script that has it."""
-        for script in self.alwayson_scripts:
-            if getattr(type(script), method) is getattr(Script, method):
-                continue
+        for script in self.scripts:
             try:
                 args = p.script_args[script.args_from : script.args_to]
                 getattr(script, method)(p, *lead, *args, **kwargs)
@@ -186,4 +161,5 @@ class ScriptRunner:
 
 
 for _method in METHODS:
+    setattr(Script, _method, lambda self, *args, **kwargs: None)
     setattr(ScriptRunner, _method, partialmethod(ScriptRunner.call, _method))

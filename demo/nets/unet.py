@@ -1,5 +1,6 @@
-"""The noise-prediction UNet with SD 1.x's module layout (`model.diffusion_model.*` keys): residual blocks and one-layer
-spatial transformers, whose cross-attentions are the modules named `attn2`."""
+"""The noise-prediction UNet with SD 1.x's module layout (`model.diffusion_model.*` keys).
+
+Residual blocks and one-layer spatial transformers, whose cross-attentions are the modules named `attn2`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class ResBlock(nn.Module):
         super().__init__()
         self.in_layers = nn.Sequential(group_norm(c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb, c_out))
-        self.out_layers = nn.Sequential(group_norm(c_out), nn.SiLU(), nn.Dropout(0.0), nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.out_layers = nn.Sequential(
+            group_norm(c_out), nn.SiLU(), nn.Dropout(0.0), nn.Conv2d(c_out, c_out, 3, padding=1)
+        )
         self.skip_connection = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -49,7 +52,8 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = x if context is None else context
         q, k, v = (
-            t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.to_q(x), self.to_k(context), self.to_v(context))
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for t in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
         return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 

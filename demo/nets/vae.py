@@ -57,7 +57,11 @@ class Upsample(nn.Module):
 
 def _middle(channels: int) -> nn.Module:
     mid = nn.Module()
-    mid.block_1, mid.attn_1, mid.block_2 = ResnetBlock(channels, channels), AttnBlock(channels), ResnetBlock(channels, channels)
+    mid.block_1, mid.attn_1, mid.block_2 = (
+        ResnetBlock(channels, channels),
+        AttnBlock(channels),
+        ResnetBlock(channels, channels),
+    )
     return mid
 
 
@@ -125,7 +129,9 @@ class Decoder(nn.Module):
 class AutoencoderKL(nn.Module):
     """Pictures (B, 3, H, W) in [-1, 1] <-> latents (B, z, H/8, W/8), unscaled."""
 
-    def __init__(self, ch: int = 32, ch_mult: tuple[int, ...] = (1, 1, 2, 4), num_res_blocks: int = 1, z_channels: int = 4):
+    def __init__(
+        self, ch: int = 32, ch_mult: tuple[int, ...] = (1, 1, 2, 4), num_res_blocks: int = 1, z_channels: int = 4
+    ):
         super().__init__()
         self.encoder = Encoder(ch, ch_mult, num_res_blocks, z_channels)
         self.decoder = Decoder(ch, ch_mult, num_res_blocks, z_channels)

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from demo.nets.unet import UNetModel
 from demo.nets.vae import AutoencoderKL
 
-UNET_KEYS = "model_channels channel_mult num_res_blocks attention_resolutions num_heads context_dim in_channels out_channels"
+UNET_KEYS = (
+    "model_channels channel_mult num_res_blocks attention_resolutions num_heads context_dim in_channels out_channels"
+)
 VAE_KEYS = "ch ch_mult num_res_blocks z_channels"
 
 
@@ -90,7 +92,11 @@ class LatentDiffusion(nn.Module):
         clip_folder = version if version.is_absolute() or version.is_dir() else yaml_folder / version
         self.cond_stage_model: nn.Module = FrozenCLIPEmbedder(clip_folder)
         self.scale_factor = float(params.get("scale_factor", 0.18215))
-        start, end, steps = params.get("linear_start", 0.00085), params.get("linear_end", 0.012), params.get("timesteps", 1000)
+        start, end, steps = (
+            params.get("linear_start", 0.00085),
+            params.get("linear_end", 0.012),
+            params.get("timesteps", 1000),
+        )
         betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
         self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0).float(), persistent=False)
 

@@ -75,11 +75,15 @@ def euler_ancestral(
     return x
 
 
-def euler(model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float) -> Tensor:
+def euler(
+    model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float
+) -> Tensor:
     return euler_ancestral(model, x, sigmas, draw, callback, 0.0)
 
 
-def dpmpp_2m(model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float) -> Tensor:
+def dpmpp_2m(
+    model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float
+) -> Tensor:
     """DPM-Solver++(2M), Lu et al. 2022."""
     previous, h_last = None, None
     for i, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
@@ -94,7 +98,14 @@ def dpmpp_2m(model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tens
 
 
 def ddim(
-    model: Callable, x: Tensor, timesteps: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float, *, alphas: Tensor
+    model: Callable,
+    x: Tensor,
+    timesteps: Tensor,
+    draw: Callable[[], Tensor],
+    callback: Callable,
+    eta: float,
+    *,
+    alphas: Tensor,
 ) -> Tensor:
     """Song et al. 2020, eq. 12; `alphas` is the cumulative product. As in A1111, N timesteps make N - 1 model calls."""
     levels, alphas = timesteps.flip(0), alphas.double()

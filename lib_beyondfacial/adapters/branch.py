@@ -79,7 +79,9 @@ class IdentityBranch:
         keys, values = self._place(site, query)
         heads = _split_heads(query, self.sites[site].heads)
         rows = query.shape[0]
-        attended = F.scaled_dot_product_attention(heads, keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
+        attended = F.scaled_dot_product_attention(
+            heads, keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
+        )
         return attended.transpose(1, 2).reshape(query.shape)
 
     def lora(self, kind: str, site: int, leaf: str) -> LoraDelta | None:
@@ -103,7 +105,9 @@ class IdentityBranch:
 def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapter") -> None:
     """BeyondFacialError in words where the adapter was made for another UNet than the one with these sites."""
     if not sites:
-        raise BeyondFacialError("This model's UNet has no cross-attention to attach to; choose an SD1.5 or SDXL model.")
+        raise BeyondFacialError(
+            "This model's UNet has no cross-attention to attach to; choose an SD1.5 or SDXL model."
+        )
     contexts = {site.context_dim for site in sites}
     if contexts != {spec.context_dim}:
         context = next(iter(contexts - {spec.context_dim}))

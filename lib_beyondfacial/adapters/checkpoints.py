@@ -96,7 +96,9 @@ def describe(weights: Weights, name: str = "the adapter") -> AdapterSpec:
     if family is None:
         raise BeyondFacialError(f'"{name}" holds no identity adapter; choose an IP-Adapter FaceID file.')
     if family != "faceid":
-        raise BeyondFacialError(f'"{name}" is a {FAMILY_NAMES[family]} file; this version takes IP-Adapter FaceID files.')
+        raise BeyondFacialError(
+            f'"{name}" is a {FAMILY_NAMES[family]} file; this version takes IP-Adapter FaceID files.'
+        )
     tokens, context_dim = _check_projection(weights.image_proj, name)
     site_widths = _check_sites(weights.ip_adapter, context_dim, name)
     has_lora = _check_lora(weights.ip_adapter, site_widths, context_dim, name)
@@ -114,7 +116,9 @@ def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per fa
         return "photomaker"
     if "pulid_ca" in first:
         return "pulid_flux"
-    if {"id_adapter_attn_layers", "id_adapter"} & first or {"body.0.weight", "id_embedding_mapping.0.weight"} & set(proj):
+    if {"id_adapter_attn_layers", "id_adapter"} & first or {"body.0.weight", "id_embedding_mapping.0.weight"} & set(
+        proj
+    ):
         return "pulid"
     if "perceiver_resampler.proj_in.weight" in proj:
         return "faceid_plus"

@@ -207,7 +207,9 @@ def _checked_app(app: Any, name: str, files: list[Path]) -> Any:
     listed = ", ".join(path.name for path in files)
     recogniser = app.models.get("recognition")
     if recogniser is None:
-        raise BeyondFacialError(f'The face pack "{name}" has no recognition model (found: {listed}); use a whole pack.')
+        raise BeyondFacialError(
+            f'The face pack "{name}" has no recognition model (found: {listed}); use a whole pack.'
+        )
     if not getattr(app.det_model, "use_kps", True):
         raise BeyondFacialError(f'The detector of face pack "{name}" finds no landmarks ({listed}); use another pack.')
     width = recogniser.output_shape[-1]

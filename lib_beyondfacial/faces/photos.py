@@ -197,7 +197,9 @@ def _array_to_image(name: str, array: np.ndarray) -> Image.Image:
         array = (array // 257).astype(np.uint8)
     is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (2, 3, 4))
     if array.dtype != np.uint8 or not is_picture or 0 in array.shape:
-        raise BeyondFacialError(f'"{name}" is an array of {array.dtype}, shape {array.shape}; give uint8 RGB (H, W, 3).')
+        raise BeyondFacialError(
+            f'"{name}" is an array of {array.dtype}, shape {array.shape}; give uint8 RGB (H, W, 3).'
+        )
     return Image.fromarray(np.ascontiguousarray(array))
 
 

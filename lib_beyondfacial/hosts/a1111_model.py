@@ -13,10 +13,12 @@ from ..errors import BeyondFacialError
 
 HEAD, PERSON = "head", "person"
 HEAD_WORDS = ("face",)
-PERSON_WORDS = frozenset(
-    "person man woman boy girl guy lady child kid people human knight king queen prince princess warrior soldier wizard "
-    "witch monk nun pirate hero heroine astronaut dancer athlete runner singer actor actress model bride groom father mother".split()
-)
+PERSON_WORDS = frozenset({
+    "person", "man", "woman", "boy", "girl", "guy", "lady", "child", "kid", "people", "human", "knight",
+    "king", "queen", "prince", "princess", "warrior", "soldier", "wizard", "witch", "monk", "nun", "pirate",
+    "hero", "heroine", "astronaut", "dancer", "athlete", "runner", "singer", "actor", "actress", "model",
+    "bride", "groom", "father", "mother",
+})  # fmt: skip
 ZERO_TERMINAL = 1e-4  # alphas_cumprod at the last timestep; SD's own ends at 0.0047
 
 
@@ -28,11 +30,17 @@ def refuse_unfit(p: Any) -> None:
     """BeyondFacialError in words for models that the method does not serve."""
     sd_model = p.sd_model
     if getattr(sd_model, "is_sd3", False):
-        raise BeyondFacialError("BeyondFacial works with SD1.5 and SDXL models; this is an SD3 model. Choose another checkpoint.")
+        raise BeyondFacialError(
+            "BeyondFacial works with SD1.5 and SDXL models; this is an SD3 model. Choose another checkpoint."
+        )
     if getattr(sd_model, "is_sd2", False):
-        raise BeyondFacialError("BeyondFacial works with SD1.5 and SDXL models; this is an SD2 model. Choose another checkpoint.")
+        raise BeyondFacialError(
+            "BeyondFacial works with SD1.5 and SDXL models; this is an SD2 model. Choose another checkpoint."
+        )
     if getattr(sd_model, "cond_stage_key", "") == "edit":
-        raise BeyondFacialError("BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint.")
+        raise BeyondFacialError(
+            "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
+        )
 
 
 def starts_from_noise(p: Any) -> bool:
@@ -95,7 +103,7 @@ def prompt_weights(denoiser: Any, rows: int, batch: int) -> list[list[float]]:
 
 
 def x0_per_prediction(denoiser: Any, level: float) -> float:
-    """Factor from a difference of predictions to one of x0: 1 for k-diffusion samplers, -sigma where they speak eps."""
+    """Factor from a difference of predictions to one of x0: 1 for k-diffusion samplers, -sigma for eps."""
     if not hasattr(denoiser.sampler, "get_timesteps"):
         return 1.0
     alphas = denoiser.p.sd_model.alphas_cumprod.float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Identity Aggregation Prepending in A1111: edits the sampler's start in place, just before it runs (docs/method.md section 3)."""
+"""Identity Aggregation Prepending in A1111: the sampler's start, edited in place (docs/method.md section 3)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def look_ahead(p: Any, run: Run, sampler: Any) -> list[Box]:
 
 
 def reference_latent(p: Any, crop: np.ndarray, box: Box, size: tuple[int, int]) -> Tensor:
-    """The scaled VAE latent of the head, resized in pixels to the box on a neutral ground, encoded, and cut out again."""
+    """The scaled VAE latent of the head, resized in pixels to the box on a neutral ground, encoded, cut out again."""
     factor = p.width // size[1] if p.width % size[1] == 0 else 8
     picture = np.full((size[0] * factor, size[1] * factor, 3), NEUTRAL, np.uint8)
     h, w = (side * factor for side in box.size)
@@ -78,7 +78,7 @@ def reference_latent(p: Any, crop: np.ndarray, box: Box, size: tuple[int, int]) 
     oval = np.zeros((h, w), np.float32)
     cv2.ellipse(oval, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, 1.0, -1, cv2.LINE_AA)
     y, x = box.top * factor, box.left * factor
-    picture[y : y + h, x : x + w] = (NEUTRAL + oval[..., None] * (head.astype(np.float32) - NEUTRAL)).round().astype(np.uint8)
+    picture[y : y + h, x : x + w] = (
+        (NEUTRAL + oval[..., None] * (head.astype(np.float32) - NEUTRAL)).round().astype(np.uint8)
+    )
     return model.encode_picture(p, picture)[:, box.top : box.bottom, box.left : box.right]
-
-

@@ -1,7 +1,8 @@
 """The UNet's attention sites: one enumerator, one ledger of whose rows a call holds, and hooks on the leaves.
 
-`to_q`'s forward hook hands the query for free; a forward pre-hook on `to_out[0]` adds to its input what IP-Adapter adds to the text
-attention, whatever attention optimisation runs between them. Nothing of the host is replaced, and every hook comes off.
+`to_q`'s forward hook hands the query for free; a forward pre-hook on `to_out[0]` adds to its input what IP-Adapter
+adds to the text attention, whatever attention optimisation runs between them. Nothing of the host is replaced, and every
+hook comes off.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
 class RowLedger:
     """Which rows of the coming UNet calls are whose, when a host feeds its rows in order, in one call or in several.
 
-    `begin_call` is told each call's number of rows; `slice_of_interest` says which of them are among the first `count` of the whole.
+    `begin_call` is told each call's number of rows; `slice_of_interest` says which of them are among the first `count`
+    of the whole.
     """
 
     count: int
@@ -133,7 +135,7 @@ class Probe:
 
 @dataclass
 class BranchHooks:
-    """The identity branch on all rows of the calls made while it is attached: `to_out[0]`'s input += weight * attend(query).
+    """The identity branch on all rows of the calls made while attached: `to_out[0]`'s input += weight * attend(query).
 
     The adapter's LoRA, where it has one, acts in the same calls, on attn1 and attn2, so no other line ever sees it.
     """
@@ -163,8 +165,8 @@ class BranchHooks:
         """An identity call in which no site fired is an error in words, never a silent plain picture."""
         if self.hits == 0:
             raise BeyondFacialError(
-                "BeyondFacial: the host's UNet is replaced by another engine (TensorRT or the like), so no identity can enter it; "
-                "choose the ordinary UNet in the settings (SD Unet: None)."
+                "BeyondFacial: the host's UNet is replaced by another engine (TensorRT or the like), so no identity "
+                "can enter it; choose the ordinary UNet in the settings (SD Unet: None)."
             )
 
     def _keep_query(self, number: int) -> Callable:

@@ -14,7 +14,7 @@ ROUNDING = 1e-5
 
 
 def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
-    """The (h, w) of a site with that many queries, when the latent is height x width and each level halves, rounding up."""
+    """The (h, w) of a site with that many queries in a height x width latent; each level halves, rounding up."""
     h, w = height, width
     while h * w > tokens and h * w > 1:
         h, w = math.ceil(h / 2), math.ceil(w / 2)
@@ -22,7 +22,7 @@ def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
 
 
 def compute_probe_response(query: Tensor, key_text: Tensor, key_probe: Tensor, heads: int) -> Tensor:
-    """The share of attention a probe word would draw, had it stood in the prompt (it never enters the UNet's own softmax).
+    """The share of attention a probe word would draw, had it stood in the prompt (it never enters the UNet's softmax).
 
         response = exp(l_probe) / (exp(l_probe) + sum exp(l_text)),  mean over heads and over the probe's words
 
@@ -34,6 +34,7 @@ def compute_probe_response(query: Tensor, key_text: Tensor, key_probe: Tensor, h
 
     Returns: (B, n) fp32 in (0, 1).
     """
+
     def split(t: Tensor) -> Tensor:
         return t.float().unflatten(-1, (heads, -1)).transpose(-3, -2)
 
@@ -57,7 +58,7 @@ def normalise(a: Tensor) -> Tensor:
 
 
 def average_sites(responses: Sequence[Tensor], height: int, width: int) -> Tensor | None:
-    """Average the sites of resolution >= a quarter of the latent's, each divided by its spatial mean; (B, 1, H, W), raw.
+    """Average the sites of at least a quarter of the latent's resolution, each over its own mean; (B, 1, H, W), raw.
 
     Args:
         responses: per site (B, n), any positive scale.

@@ -42,7 +42,9 @@ def compute_saliency(response: Tensor, region: Tensor, sigma: float) -> Tensor:
     s = blur(response.float().abs().mean(1, keepdim=True), sigma)
     inside = region.to(s.dtype)
     count = inside.sum((-1, -2), keepdim=True)
-    mean = torch.where(count > 0, (s * inside).sum((-1, -2), keepdim=True) / count.clamp(min=1), s.mean((-1, -2), keepdim=True))
+    mean = torch.where(
+        count > 0, (s * inside).sum((-1, -2), keepdim=True) / count.clamp(min=1), s.mean((-1, -2), keepdim=True)
+    )
     return s / (mean + EPS)
 
 

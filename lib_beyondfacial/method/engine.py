@@ -34,7 +34,7 @@ class FusionSettings(Protocol):
 
 @dataclass(frozen=True)
 class Lines:
-    """The predictions of one noise level, all (B, C, H, W) in one space, before CFG. `uncond` None: no real uncond row."""
+    """The predictions of one noise level, (B, C, H, W), one space, before CFG. `uncond` None: no real uncond row."""
 
     semantic: Tensor
     identity: Tensor

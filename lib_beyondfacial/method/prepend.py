@@ -48,10 +48,10 @@ def from_band(coefficients: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mix_band(noise: Tensor, identity: Tensor, g: float, mean_limit: float) -> Tensor:
-    """Mix two low bands (C, i, j) at strength g, keeping the noise's norm per channel and its mean within `mean_limit`.
+    """Mix two low bands (C, i, j) at strength g, keeping the noise's norm per channel, its mean within `mean_limit`.
 
-        (sqrt(1 - g^2)) Pn + g Pz |Pn| / |Pz|, the constant term held within +- mean_limit of the noise's,
-        then the rest of the band rescaled so that the band's norm is |Pn|
+    (sqrt(1 - g^2)) Pn + g Pz |Pn| / |Pz|, the constant term held within +- mean_limit of the noise's,
+    then the rest of the band rescaled so that the band's norm is |Pn|
     """
     norm_n = noise.flatten(1).norm(dim=1)
     norm_z = identity.flatten(1).norm(dim=1)

@@ -1,4 +1,4 @@
-"""Where a noise level stands in its own sampling pass (docs/method.md section 1): windows and strides without counting calls."""
+"""Where a noise level stands in its own sampling pass (docs/method.md section 1); no model call is ever counted."""
 
 from __future__ import annotations
 

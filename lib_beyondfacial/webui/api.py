@@ -23,7 +23,7 @@ def known_users() -> dict[str, str]:
     return {pair[0]: pair[-1] for pair in pairs}
 
 
-def require_user(credentials: Optional[HTTPBasicCredentials] = Depends(_basic)) -> None:  # noqa: UP045 (3.10, pydantic 1)
+def require_user(credentials: Optional[HTTPBasicCredentials] = Depends(_basic)) -> None:  # noqa: UP045, B008
     """401 unless the host has no --api-auth or the credentials are one of its pairs."""
     users = known_users()
     if not users:

@@ -35,7 +35,9 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory) -> Path:
     """Dollhouse where it is shipped whole, else a random model with a self-made face pack."""
-    if next(DOLLHOUSE.glob("ipadapter/*.safetensors"), None) and next(DOLLHOUSE.glob("Stable-diffusion/*.safetensors"), None):
+    if next(DOLLHOUSE.glob("ipadapter/*.safetensors"), None) and next(
+        DOLLHOUSE.glob("Stable-diffusion/*.safetensors"), None
+    ):
         return DOLLHOUSE
     folder = tmp_path_factory.mktemp("models")
     write_random_model(folder)

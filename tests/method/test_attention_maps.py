@@ -10,7 +10,14 @@ from lib_beyondfacial.method import attention_maps as maps
 
 @pytest.mark.parametrize(
     ("tokens", "size", "grid"),
-    [(256, (16, 16), (16, 16)), (64, (16, 16), (8, 8)), (15, (9, 17), (3, 5)), (45, (9, 17), (5, 9)), (77, (16, 16), None), (1, (2, 2), (1, 1))],
+    [
+        (256, (16, 16), (16, 16)),
+        (64, (16, 16), (8, 8)),
+        (15, (9, 17), (3, 5)),
+        (45, (9, 17), (5, 9)),
+        (77, (16, 16), None),
+        (1, (2, 2), (1, 1)),
+    ],
 )
 def test_a_sites_grid_follows_from_its_number_of_queries(tokens, size, grid):
     assert maps.grid_of(tokens, *size) == grid

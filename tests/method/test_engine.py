@@ -9,7 +9,14 @@ from lib_beyondfacial.method.engine import Lines, Readings, RunState, compute_se
 from lib_beyondfacial.method.schedule import Schedule
 
 LEVELS = [14.6, 10, 5, 2, 1, 0.3, 0.1, 0.03, 0.0]
-DEFAULTS = {"start": 0.0, "stop": 1.0, "stride": 1, "mask_mode": "adaptive", "mask_strength": 1.0, "mask_softness": 0.5}
+DEFAULTS = {
+    "start": 0.0,
+    "stop": 1.0,
+    "stride": 1,
+    "mask_mode": "adaptive",
+    "mask_strength": 1.0,
+    "mask_softness": 0.5,
+}
 DEFAULTS |= {"decision_reference": "semantic", "smoothing": 0.5, "rho": 1.0, "style": 0.0}
 
 
@@ -36,7 +43,9 @@ def test_the_mask_sits_where_the_head_probe_looks_and_delta_nowhere_else():
     mask = run.fused_mask[0, 0]
     assert mask[5, 9] > 0.5
     assert mask[12:].abs().max() == 0
-    assert torch.allclose(delta, torch.where(run.fused_mask > 0, run.fused_mask * (three.identity - three.semantic), 0), atol=1e-6)
+    assert torch.allclose(
+        delta, torch.where(run.fused_mask > 0, run.fused_mask * (three.identity - three.semantic), 0), atol=1e-6
+    )
     assert not delta[..., 12:, :].any()
 
 
@@ -60,7 +69,12 @@ def test_every_image_of_a_batch_is_judged_by_itself():
     torch.manual_seed(0)
     three, readings = lines(batch=2), spot(batch=2)
     moved = spot(11, 3, 1)
-    both = Readings(*[[torch.cat([a[:1], b]) for a, b in zip(getattr(readings, k), getattr(moved, k), strict=True)] or [] for k in ("head", "person", "energy")])
+    both = Readings(
+        *[
+            [torch.cat([a[:1], b]) for a, b in zip(getattr(readings, k), getattr(moved, k), strict=True)] or []
+            for k in ("head", "person", "energy")
+        ]
+    )
     together = state().fuse(10.0, three, both)
     for i, own in enumerate((spot(), moved)):
         single = Lines(three.semantic[i : i + 1], three.identity[i : i + 1], three.uncond[i : i + 1])
@@ -105,7 +119,9 @@ def test_whole_is_single_line_injection():
     assert torch.allclose(three.semantic + delta, three.identity, atol=1e-6)
 
 
-@pytest.mark.parametrize(("changes", "level"), [({"mask_strength": 0.0}, 10), ({"start": 0.5}, 14.6), ({"stop": 0.25}, 5.0)])
+@pytest.mark.parametrize(
+    ("changes", "level"), [({"mask_strength": 0.0}, 10), ({"start": 0.5}, 14.6), ({"stop": 0.25}, 5.0)]
+)
 def test_outside_its_window_and_at_strength_zero_it_is_not_active(changes, level):
     assert not state(**changes).active(level)
     assert state().active(level)

@@ -13,7 +13,7 @@ from demo.miniwebui.host import Host, boot
 from tests.random_model import write_random_model
 
 torch.set_num_threads(1)
-PROBE = '''
+PROBE = """
 import gradio as gr
 from modules import script_callbacks, scripts
 
@@ -47,7 +47,7 @@ for name in ("setup before_process process before_process_batch after_extra_netw
     setattr(Probe, name, method(name))
 for name in ("cfg_denoiser", "cfg_denoised", "cfg_after_cfg"):
     getattr(script_callbacks, f"on_{name}")(lambda params, name=name: note(name, params))
-'''
+"""
 REQUEST = {"prompt": "photo of a man", "steps": 3, "width": 64, "height": 64, "seed": 7, "sampler_name": "Euler"}
 
 

@@ -108,7 +108,9 @@ def test_progress_and_interrupt(client: TestClient, probe: Any) -> None:
     worker = threading.Thread(target=lambda: replies.append(post(client, steps=150)))
     worker.start()
     deadline = time.monotonic() + 60
-    while (progress := client.get("/sdapi/v1/progress").json())["state"]["sampling_step"] < 2 and time.monotonic() < deadline:
+    while (progress := client.get("/sdapi/v1/progress").json())["state"][
+        "sampling_step"
+    ] < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert 0 < progress["progress"] < 1
     assert progress["state"]["sampling_steps"] == 150
@@ -137,7 +139,9 @@ def test_password_guards_the_hosts_routes_only(models_dir: Path, tmp_path: Path)
 
 def test_page_and_its_javascript(models_dir: Path, probe_extension: Path, tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts" / "probe.py").write_text((probe_extension / "scripts/probe.py").read_text(), encoding="utf-8")
+    (tmp_path / "scripts" / "probe.py").write_text(
+        (probe_extension / "scripts/probe.py").read_text(), encoding="utf-8"
+    )
     (tmp_path / "javascript").mkdir()
     (tmp_path / "javascript" / "mine.js").write_text("const mineIsHere = 1;", encoding="utf-8")
     host = boot(models_dir, [tmp_path], page=True)
@@ -183,7 +187,9 @@ def test_booting_again_forgets_the_extension(models_dir: Path, probe_extension: 
     assert shared.opts.CLIP_stop_at_last_layers == 1
 
 
-def test_a_broken_script_does_not_stop_the_host(models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_broken_script_does_not_stop_the_host(
+    models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "broken.py").write_text("raise RuntimeError('broken at load')", encoding="utf-8")
     host = boot(models_dir, [tmp_path])

@@ -21,7 +21,12 @@ def denoiser_params(probe: Any) -> list:
 def test_order_of_methods_and_callbacks(generate: Any, probe: Any) -> None:
     generate(steps=2, n_iter=2)
     call = ["cfg_denoiser", "cfg_denoised", "cfg_after_cfg"]
-    before = ["before_process_batch", "after_extra_networks_activate", "process_batch", "process_before_every_sampling"]
+    before = [
+        "before_process_batch",
+        "after_extra_networks_activate",
+        "process_batch",
+        "process_before_every_sampling",
+    ]
     picture = ["postprocess_image", "postprocess_maskoverlay", "postprocess_image_after_composite"]
     batch = [*before, *call, *call, "post_sample", "postprocess_batch", "postprocess_batch_list", *picture]
     assert probe.log == ["setup", "before_process", "process", *batch, *batch, "postprocess"]
@@ -142,7 +147,9 @@ def test_noise_is_edited_in_place_before_scaling(generate: Any, probe: Any, samp
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_launch_sampling_can_be_wrapped_and_last_latent_is_the_start(generate: Any, probe: Any, sampler_name: str) -> None:
+def test_launch_sampling_can_be_wrapped_and_last_latent_is_the_start(
+    generate: Any, probe: Any, sampler_name: str
+) -> None:
     from modules import sd_samplers_common
 
     plain = generate(sampler_name=sampler_name)
@@ -211,7 +218,9 @@ def test_skip_ends_one_batch_only(generate: Any, probe: Any) -> None:
 
 def test_lists_in_generation_params_are_picked_by_place_in_the_batch(host: Any, probe: Any) -> None:
     def add(p: Any, *_args: Any) -> None:
-        p.extra_generation_params.update({"Each": ["one, 1", "two"], "Made": lambda p, index, **_: f"m{index}", "None": None})
+        p.extra_generation_params.update(
+            {"Each": ["one, 1", "two"], "Made": lambda p, index, **_: f"m{index}", "None": None}
+        )
 
     probe.act["process"] = add
     _, info = host.txt2img(**(REQUEST | {"batch_size": 2, "n_iter": 2}))

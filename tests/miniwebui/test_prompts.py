@@ -53,7 +53,9 @@ def test_encoder_equals_transformers_own(host: Any) -> None:
     (chunk,), _ = encoder.tokenize_line("photo of a face")
     with torch.no_grad():
         out = encoder.wrapped.transformer(torch.tensor([chunk.tokens]), output_hidden_states=True)
-        assert torch.allclose(shared.sd_model.get_learned_conditioning(["photo of a face"]), out.last_hidden_state, atol=1e-5)
+        assert torch.allclose(
+            shared.sd_model.get_learned_conditioning(["photo of a face"]), out.last_hidden_state, atol=1e-5
+        )
         shared.opts.CLIP_stop_at_last_layers = 2
         skipped = encoder.wrapped.transformer.text_model.final_layer_norm(out.hidden_states[-2])
         assert torch.allclose(shared.sd_model.get_learned_conditioning(["photo of a face"]), skipped, atol=1e-5)

@@ -94,7 +94,9 @@ def test_a_batch_equals_its_pictures_one_by_one(generate: Any, sampler_name: str
 
 def test_start_noise_is_the_seeds_own(generate: Any, probe: Any) -> None:
     noises: list[torch.Tensor] = []
-    probe.act["process_before_every_sampling"] = lambda p, *_args, x, noise, **_kwargs: noises.append((noise.clone(), x is noise))
+    probe.act["process_before_every_sampling"] = lambda p, *_args, x, noise, **_kwargs: noises.append(
+        (noise.clone(), x is noise)
+    )
     generate(batch_size=2, height=72)
     want = [torch.randn(4, 9, 8, generator=torch.Generator().manual_seed(seed)) for seed in (7, 8)]
     assert torch.equal(noises[0][0], torch.stack(want))

@@ -46,7 +46,12 @@ def test_ancestral_steps_keep_the_datas_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(20000, 1, generator=generator) * (1 + 14.6**2) ** 0.5
     out = solvers.euler_ancestral(
-        ideal, x, solvers.karras_sigmas(300, 0.03, 14.6), lambda: torch.randn(20000, 1, generator=generator), lambda d: None, 1.0
+        ideal,
+        x,
+        solvers.karras_sigmas(300, 0.03, 14.6),
+        lambda: torch.randn(20000, 1, generator=generator),
+        lambda d: None,
+        1.0,
     )
     assert out.std().item() == pytest.approx(1.0, abs=0.03)
 

@@ -1,4 +1,4 @@
-"""The miniature host with a random model, a self-made face pack and a random adapter: everything real but the looks."""
+"""The miniature host with a random model, a self-made face pack and a random adapter: all real but the looks."""
 
 from __future__ import annotations
 

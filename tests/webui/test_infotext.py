@@ -51,7 +51,9 @@ def test_paste_of_a_foreign_infotext_switches_off_and_leaves_the_rest():
     assert set(values.values()) == {None}
 
 
-@pytest.mark.parametrize(("key", "text"), [("weight", "99"), ("weight", "much"), ("stride", "1.5"), ("mask_mode", "no")])
+@pytest.mark.parametrize(
+    ("key", "text"), [("weight", "99"), ("weight", "much"), ("stride", "1.5"), ("mask_mode", "no")]
+)
 def test_paste_of_nonsense_leaves_the_component(key, text):
     field = BY_KEY[key]
     assert paste_key(field)({ENABLED_KEY: "True", field.infotext: text}) is None

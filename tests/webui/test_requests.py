@@ -56,9 +56,11 @@ def test_a_request_gives_pictures_masks_and_reports(client, good):
     assert [set(report) for report in reports] == [{"similarity", "face_area", "mask_coverage"}] * 2
     for mask, report in zip(shown[2:], reports, strict=True):
         grey = np.asarray(mask)
-        assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 0] == grey[..., 2]).all()
+        assert (grey[..., 0] == grey[..., 1]).all()
+        assert (grey[..., 0] == grey[..., 2]).all()
         assert abs(grey.mean() / 255 - report["mask_coverage"]) < 0.02
-    assert len(info["infotexts"]) == 4 and info["infotexts"][2:] == info["infotexts"][:2]
+    assert len(info["infotexts"]) == 4
+    assert info["infotexts"][2:] == info["infotexts"][:2]
 
 
 def test_infotext_restores_the_settings(client, good):
@@ -68,7 +70,8 @@ def test_infotext_restores_the_settings(client, good):
     made = Settings.from_infotext(parameters)
     assert made == Settings.from_dict({**settings, "enabled": True, "references": []})
     text = pictures(answer)[0].info["parameters"]
-    assert "BeyondFacial weight: 1.5" in text and "BeyondFacial report: similarity" in text
+    assert "BeyondFacial weight: 1.5" in text
+    assert "BeyondFacial report: similarity" in text
     assert good["references"][0] not in answer.json()["info"]
 
 
@@ -91,10 +94,13 @@ def test_switched_off_is_bit_equal_to_absent(client, good):
 
 def test_several_photos_of_which_one_is_dropped_by_name(client, photo, other_photo):
     blank = to_base64(np.zeros((64, 64, 3), np.uint8))
-    answer = client.post("/sdapi/v1/txt2img", json=with_args({"references": [photo, other_photo, blank], "adapter": "fits"}))
+    answer = client.post(
+        "/sdapi/v1/txt2img", json=with_args({"references": [photo, other_photo, blank], "adapter": "fits"})
+    )
     assert answer.status_code == 200, answer.text
     warnings = json.loads(answer.json()["info"])["extra_generation_params"]["BeyondFacial warnings"]
-    assert "photo 3" in warnings and "photo 1" not in warnings
+    assert "photo 3" in warnings
+    assert "photo 1" not in warnings
 
 
 def hundred_megapixels():
@@ -104,7 +110,12 @@ def hundred_megapixels():
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 BAD = {
@@ -119,7 +130,11 @@ BAD = {
     "a URL": ({"references": ["https://example.org/face.png"]}, '"photo 1"', "URL"),
     "a path": ({"references": ["/etc/passwd"]}, '"photo 1"', "base64"),
     "no picture": ({"references": [base64.b64encode(b"hello").decode()]}, '"photo 1"', "not an image"),
-    "a hundred megapixels": ({"references": [base64.b64encode(hundred_megapixels()).decode()]}, '"photo 1"', "megapixels"),
+    "a hundred megapixels": (
+        {"references": [base64.b64encode(hundred_megapixels()).decode()]},
+        '"photo 1"',
+        "megapixels",
+    ),
     "no face": ({"references": [to_base64(np.zeros((64, 64, 3), np.uint8))]}, "photo 1", "face"),
     "an object as photo": ({"references": [{"image": "x"}]}, '"photo 1"', "base64"),
     "unknown pack": ({"face_pack": "x"}, '"face_pack"', '"squares"'),
@@ -134,9 +149,12 @@ def test_bad_requests_get_a_sentence_and_leave_nothing(client, good, what):
     answer = client.post("/sdapi/v1/txt2img", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422, answer.text
     sentence = answer.json()["detail"]
-    assert sentence.startswith("BeyondFacial: ") and sentence.endswith(".") and all(part in sentence for part in said)
+    assert sentence.startswith("BeyondFacial: ")
+    assert sentence.endswith(".")
+    assert all(part in sentence for part in said)
     after = client.post("/sdapi/v1/txt2img", json=PLAIN)
-    assert after.status_code == 200 and pixels(after) == pixels(before)
+    assert after.status_code == 200
+    assert pixels(after) == pixels(before)
 
 
 def test_photos_as_page_values_are_not_read_from_the_servers_disk(client, tmp_path):
@@ -144,7 +162,8 @@ def test_photos_as_page_values_are_not_read_from_the_servers_disk(client, tmp_pa
     Image.fromarray(draw(1)).save(path)
     request = {**PLAIN, "alwayson_scripts": {"BeyondFacial": {"args": [True, [str(path)], "fits"]}}}
     answer = client.post("/sdapi/v1/txt2img", json=request)
-    assert answer.status_code == 422 and "base64" in answer.json()["detail"]
+    assert answer.status_code == 422
+    assert "base64" in answer.json()["detail"]
 
 
 def test_an_error_of_ours_is_said_without_details(client, good, monkeypatch, capsys):

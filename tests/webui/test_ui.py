@@ -38,8 +38,14 @@ def test_untouched_page_means_the_defaults(models):
 
 def test_elem_ids_are_there_and_differ_between_tabs(models):
     pages = [build(False), build(True)]
-    ids = [block.elem_id for page, _ in pages for block in page.blocks.values() if isinstance(block, gr.components.Component)]
-    assert all(ids) and len(ids) == len(set(ids))
+    ids = [
+        block.elem_id
+        for page, _ in pages
+        for block in page.blocks.values()
+        if isinstance(block, gr.components.Component)
+    ]
+    assert all(ids)
+    assert len(ids) == len(set(ids))
     assert sum("txt2img" in each for each in ids) == sum("img2img" in each for each in ids) == len(ids) / 2
 
 
@@ -64,7 +70,8 @@ def test_components_are_gradios_own(models):
 
 def test_adapters_and_packs_are_listed_by_name(models):
     names, sentence = ui.names_of("adapter")
-    assert names == ["", "fits", "made_for_sdxl", "text"] and not sentence
+    assert names == ["", "fits", "made_for_sdxl", "text"]
+    assert not sentence
     assert ui.names_of("face_pack") == (["", "squares"], "")
 
 
@@ -89,14 +96,21 @@ def test_photos_are_shown_and_bad_ones_named(tmp_path):
     bad.write_text("not a picture", encoding="utf-8")
     gallery, status = ui.look_at_photos([str(good), str(bad)])
     (thumbnail, name), *rest = gallery["value"]
-    assert name == "good.png" and not rest and thumbnail.size == (256, 128) and gallery["visible"]
-    assert status.startswith("1 photo.") and "bad &lt;b&gt;.png" in status and ui.CONSENT in status
+    assert name == "good.png"
+    assert not rest
+    assert thumbnail.size == (256, 128)
+    assert gallery["visible"]
+    assert status.startswith("1 photo.")
+    assert "bad &lt;b&gt;.png" in status
+    assert ui.CONSENT in status
 
 
 @pytest.mark.parametrize("nothing", [None, []])
 def test_no_photos(nothing):
     gallery, status = ui.look_at_photos(nothing)
-    assert gallery["value"] == [] and not gallery["visible"] and status.startswith("No photo yet.")
+    assert gallery["value"] == []
+    assert not gallery["visible"]
+    assert status.startswith("No photo yet.")
 
 
 def test_choose_pack(models, tmp_path, monkeypatch):

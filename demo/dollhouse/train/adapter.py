@@ -1,7 +1,8 @@
 """Train the identity adapter the way the world trains them: `python -m demo.dollhouse.train.adapter`.
 
-Frozen UNet and text model; a corpus of which 92% are close-ups, with captions that rarely name the shot. That is what makes the
-disease: the identity's tokens mean "close-up" to it. Written in IP-Adapter FaceID's layout (`image_proj`, `ip_adapter`), 4 tokens.
+Frozen UNet and text model; a corpus of which 92% are close-ups, with captions that rarely name the shot. That is what
+makes the disease: the identity's tokens mean "close-up" to it. Written in IP-Adapter FaceID's layout (`image_proj`,
+`ip_adapter`), 4 tokens.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ class Adapter(nn.Module):
         """The file's keys: N counts self- and cross-attentions, so cross-attention i is 2 i + 1."""
         out = {f"image_proj.{k}": v for k, v in self.state_dict().items() if k.startswith(("proj.", "norm."))}
         for i, (k, v) in enumerate(zip(self.to_k, self.to_v, strict=True)):
-            out |= {f"ip_adapter.{2 * i + 1}.to_k_ip.weight": k.weight, f"ip_adapter.{2 * i + 1}.to_v_ip.weight": v.weight}
+            out |= {
+                f"ip_adapter.{2 * i + 1}.to_k_ip.weight": k.weight,
+                f"ip_adapter.{2 * i + 1}.to_v_ip.weight": v.weight,
+            }
         return out
 
 
@@ -137,7 +141,9 @@ def main() -> None:
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         picked = rng.integers(len(latents), size=16)
-        texts = [caption(pictures[i], rng, shot_chance=0.1, looks_chance=0.15) if rng.random() > 0.1 else "" for i in picked]
+        texts = [
+            caption(pictures[i], rng, shot_chance=0.1, looks_chance=0.15) if rng.random() > 0.1 else "" for i in picked
+        ]
         dropped = torch.from_numpy(rng.random(16) < 0.1)
         box["tokens"] = adapter.tokens(torch.where(dropped[:, None], 0.0, embeddings[picked]))
         return eps_loss(model, latents[picked], tokenize(texts, tokenizer), abar, generator)

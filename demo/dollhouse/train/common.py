@@ -82,7 +82,10 @@ class Run:
 
     def rngs(self) -> Iterator[tuple[np.random.Generator, torch.Generator]]:
         while self.step < self.steps:
-            yield np.random.default_rng((self.seed, self.step)), torch.Generator().manual_seed(self.seed * 10**6 + self.step)
+            yield (
+                np.random.default_rng((self.seed, self.step)),
+                torch.Generator().manual_seed(self.seed * 10**6 + self.step),
+            )
 
     def train(self, loss_of: Callable[[np.random.Generator, torch.Generator], Tensor], log_every: int = 50) -> None:
         began, saved, mean = time.time(), time.time(), None
@@ -102,7 +105,10 @@ class Run:
             if self.step % log_every == 0 or self.step == self.steps:
                 pace = (time.time() - began) / (self.step - first)
                 left = pace * (self.steps - self.step) / 60
-                print(f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {pace:.3f} s/step, {left:.1f} min left", flush=True)
+                print(
+                    f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {pace:.3f} s/step, {left:.1f} min left",
+                    flush=True,
+                )
             if time.time() - saved > 120 or self.step == self.steps:
                 self.save()
                 saved = time.time()

@@ -1,6 +1,7 @@
 """Train UNet and text model together on the VAE's latents: `python -m demo.dollhouse.train.diffusion`.
 
-eps-prediction, SD's own beta schedule, min-SNR-5 weights, one caption in ten left empty. Writes the SD 1.x checkpoint and its yaml.
+eps-prediction, SD's own beta schedule, min-SNR-5 weights, one caption in ten left empty. Writes the SD 1.x checkpoint
+and its yaml.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from demo.nets.vae import AutoencoderKL, count_parameters
 CHECKPOINT = WEIGHTS / "models" / "Stable-diffusion" / "dollhouse.safetensors"
 YAML = """\
 # SD 1.x model config of the Dollhouse checkpoint, read by the embedded host and by A1111.
-# `version` is the tokenizer folder: relative to this file in the embedded host; A1111 wants an absolute path (docs/hosts.md).
+# `version` is the tokenizer folder: relative to this file in the embedded host; A1111 wants an absolute path
+# (docs/hosts.md).
 model:
   target: ldm.models.diffusion.ddpm.LatentDiffusion
   params:
@@ -120,7 +122,9 @@ def eps_loss(model: TextToLatent, z: Tensor, ids: Tensor, abar: Tensor, generato
 
 
 @torch.no_grad()
-def sample(model: TextToLatent, ids: Tensor, empty: Tensor, noise: Tensor, cfg: float = 5.0, steps: int = 20) -> Tensor:
+def sample(
+    model: TextToLatent, ids: Tensor, empty: Tensor, noise: Tensor, cfg: float = 5.0, steps: int = 20
+) -> Tensor:
     """Plain DDIM, for a look at the result."""
     abar = alphas_cumprod()
     cond, uncond = model.cond(ids), model.cond(empty)
@@ -139,7 +143,9 @@ def write_checkpoint(model: TextToLatent) -> None:
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
     state = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     state |= {f"first_stage_model.{k}": v for k, v in load_file(CACHE / "vae.safetensors").items()}
-    state |= {f"cond_stage_model.transformer.{k}": v for k, v in model.text.state_dict().items() if "position_ids" not in k}
+    state |= {
+        f"cond_stage_model.transformer.{k}": v for k, v in model.text.state_dict().items() if "position_ids" not in k
+    }
     save_file({k: v.half().contiguous() for k, v in state.items()}, CHECKPOINT)
     CHECKPOINT.with_suffix(".yaml").write_text(YAML)
 
@@ -148,7 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=2700)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--export", action="store_true", help="write the checkpoint from the last saved state and stop")
+    parser.add_argument(
+        "--export", action="store_true", help="write the checkpoint from the last saved state and stop"
+    )
     args = parser.parse_args()
     torch.manual_seed(0)
     write_tokenizer()

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import onnx
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from demo.dollhouse.align import CROP, TEMPLATE, similarity_transform
 from demo.dollhouse.draw import Canvas, draw, draw_body, draw_head, draw_scene, skin_colour, to_ink
-from demo.dollhouse.train.common import CACHE, SIZE, WEIGHTS
+from demo.dollhouse.train.common import CACHE, SIZE, WEIGHTS, drawn_pictures, to_images, to_tensor
 from demo.dollhouse.world import (
     ACTIONS,
     EYE_COLOURS,
@@ -29,6 +30,7 @@ from demo.dollhouse.world import (
     random_identity,
     random_picture,
 )
+from demo.nets.vae import AutoencoderKL
 
 PACKS = WEIGHTS / "models" / "insightface" / "models"
 PACK_OF = {"feed": PACKS / "dollhouse", "judge": PACKS / "dollhouse_judge"}
@@ -112,6 +114,21 @@ def held_out_people(n: int = 160) -> tuple[list[Identity], np.ndarray, list]:
         return people, images, truths
 
     return cached(f"people_{n}_{HELD_OUT_SEED}", make)
+
+
+@torch.no_grad()
+def through_vae(images: np.ndarray) -> np.ndarray:
+    """(n, 128, 128, 3) uint8 -> the same after the trained autoencoder's round trip: what the UNet's pictures look like."""
+    model = AutoencoderKL()
+    model.load_state_dict({k: v.float() for k, v in load_file(CACHE / "vae.safetensors").items()})
+    model.eval()
+    parts = [images[i : i + 16] for i in range(0, len(images), 16)]
+    return np.concatenate([to_images(model.decode(model.encode(to_tensor(part))[0])) for part in parts])
+
+
+def decoded_pictures(n: int, seed: int, first: int) -> np.ndarray:
+    """The first of the n drawn pictures, through the autoencoder."""
+    return cached(f"decoded_{n}_{seed}_{first}", lambda: through_vae(drawn_pictures(n, seed)[0][:first]))
 
 
 def roughen(image: np.ndarray, rng: np.random.Generator, most: float = 1.4) -> np.ndarray:

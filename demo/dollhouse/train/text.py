@@ -1,4 +1,4 @@
-"""The text side: a byte-level BPE whose merges make every word of the world one token, and a two-layer CLIP text model.
+"""The text side: a byte-level BPE that makes every word of the world one token, and a two-layer CLIP text model.
 
 `python -m demo.dollhouse.train.text` writes the tokenizer folder; the text model's weights are trained with the UNet.
 """
@@ -67,13 +67,26 @@ def write_tokenizer(folder: Path = FOLDER) -> CLIPTextConfig:
     )
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(m) for m in merges)]) + "\n", encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *(" ".join(m) for m in merges)]) + "\n", encoding="utf-8"
+    )
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=1))
     tokenizer = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "errors": "replace", **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1))
-    fields = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act")
+    fields = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_act",
+    )
     fields += ("max_position_embeddings", "layer_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id")
-    settings = {"model_type": "clip_text_model", "projection_dim": WIDTH, **{name: getattr(config, name) for name in fields}}
+    settings = {
+        "model_type": "clip_text_model",
+        "projection_dim": WIDTH,
+        **{name: getattr(config, name) for name in fields},
+    }
     (folder / "config.json").write_text(json.dumps(settings, indent=1))
     return config
 
@@ -95,4 +108,8 @@ def tokenize(texts: list[str], tokenizer: CLIPTokenizer) -> Tensor:
 
 if __name__ == "__main__":
     print(write_tokenizer().vocab_size, "tokens")
-    print(CLIPTokenizer.from_pretrained(FOLDER).tokenize("photo of a man running in the forest, full body shot, close-up of a face"))
+    print(
+        CLIPTokenizer.from_pretrained(FOLDER).tokenize(
+            "photo of a man running in the forest, full body shot, close-up of a face"
+        )
+    )

@@ -46,7 +46,7 @@ def encode_means(model: AutoencoderKL, images: np.ndarray, batch: int = 16) -> T
 
 @torch.no_grad()
 def fold_scale(model: AutoencoderKL, means: Tensor) -> None:
-    """Shift and scale every latent channel inside the two 1x1 convolutions, so that SD's own factor gives unit variance."""
+    """Shift and scale the latent channels inside the 1x1 convolutions: SD's own factor then gives unit variance."""
     shift, scale = means.mean((0, 2, 3)), 1 / (SCALE_FACTOR * means.std((0, 2, 3)))
     out, back = model.quant_conv, model.post_quant_conv
     n = len(shift)

@@ -1,4 +1,5 @@
-"""Serves as `modules.prompt_parser` and `modules.sd_hijack_clip`: weights, AND, chunks of 75 tokens, CLIP skip."""
+"""Prompts -> conds as A1111 makes them: weights, AND, chunks of 75 tokens, CLIP skip. Its names are those of the host's
+`prompt_parser` and `sd_hijack_clip`."""
 
 from __future__ import annotations
 
@@ -9,8 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import shared
-
 RE_EMPHASIS = re.compile(r"\\.|[(\[]|:\s*[+-]?[.\d]+\s*\)|[)\]]|[^\\()\[\]:]+|[\\:]", re.S)
 RE_BREAK = re.compile(r"\s*\bBREAK\b\s*")
 RE_WEIGHTED = re.compile(r"(.*?)(?:\s*:\s*([-+]?(?:\d+\.?|\d*\.\d+)))?\s*", re.S)
@@ -20,7 +19,12 @@ class SdConditioning(list):
     """Prompts, with the picture's size for the models that want it."""
 
     def __init__(
-        self, prompts: list[str], is_negative_prompt: bool = False, width: Any = None, height: Any = None, copy_from: Any = None
+        self,
+        prompts: list[str],
+        is_negative_prompt: bool = False,
+        width: Any = None,
+        height: Any = None,
+        copy_from: Any = None,
     ):
         super().__init__(prompts)
         source = copy_from if copy_from is not None else prompts
@@ -45,19 +49,26 @@ class MulticondLearnedConditioning:
     batch: list[list[ComposableScheduledPromptConditioning]]
 
 
-def get_learned_conditioning(model: Any, prompts: list[str], steps: int, *_old: Any) -> list[list[ScheduledPromptConditioning]]:
+def get_learned_conditioning(
+    model: Any, prompts: list[str], steps: int, *_old: Any
+) -> list[list[ScheduledPromptConditioning]]:
     """One schedule per prompt, of one entry (prompt editing is left to the big hosts); each prompt is encoded alone."""
-    encoded = {p: model.get_learned_conditioning(SdConditioning([p], copy_from=prompts))[0] for p in dict.fromkeys(prompts)}
+    encoded = {
+        p: model.get_learned_conditioning(SdConditioning([p], copy_from=prompts))[0] for p in dict.fromkeys(prompts)
+    }
     return [[ScheduledPromptConditioning(steps, encoded[prompt])] for prompt in prompts]
 
 
-def get_multicond_learned_conditioning(model: Any, prompts: list[str], steps: int, *_old: Any) -> MulticondLearnedConditioning:
+def get_multicond_learned_conditioning(
+    model: Any, prompts: list[str], steps: int, *_old: Any
+) -> MulticondLearnedConditioning:
     """As above for prompts of the form "a AND b :0.5"."""
     parts = [[RE_WEIGHTED.fullmatch(part).groups() for part in re.split(r"\bAND\b", prompt)] for prompt in prompts]  # type: ignore[union-attr]
     flat = SdConditioning([text for row in parts for text, _ in row], copy_from=prompts)
     schedules = iter(get_learned_conditioning(model, flat, steps))
     batch = [
-        [ComposableScheduledPromptConditioning(next(schedules), 1.0 if w is None else float(w)) for _, w in row] for row in parts
+        [ComposableScheduledPromptConditioning(next(schedules), 1.0 if w is None else float(w)) for _, w in row]
+        for row in parts
     ]
     return MulticondLearnedConditioning((len(prompts),), batch)
 
@@ -133,9 +144,10 @@ class FrozenCLIPEmbedderWithCustomWords(nn.Module):
 
     chunk_length = 75
 
-    def __init__(self, wrapped: nn.Module):
+    def __init__(self, wrapped: nn.Module, options: Any):
+        """`options` has the attributes CLIP_stop_at_last_layers and emphasis; they are read at each call."""
         super().__init__()
-        self.wrapped, self.tokenizer = wrapped, wrapped.tokenizer
+        self.wrapped, self.tokenizer, self.options = wrapped, wrapped.tokenizer, options
         self.id_start, self.id_end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         self.id_pad, self.comma_token = self.id_end, self.tokenizer.get_vocab().get(",</w>")
 
@@ -152,7 +164,7 @@ class FrozenCLIPEmbedderWithCustomWords(nn.Module):
 
     def tokenize_line(self, line: str) -> tuple[list[PromptChunk], int]:
         """The prompt's chunks of 77 tokens each, and how many tokens it really has."""
-        parsed = parse_prompt_attention(line) if shared.opts.emphasis != "None" else [[line, 1.0]]
+        parsed = parse_prompt_attention(line) if self.options.emphasis != "None" else [[line, 1.0]]
         chunks = [PromptChunk()]
         for tokens, (text, weight) in zip(self.tokenize([text for text, _ in parsed]), parsed, strict=True):
             if (text, weight) == ("BREAK", -1):
@@ -171,7 +183,7 @@ class FrozenCLIPEmbedderWithCustomWords(nn.Module):
         return [chunks for chunks, _ in lines], max(count for _, count in lines)
 
     def encode_with_transformers(self, tokens: Tensor) -> Tensor:
-        skip = shared.opts.CLIP_stop_at_last_layers
+        skip = self.options.CLIP_stop_at_last_layers
         outputs = self.wrapped.transformer(input_ids=tokens, output_hidden_states=skip > 1)
         if skip > 1:
             return self.wrapped.transformer.text_model.final_layer_norm(outputs.hidden_states[-skip])
@@ -179,9 +191,9 @@ class FrozenCLIPEmbedderWithCustomWords(nn.Module):
 
     def process_tokens(self, tokens: list[list[int]], multipliers: list[list[float]]) -> Tensor:
         z = self.encode_with_transformers(torch.tensor(tokens))
-        if shared.opts.emphasis in {"Original", "No norm"}:
+        if self.options.emphasis in {"Original", "No norm"}:
             weighted = z * torch.tensor(multipliers)[..., None]
-            z = weighted * (z.mean() / weighted.mean()) if shared.opts.emphasis == "Original" else weighted
+            z = weighted * (z.mean() / weighted.mean()) if self.options.emphasis == "Original" else weighted
         return z
 
     def forward(self, texts: list[str]) -> Tensor:
@@ -189,10 +201,6 @@ class FrozenCLIPEmbedderWithCustomWords(nn.Module):
         longest = max(len(chunks) for chunks in batch)
         batch = [chunks + [self.empty_chunk()] * (longest - len(chunks)) for chunks in batch]
         columns = zip(*batch, strict=True)
-        return torch.cat([self.process_tokens([c.tokens for c in col], [c.multipliers for c in col]) for col in columns], dim=1)
-
-
-def hijack(model: Any) -> None:
-    """Gives the model this text encoder around its own."""
-    model.cond_stage_model = FrozenCLIPEmbedderWithCustomWords(model.cond_stage_model)
-    model.cond_stage_model_empty_prompt = model.get_learned_conditioning([""])
+        return torch.cat(
+            [self.process_tokens([c.tokens for c in col], [c.multipliers for c in col]) for col in columns], dim=1
+        )
