@@ -1,7 +1,7 @@
 """Fetch what the hosts lack: insightface, onnx, onnxruntime, into a private folder of this extension.
 
-The host runs this at its start. Its own packages are never touched: pip gets `--no-deps --target`, wheels only, and the
-folder is appended to sys.path later (lib_beyondfacial/faces/vendor.py), so that whatever the host has goes first.
+The host runs this at its start. Its own packages are never touched: pip gets `--no-deps --target`, wheels only, and
+the folder is appended to sys.path later (lib_beyondfacial/faces/vendor.py), so that whatever the host has goes first.
 Nothing is fetched when everything is there. On failure one sentence is printed, and the host starts as usual.
 """
 
@@ -48,9 +48,12 @@ def wants_skip(arguments: list[str], environment: Mapping[str, str]) -> bool:
 
 
 def load_vendor_folder() -> Path:
-    """Where lib_beyondfacial/faces/vendor.py says the private folder is; loaded by path, as its package needs torch."""
-    spec = importlib.util.spec_from_file_location("beyondfacial_vendor", EXTENSION / "lib_beyondfacial/faces/vendor.py")
-    assert spec is not None and spec.loader is not None
+    """Where lib_beyondfacial/faces/vendor.py says the private folder is; loaded by path: its package needs torch."""
+    spec = importlib.util.spec_from_file_location(
+        "beyondfacial_vendor", EXTENSION / "lib_beyondfacial/faces/vendor.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.vendor_folder(EXTENSION)
@@ -171,7 +174,8 @@ def main() -> None:
             install(missing, versions, folder)
             print(f"BeyondFacial: {', '.join(missing)} installed into its own folder.")
     except Exception as error:
-        print(f"BeyondFacial: could not set up its face analysis ({_first_line(str(error))}); it tries at the next start.")
+        reason = _first_line(str(error)) or type(error).__name__
+        print(f"BeyondFacial: could not set up its face analysis ({reason}); it tries again at the next start.")
 
 
 def _first_line(text: str) -> str:

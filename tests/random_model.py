@@ -1,4 +1,4 @@
-"""A tiny SD 1.x checkpoint of random weights in A1111's layout, for tests that need a host that runs but no pictures."""
+"""A tiny SD 1.x checkpoint of random weights in A1111's layout, for tests that need a host but no pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from demo.nets.unet import UNetModel
 from demo.nets.vae import AutoencoderKL
 
-MERGES = "p h;o t;ph ot;phot o</w>;m a;ma n</w>;f a;c e</w>;fa ce</w>;i n</w>;t h;th e</w>;h a;ha i;hai r</w>;b e;r e;re d</w>"
+MERGES = (
+    "p h;o t;ph ot;phot o</w>;m a;ma n</w>;f a;c e</w>;fa ce</w>;i n</w>;t h;th e</w>;h a;ha i;hai r</w>;r e;re d</w>"
+)
 CONTEXT_DIM = 64
 UNET = {
     "model_channels": 32,
@@ -88,7 +90,7 @@ def write_yaml(path: Path, clip_folder: str) -> None:
 
 
 def write_random_model(models_dir: Path, name: str = "random", seed: int = 0) -> Path:
-    """models_dir/Stable-diffusion/{name}.safetensors and .yaml, and models_dir/clip; gives back the checkpoint's path."""
+    """Stable-diffusion/{name}.safetensors and .yaml, and clip/, in models_dir; gives back the checkpoint's path."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     folder = models_dir / "Stable-diffusion"

@@ -26,7 +26,7 @@ RULES = {
     "method": (set(), NUMERIC, set()),
     "faces": ({"settings", "errors"}, NUMERIC | {"cv2", "PIL"}, FACE_LIBRARIES),
     "adapters": ({"settings", "errors"}, NUMERIC | {"cv2"}, FACE_LIBRARIES),
-    "hosts": ({"settings", "errors", "method", "faces", "adapters"}, NUMERIC | {"PIL"}, HOST | {"fastapi"}),
+    "hosts": ({"settings", "errors", "method", "faces", "adapters"}, NUMERIC | {"cv2", "PIL"}, HOST | {"fastapi"}),
     "webui": (
         {"settings", "errors", "faces", "adapters", "hosts"},
         {"numpy", "PIL", "gradio", "fastapi"} | HOST,

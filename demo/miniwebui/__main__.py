@@ -1,5 +1,6 @@
 """python -m demo.miniwebui [--port 7861] [--models-dir DIR] [--script PATH] [--api-auth user:password]"""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import uvicorn
 
 from .host import REPOSITORY, boot, parse_flags
 
-extension = Path(dict(zip(sys.argv, sys.argv[1:], strict=False)).get("--script", REPOSITORY))
+first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+first.add_argument("--script", type=Path, default=REPOSITORY)
+extension = first.parse_known_args()[
+    0
+].script  # its preload.py may add flags, so it must be known before they are read
 flags = parse_flags([extension], sys.argv[1:])
 host = boot(flags.models_dir, [extension], page=True, argv=sys.argv[1:])
 print(f"http://127.0.0.1:{flags.port}", flush=True)

@@ -5,40 +5,27 @@ from __future__ import annotations
 import time
 from secrets import compare_digest
 from threading import Lock
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from pydantic import BaseModel
+from pydantic import create_model
 
 from . import basics, processing, samplers, script_callbacks, scripts, shared
-from .images import encode_pil_to_base64
 
 queue_lock = Lock()
-
-
-class Txt2ImgRequest(BaseModel):
-    """Unknown keys are ignored, as in A1111."""
-
-    prompt: str = ""
-    negative_prompt: str = ""
-    seed: int = -1
-    sampler_name: str | None = None
-    scheduler: str | None = None
-    batch_size: int = 1
-    n_iter: int = 1
-    steps: int = 20
-    cfg_scale: float = 7.0
-    width: int = 128
-    height: int = 128
-    eta: float | None = None
-    s_min_uncond: float | None = None
-    enable_hr: bool = False
-    override_settings: dict | None = None
-    alwayson_scripts: dict | None = None
-    send_images: bool = True
+JOB, HINTS = processing.StableDiffusionProcessing, get_type_hints(processing.StableDiffusionProcessing)
+JOB_FIELDS = """prompt negative_prompt seed sampler_name scheduler batch_size n_iter steps cfg_scale width height eta
+    s_min_uncond enable_hr override_settings"""
+OWN_FIELDS = {
+    "sampler_index": (str | None, None),
+    "alwayson_scripts": (dict | None, None),
+    "send_images": (bool, True),
+}
+_SHARED = {key: (HINTS[key] | None, getattr(JOB, key, None)) for key in JOB_FIELDS.split()}
+Txt2ImgRequest = create_model("Txt2ImgRequest", **_SHARED, **OWN_FIELDS)  # unknown keys are ignored, as in A1111
 
 
 def handle_exception(request: Request, error: Exception) -> JSONResponse:
@@ -80,7 +67,7 @@ class Api:
         for name in ("progress", "options", "samplers", "sd_models", "scripts", "script_info"):
             self.add_api_route(f"/sdapi/v1/{name.replace('_', '-')}", getattr(self, f"get_{name}"), methods=["GET"])
         posts = {"txt2img": self.text2imgapi, "options": self.set_options}
-        posts |= {"interrupt": lambda: shared.state.interrupt(), "skip": lambda: shared.state.skip()}
+        posts |= {"interrupt": shared.state.interrupt, "skip": shared.state.skip}
         for name, endpoint in posts.items():
             self.add_api_route(f"/sdapi/v1/{name}", endpoint, methods=["POST"])
         self.default_script_args = scripts.scripts_txt2img.default_args()
@@ -110,17 +97,17 @@ class Api:
         return tuple(args)
 
     def run_txt2img(self, payload: dict[str, Any]) -> processing.Processed:
-        fields = dict(vars(Txt2ImgRequest(**payload)))
-        fields["sampler_name"] = fields["sampler_name"] or payload.get("sampler_index") or "Euler"
+        request = Txt2ImgRequest(**payload)
+        fields = {key: getattr(request, key) for key in JOB_FIELDS.split()}
+        fields["sampler_name"] = payload.get("sampler_name") or request.sampler_index or JOB.sampler_name
         if fields["sampler_name"] not in samplers.all_samplers_map:
             raise HTTPException(400, "Sampler not found")
-        fields["override_settings"] = dict(fields["override_settings"] or {})
-        del fields["send_images"]
-        return run_job(self.script_args(fields.pop("alwayson_scripts") or {}), is_api=True, **fields)
+        fields = {key: value for key, value in fields.items() if value is not None}
+        return run_job(self.script_args(request.alwayson_scripts or {}), is_api=True, **fields)
 
     def text2imgapi(self, request: Txt2ImgRequest) -> dict[str, Any]:
         processed = self.run_txt2img(vars(request))
-        images = [encode_pil_to_base64(image) for image in processed.images] if request.send_images else []
+        images = [basics.encode_pil_to_base64(image) for image in processed.images] if request.send_images else []
         return {"images": images, "parameters": vars(request), "info": processed.js()}
 
     def get_progress(self) -> dict[str, Any]:
@@ -129,7 +116,7 @@ class Api:
             done = state.job_no + state.sampling_step / max(state.sampling_steps, 1)
             progress = min(0.01 + done / abs(state.job_count), 1.0)
             eta = (time.time() - state.time_start) * (1 / progress - 1)
-        image = state.current_image and encode_pil_to_base64(state.current_image)
+        image = state.current_image and basics.encode_pil_to_base64(state.current_image)
         answer = {"progress": progress, "eta_relative": eta, "state": state.dict()}
         return {**answer, "current_image": image, "textinfo": state.textinfo}
 

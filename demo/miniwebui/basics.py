@@ -1,14 +1,19 @@
-"""Serves as `modules.errors`, `modules.paths`, `modules.devices` and `modules.rng`."""
+"""Serves as `modules.errors`, `.paths`, `.devices`, `.rng`, `.images` and `.infotext_utils`."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
+import json
 import sys
 import textwrap
 import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 script_path = data_path = str(Path(__file__).parent)
@@ -50,3 +55,19 @@ class ImageRNG:
 
     def next(self) -> Tensor:
         return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])
+
+
+def quote(text: Any) -> Any:
+    """An infotext value; in quotes if it would break the line."""
+    return json.dumps(text, ensure_ascii=False) if any(mark in str(text) for mark in ",\n:") else text
+
+
+def encode_pil_to_base64(image: Image.Image) -> str:
+    """As PNG, with the infotext inside."""
+    info = PngImagePlugin.PngInfo()
+    for key, value in image.info.items():
+        if isinstance(value, str):
+            info.add_text(key, value)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return base64.b64encode(buffer.getvalue()).decode()

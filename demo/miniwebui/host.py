@@ -1,4 +1,4 @@
-"""Starts the host in this process: `host = boot(models_dir=..., extensions=[...])`, then `host.txt2img(prompt=...)`."""
+"""Starts the host in this process: `host = boot(models_dir, extensions=[...])`, then `host.txt2img(prompt=...)`."""
 
 from __future__ import annotations
 
@@ -31,16 +31,11 @@ IMPORT_NAMES = {
 
 def install_import_names() -> None:
     """Makes `modules.*` importable under A1111's names."""
-    from . import api, images, ui_components
+    from . import api, ui_components
 
     package = sys.modules["modules"] = ModuleType("modules")
     package.__path__ = []
-    rest = {
-        images: "images infotext_utils generation_parameters_copypaste",
-        ui_components: "ui_components",
-        api: "api api.api",
-    }
-    for module, aliases in (IMPORT_NAMES | rest).items():
+    for module, aliases in (IMPORT_NAMES | {ui_components: "ui_components", api: "api api.api"}).items():
         for alias in aliases.split():
             sys.modules[f"modules.{alias}"] = module
             setattr(package, alias.split(".")[0], module)

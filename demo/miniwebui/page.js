@@ -1,6 +1,6 @@
 // What extensions' JavaScript finds in A1111's page, and the accordions that are inputs.
 const loadedCallbacks = [], updateCallbacks = [], afterUpdateCallbacks = [];
-function gradioApp() { return document.querySelector("gradio-app") ? document : document; }
+function gradioApp() { return document; }
 function onUiLoaded(callback) { loadedCallbacks.push(callback); }
 function onUiUpdate(callback) { updateCallbacks.push(callback); }
 function onAfterUiUpdate(callback) { afterUpdateCallbacks.push(callback); }

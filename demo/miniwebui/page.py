@@ -12,12 +12,14 @@ from fastapi.responses import Response
 
 from . import basics, samplers, scripts, shared
 
+FIELDS = "prompt negative_prompt sampler_name steps width height cfg_scale seed batch_size"
+
 
 def generate(*values: Any) -> tuple[list, str]:
     """Pictures and infotext, or no picture and the error's sentence in their place."""
     from .api import run_job
 
-    names = "prompt negative_prompt sampler_name steps width height cfg_scale seed batch_size".split()
+    names = FIELDS.split()
     fields, args = dict(zip(names, values, strict=False)), values[len(names) :]
     fields |= {name: int(fields[name]) for name in ("steps", "width", "height", "seed", "batch_size")}
     try:

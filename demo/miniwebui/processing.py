@@ -16,7 +16,6 @@ from demo.sd1 import prompts as prompt_parser
 
 from . import basics as devices
 from . import scripts, shared
-from .images import quote
 from .samplers import create_sampler
 
 VERSION = "miniwebui"
@@ -127,7 +126,7 @@ def create_infotext(p: StableDiffusionProcessing, index: int) -> str:
         except Exception:
             devices.report(f'Error creating infotext for key "{key}"', exc_info=True)
             params[key] = None
-    line = ", ".join(k if k == v else f"{k}: {quote(v)}" for k, v in params.items() if v is not None)
+    line = ", ".join(k if k == v else f"{k}: {devices.quote(v)}" for k, v in params.items() if v is not None)
     return prompt + (f"\nNegative prompt: {negative}" if negative else "") + f"\n{line}"
 
 
@@ -149,6 +148,7 @@ def process_images_inner(p: StableDiffusionProcessing) -> Processed:
     if p.enable_hr:
         raise ValueError("This host has no hires fix; switch it off.")
     p.sd_model_name, p.sd_model_hash = p.sd_model.sd_checkpoint_info.name_for_extra, p.sd_model.sd_model_hash
+    p.scheduler = p.scheduler or "Automatic"
     p.s_min_uncond = shared.opts.s_min_uncond if p.s_min_uncond is None else p.s_min_uncond
     seed = random.randrange(2**32 - 2) if p.seed in (-1, None, "") else p.seed
     p.setup_prompts()

@@ -1,4 +1,4 @@
-"""Serves as `modules.sd_samplers`, `_common`, `_kdiffusion` and `_timesteps`: Euler, Euler a, DPM++ 2M (x0) and DDIM (eps)."""
+"""Serves as `modules.sd_samplers`, `_common`, `_kdiffusion`, `_timesteps`: three x0 samplers, and DDIM in eps."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ class KDiffusionSampler(Sampler):
 
     def get_sigmas(self, p: Any, steps: int) -> Tensor:
         name = self.config.options.get("scheduler", "uniform")
-        if p.scheduler not in (None, "", "Automatic"):
-            name = p.extra_generation_params["Schedule type"] = p.scheduler
+        if p.scheduler not in (None, "Automatic"):
+            name = p.scheduler
         if name.lower() == "karras":
+            p.extra_generation_params["Schedule type"] = "Karras"
             return solvers.karras_sigmas(steps, self.model_wrap.sigmas[0].item(), self.model_wrap.sigmas[-1].item())
         return self.model_wrap.get_sigmas(steps)
 

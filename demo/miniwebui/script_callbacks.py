@@ -1,5 +1,5 @@
-"""Serves as `modules.script_callbacks`: on_*(callback) and *_callback(...) for each of EVENTS. An exception in a listener is
-printed, not raised (but `InterruptedException` is no `Exception`, and does end the sampling)."""
+"""Serves as `modules.script_callbacks`: on_*(callback) and *_callback(...) for each of EVENTS. An exception in a
+listener is printed, not raised (but `InterruptedException` is no `Exception`, and does end the sampling)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 from . import basics as errors
 
-EVENTS = (
-    "app_started model_loaded ui_tabs ui_settings before_image_saved image_saved cfg_denoiser cfg_denoised cfg_after_cfg"
-    " before_component after_component infotext_pasted script_unloaded before_ui before_reload"
-).split()
+EVENTS = """app_started model_loaded ui_tabs ui_settings before_image_saved image_saved cfg_denoiser cfg_denoised
+    cfg_after_cfg before_component after_component infotext_pasted script_unloaded before_ui before_reload"""
 
 STEP = ["sampling_step", "total_sampling_steps"]
 # One model call. All but the step are read again after the listeners ran.
@@ -32,13 +30,12 @@ class ScriptCallback(NamedTuple):
     callback: Callable
 
 
-callback_map: dict[str, list[ScriptCallback]] = {f"callbacks_{event}": [] for event in EVENTS}
+callback_map: dict[str, list[ScriptCallback]] = {f"callbacks_{event}": [] for event in EVENTS.split()}
 
 
-def remove_callbacks_for_function(function: Callable | None) -> None:
-    """None removes all."""
+def clear_callbacks() -> None:
     for listeners in callback_map.values():
-        listeners[:] = [listener for listener in listeners if function and listener.callback != function]
+        listeners.clear()
 
 
 def _listen(event: str, callback: Callable, *, name: str | None = None) -> None:
@@ -53,7 +50,6 @@ def _emit(event: str, *args: Any) -> None:
             errors.report(f"Error executing callback {event}_callback for {listener.script}", exc_info=True)
 
 
-clear_callbacks = partial(remove_callbacks_for_function, None)
-for _event in EVENTS:
+for _event in EVENTS.split():
     globals()[f"on_{_event}"] = partial(_listen, _event)
     globals()[f"{_event}_callback"] = partial(_emit, _event)

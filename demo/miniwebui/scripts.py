@@ -1,5 +1,5 @@
-"""Serves as `modules.scripts`: loads extensions' always-on scripts and calls their methods. An exception in a method is
-printed, not raised."""
+"""Serves as `modules.scripts`: loads extensions' always-on scripts and calls their methods. An exception in a method
+is printed, not raised."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from typing import Any, NamedTuple
 from . import basics as errors
 
 AlwaysVisible = object()
-METHODS = (
-    "setup before_process process before_process_batch after_extra_networks_activate process_batch"
-    " process_before_every_sampling post_sample postprocess_batch postprocess_batch_list postprocess_image"
-    " postprocess_maskoverlay postprocess_image_after_composite postprocess before_hr"
-).split()
+METHODS = """setup before_process process before_process_batch after_extra_networks_activate process_batch
+    process_before_every_sampling post_sample postprocess_batch postprocess_batch_list postprocess_image
+    postprocess_maskoverlay postprocess_image_after_composite postprocess before_hr"""
 PostSampleArgs = make_dataclass("PostSampleArgs", ["samples"])
 PostprocessImageArgs = make_dataclass("PostprocessImageArgs", ["image"])
 PostprocessBatchListArgs = make_dataclass("PostprocessBatchListArgs", ["images"])
@@ -30,7 +28,7 @@ PostProcessMaskOverlayArgs = make_dataclass(
 
 
 class Script:
-    """The base class of an extension's script. Beside what is seen here it has one empty method for each of METHODS."""
+    """The base class of an extension's script. Beside what is seen here it has an empty method for each of METHODS."""
 
     name = filename = section = group = controls = infotext_fields = paste_field_names = api_info = None
     args_from = args_to = 0
@@ -61,12 +59,6 @@ class ScriptClassData(NamedTuple):
 scripts_data: list[ScriptClassData] = []
 scripts_txt2img: ScriptRunner
 scripts_img2img: ScriptRunner
-_basedirs = [errors.script_path]
-
-
-def basedir() -> str:
-    """The folder of the extension whose script is being loaded."""
-    return _basedirs[-1]
 
 
 def load_module(path: Path) -> ModuleType:
@@ -89,7 +81,6 @@ def load_scripts(extensions: list[Path]) -> None:
     ]
     for folder, path in paths:
         before, sys.path = sys.path, [str(folder), *sys.path]
-        _basedirs.append(str(folder))
         try:
             module = load_module(path)
             found = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Script)]
@@ -98,7 +89,6 @@ def load_scripts(extensions: list[Path]) -> None:
             errors.report(f"Error loading script: {path.name}", exc_info=True)
         finally:
             sys.path = before
-            _basedirs.pop()
 
 
 class ScriptRunner:
@@ -160,6 +150,6 @@ class ScriptRunner:
                 errors.report(f"Error running {method}: {script.filename}", exc_info=True)
 
 
-for _method in METHODS:
+for _method in METHODS.split():
     setattr(Script, _method, lambda self, *args, **kwargs: None)
     setattr(ScriptRunner, _method, partialmethod(ScriptRunner.call, _method))

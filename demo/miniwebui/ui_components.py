@@ -30,8 +30,5 @@ class InputAccordion(gr.Checkbox):
     def __exit__(self, *exc_info: Any) -> None:
         self.accordion.__exit__(*exc_info)
 
-    def extra(self) -> gr.Column:
-        return gr.Column(elem_id=f"{self.accordion_id}-extra", elem_classes="input-accordion-extra", min_width=0)
-
     def get_block_name(self) -> str:
         return "checkbox"

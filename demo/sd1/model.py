@@ -35,7 +35,7 @@ class CheckpointInfo:
 
 
 class FrozenCLIPEmbedder(nn.Module):
-    """Tokenizer and text model of a local folder; transformers is imported here, so that importing this file stays quick."""
+    """Tokenizer and text model of a local folder."""
 
     def __init__(self, folder: Path):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Prompts -> conds as A1111 makes them: weights, AND, chunks of 75 tokens, CLIP skip. Its names are those of the host's
+"""Prompts -> conds as A1111 makes them: weights, AND, chunks of 75 tokens, CLIP skip. The names are those of its
 `prompt_parser` and `sd_hijack_clip`."""
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 RE_EMPHASIS = re.compile(r"\\.|[(\[]|:\s*[+-]?[.\d]+\s*\)|[)\]]|[^\\()\[\]:]+|[\\:]", re.S)
+RE_CLOSING = re.compile(r":[^)]*\)|\)")
+RE_ESCAPED = re.compile(r"\\.", re.S)
 RE_BREAK = re.compile(r"\s*\bBREAK\b\s*")
 RE_WEIGHTED = re.compile(r"(.*?)(?:\s*:\s*([-+]?(?:\d+\.?|\d*\.\d+)))?\s*", re.S)
 
@@ -52,7 +54,7 @@ class MulticondLearnedConditioning:
 def get_learned_conditioning(
     model: Any, prompts: list[str], steps: int, *_old: Any
 ) -> list[list[ScheduledPromptConditioning]]:
-    """One schedule per prompt, of one entry (prompt editing is left to the big hosts); each prompt is encoded alone."""
+    """One schedule a prompt, of one entry (prompt editing is left to the big hosts); each is encoded alone."""
     encoded = {
         p: model.get_learned_conditioning(SdConditioning([p], copy_from=prompts))[0] for p in dict.fromkeys(prompts)
     }
@@ -99,6 +101,16 @@ def reconstruct_multicond_batch(
     return conds_list, stack_conds(conds)
 
 
+def _merge(pieces: list[list]) -> list[list]:
+    merged: list[list] = []
+    for text, weight in pieces or [["", 1.0]]:
+        if merged and merged[-1][1] == weight != -1:
+            merged[-1][0] += text
+        else:
+            merged.append([text, weight])
+    return merged
+
+
 def parse_prompt_attention(text: str) -> list[list]:
     """[[text, weight], ...] of "(more), (as given:1.3), [less], \\(literal\\)"; BREAK becomes ["BREAK", -1]."""
     pieces: list[list] = []
@@ -113,23 +125,17 @@ def parse_prompt_attention(text: str) -> list[list]:
             opened[token].append(len(pieces))
         elif token == "]" and opened["["]:
             scale("[", 1 / 1.1)
-        elif token.endswith(")") and token[0] in ":)" and opened["("]:
+        elif RE_CLOSING.fullmatch(token) and opened["("]:
             scale("(", 1.1 if token == ")" else float(token[1:-1]))
-        elif token[0] == "\\" and len(token) > 1:
+        elif RE_ESCAPED.fullmatch(token):
             pieces.append([token[1:], 1.0])
         else:
-            for i, part in enumerate(RE_BREAK.split(token)):
-                pieces += ([["BREAK", -1]] if i else []) + [[part, 1.0]]
+            first, *others = RE_BREAK.split(token)
+            pieces += [[first, 1.0], *([p, w] for part in others for p, w in (("BREAK", -1), (part, 1.0)))]
     for bracket, factor in (("(", 1.1), ("[", 1 / 1.1)):
         while opened[bracket]:
             scale(bracket, factor)
-    merged: list[list] = []
-    for piece in pieces or [["", 1.0]]:
-        if merged and merged[-1][1] == piece[1] != -1:
-            merged[-1][0] += piece[0]
-        else:
-            merged.append(piece)
-    return merged
+    return _merge(pieces)
 
 
 @dataclass

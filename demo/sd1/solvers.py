@@ -1,5 +1,5 @@
-"""Noise levels and solvers. A solver is `solve(model, x, levels, draw, callback, eta) -> x`: `model(x, level)` predicts x0
-(levels are sigmas, falling to 0) or, for DDIM, eps (levels are timesteps, rising); `draw()` gives unit noise in x's shape."""
+"""Noise levels and solvers. A solver is `solve(model, x, levels, draw, callback, eta) -> x`: `model(x, level)` gives
+x0 (levels are sigmas, falling to 0) or, for DDIM, eps (levels are timesteps, rising); `draw()` is noise like x."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def ddim(
     *,
     alphas: Tensor,
 ) -> Tensor:
-    """Song et al. 2020, eq. 12; `alphas` is the cumulative product. As in A1111, N timesteps make N - 1 model calls."""
+    """Song et al. 2020, eq. 12; `alphas` is the cumulative product. As in A1111, N timesteps make N - 1 calls."""
     levels, alphas = timesteps.flip(0), alphas.double()
     for i, (t, t_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
         a, a_next = alphas[t], alphas[t_next]

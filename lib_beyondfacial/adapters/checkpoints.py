@@ -96,20 +96,16 @@ def describe(weights: Weights, name: str = "the adapter") -> AdapterSpec:
     if family is None:
         raise BeyondFacialError(f'"{name}" holds no identity adapter; choose an IP-Adapter FaceID file.')
     if family != "faceid":
-        raise BeyondFacialError(
-            f'"{name}" is a {FAMILY_NAMES[family]} file; this version takes IP-Adapter FaceID files.'
-        )
+        raise BeyondFacialError(f'"{name}" is a {FAMILY_NAMES[family]} file; use an IP-Adapter FaceID file.')
     tokens, context_dim = _check_projection(weights.image_proj, name)
     site_widths = _check_sites(weights.ip_adapter, context_dim, name)
     has_lora = _check_lora(weights.ip_adapter, site_widths, context_dim, name)
-    tensors = (*weights.image_proj.values(), *weights.ip_adapter.values())
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.dtype in DTYPES):
-        raise _incomplete(name, "holds numbers that are not finite")
+    _check_finite(weights, name)
     return AdapterSpec(family, tokens, context_dim, site_widths, has_lora)
 
 
 def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per family, in the order that decides
-    """The family by keys and shapes; None where nothing is known. A FaceID file must still be checked for wholeness."""
+    """The family by keys and shapes; None where nothing is known. Whether the file is whole is not looked at."""
     proj, other = weights.image_proj, weights.other
     first = {key.split(".")[0] for key in other}
     if {"id_encoder", "lora_weights"} & first:
@@ -220,6 +216,12 @@ def _check_lora(ip: dict[str, Tensor], widths: tuple[int, ...], context_dim: int
             _expect(f"ip_adapter.{down}", ip.get(down), (rank, width_in), name)
             _expect(f"ip_adapter.{up}", ip.get(up), (width, rank), name)
     return True
+
+
+def _check_finite(weights: Weights, name: str) -> None:
+    tensors = (*weights.image_proj.values(), *weights.ip_adapter.values())
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.dtype in DTYPES):
+        raise _incomplete(name, "holds numbers that are not finite")
 
 
 def _expect(key: str, tensor: Tensor | None, shape: tuple[int, ...] | None, name: str) -> None:

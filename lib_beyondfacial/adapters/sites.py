@@ -37,7 +37,7 @@ def adapter_order(names: Iterable[str]) -> list[str]:
 
 
 def attn1_twin(name: str) -> str:
-    """The self-attention beside a cross-attention: "...transformer_blocks.0.attn2" -> "...transformer_blocks.0.attn1"."""
+    """The self-attention beside a cross-attention: "...blocks.0.attn2" -> "...blocks.0.attn1"."""
     if not name.endswith("attn2"):
         raise ValueError(f"{name!r} is not the name of an attn2 module")
     return f"{name[: -len('attn2')]}attn1"

@@ -1,4 +1,5 @@
-"""Photos to one identity: decode (photos), find faces (analysis), cut heads (crops), agree (aggregate), measure (reports)."""
+"""Photos to one identity: decode (photos), find faces (analysis), cut heads (crops), agree (aggregate), measure
+(reports)."""
 
 from .aggregate import Identity, aggregate_photos
 from .analysis import Face, FaceAnalyser, find_packs, get_analyser

@@ -1,7 +1,7 @@
 """The extension's private package folder: where it is, and how its packages become importable.
 
-install.py fills the folder and loads this file by its path, so that both agree; only the standard library is used here.
-The folder is *appended* to sys.path: whatever the host has goes first, and the host's pip never sees it.
+install.py fills the folder and loads this file by its path, so that both agree; only the standard library is used
+here. The folder is *appended* to sys.path: whatever the host has goes first, and the host's pip never sees it.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def follow_sampler(p: Any, run: Run, noise: Tensor | None) -> None:
     """Note the schedule of the pass that begins on `p.sampler`, and hang the start's edit on it."""
     finish_pass(run)
     release_sampler(run)
-    run.sampler, run.levels, run.noise = p.sampler, None, noise
+    run.levels, run.noise = None, noise
     run.handle.masks, run.handle.boxes = [], []
     name = "get_sigmas" if hasattr(p.sampler, "get_sigmas") else "get_timesteps"
     original = getattr(p.sampler, name)
@@ -147,7 +147,7 @@ def follow_sampler(p: Any, run: Run, noise: Tensor | None) -> None:
         run.levels = [float(v) for v in levels]
         return levels
 
-    setattr(p.sampler, name, noting)
+    run.patches.lay(p.sampler, name, noting)
     if run.settings.idap_strength > 0 and model.starts_from_noise(p):
         wrap_launch(p, run)
 
@@ -158,11 +158,15 @@ def wrap_launch(p: Any, run: Run) -> None:
     launch = sampler.launch_sampling
 
     def launching(steps: int, func: Any) -> Any:
-        if ever_acts(run):
-            guarded(run, lambda: edit_start(p, run, sampler))
+        try:
+            if ever_acts(run):
+                edit_start(p, run, sampler)
+        except Exception as error:  # an interruption would not be caught out here; `p.sample` raises this again
+            run.error = error
+            return sampler.last_latent
         return launch(steps, func)
 
-    sampler.launch_sampling = launching
+    run.patches.lay(sampler, "launch_sampling", launching)
 
 
 def ever_acts(run: Run) -> bool:
@@ -172,11 +176,9 @@ def ever_acts(run: Run) -> bool:
 
 
 def release_sampler(run: Run) -> None:
-    """Take the instance attributes off the sampler; its class's own methods show again."""
-    for name in ("get_sigmas", "get_timesteps", "launch_sampling"):
-        if run.sampler is not None:
-            run.sampler.__dict__.pop(name, None)
-    run.sampler = run.noise = None
+    """The sampler is the host's alone again."""
+    run.patches.undo()
+    run.noise = None
 
 
 def guarded(run: Run, work: Any) -> Any:

@@ -17,6 +17,7 @@ from ..method.engine import Lines, Readings, RunState
 from ..method.schedule import Schedule
 from . import a1111_model as model
 from .and_prompts import add_to_cond_rows, compose, compose_maps
+from .patches import Patches
 from .plan import RunHandle
 from .unet_sites import AttentionSite, BranchHooks, Probe, RowLedger, enumerate_sites, hooked, remove
 
@@ -50,7 +51,7 @@ class Run:
     noise: Tensor | None = None
     current: Pass | None = None
     error: BaseException | None = None
-    sampler: Any = None
+    patches: Patches = field(default_factory=Patches)
 
     @property
     def settings(self) -> Any:

@@ -53,6 +53,7 @@ def build(is_img2img: bool) -> Page:
             for field in FIELDS:
                 if field.advanced:
                     made[field.key] = _listing(tab, field) if field.key in LISTED else _component(tab, field)
+    _forgettable(getattr(made["enabled"], "accordion", accordion))
     made["references"].change(fn=look_at_photos, inputs=[made["references"]], outputs=[gallery, status])
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
     return Page([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
@@ -95,7 +96,6 @@ def _open_accordion(tab: str, made: dict[str, Any]) -> Any:
     field = BY_KEY["enabled"]
     if InputAccordion is not None:
         made["enabled"] = _forgettable(InputAccordion(False, label=field.label, elem_id=f"beyondfacial_{tab}"))
-        _forgettable(getattr(made["enabled"], "accordion", made["enabled"]))
         return made["enabled"]
     accordion = _forgettable(gr.Accordion(field.label, open=False, elem_id=f"beyondfacial_{tab}"))
     with accordion:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from lib_beyondfacial.adapters.checkpoints import Weights
 from torch import Tensor
+
+from lib_beyondfacial.adapters.checkpoints import Weights
 
 
 def random_adapter(

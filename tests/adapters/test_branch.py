@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from lib_beyondfacial.adapters.branch import IdentityBranch, check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec, describe
 from lib_beyondfacial.adapters.projections import project_identity
@@ -13,7 +14,9 @@ from lib_beyondfacial.adapters.sites import Site
 from lib_beyondfacial.errors import BeyondFacialError
 
 WIDTHS, CONTEXT, HEADS = (8, 16, 8), 12, 4
-SITES = [Site(f"input_blocks.{i}.1.transformer_blocks.0.attn2", width, HEADS, CONTEXT) for i, width in enumerate(WIDTHS)]
+SITES = [
+    Site(f"input_blocks.{i}.1.transformer_blocks.0.attn2", width, HEADS, CONTEXT) for i, width in enumerate(WIDTHS)
+]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,8 @@ def test_inference_mode_and_plain_mode_mix(weights, tokens):
         made_inside = IdentityBranch(describe(weights), weights, tokens, SITES)
         inside = made_inside.attend(0, torch.ones(1, 2, 8, dtype=torch.float16))
     outside = made_inside.attend(0, torch.ones(1, 2, 8, dtype=torch.float16))
-    assert torch.equal(inside, outside) and not outside.requires_grad
+    assert torch.equal(inside, outside)
+    assert not outside.requires_grad
 
 
 def test_lora_is_low_rank_and_numbered(branch, weights):
@@ -89,7 +93,9 @@ def test_without_lora_there_is_none(make_adapter, tokens):
 def test_another_base_model_is_refused_in_words():
     sdxl = AdapterSpec("faceid", 4, 2048, (640,) * 70, True)
     sd15 = [Site(f"input_blocks.{i}.attn2", 320, 8, 768) for i in range(16)]
-    with pytest.raises(BeyondFacialError, match='"mine" was made for SDXL.*this model is SD1.5.*choose an adapter for SD1.5'):
+    with pytest.raises(
+        BeyondFacialError, match='"mine" was made for SDXL.*this model is SD1.5.*choose an adapter for SD1.5'
+    ):
         check_fits(sdxl, sd15, "mine")
     with pytest.raises(BeyondFacialError, match="made for another kind of model .context 128.*SD1.5"):
         check_fits(AdapterSpec("faceid", 4, 128, (320,) * 16, False), sd15)

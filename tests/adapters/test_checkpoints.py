@@ -13,9 +13,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save, save_file
+
+from lib_beyondfacial.adapters import checkpoints
 from lib_beyondfacial.adapters.checkpoints import Weights, describe, load_adapter_file, recognise
 from lib_beyondfacial.errors import BeyondFacialError
-from safetensors.torch import save, save_file
 
 WIDTHS, CONTEXT = (8, 16, 8), 12
 SD15_WIDTHS = (320,) * 2 + (640,) * 2 + (1280,) * 5 + (640,) * 3 + (320,) * 3 + (1280,)
@@ -36,7 +38,10 @@ def hollow_faceid(widths, context_dim: int, tokens: int = 4, rank: int = 0) -> W
     for n in range(2 * len(widths)):
         width = widths[n // 2]
         if n % 2:
-            ip |= {f"{n}.to_k_ip.weight": hollow(width, context_dim), f"{n}.to_v_ip.weight": hollow(width, context_dim)}
+            ip |= {
+                f"{n}.to_k_ip.weight": hollow(width, context_dim),
+                f"{n}.to_v_ip.weight": hollow(width, context_dim),
+            }
         for leaf in ("to_q", "to_k", "to_v", "to_out") if rank else ():
             width_in = context_dim if n % 2 and leaf in ("to_k", "to_v") else width
             ip[f"{n}.{leaf}_lora.down.weight"] = hollow(rank, width_in)
@@ -48,30 +53,39 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_published_layouts_are_described():
+def test_published_layouts_are_described(monkeypatch):
+    """Shapes only: the look at 700 million zeros is left out."""
+    monkeypatch.setattr(checkpoints, "_check_finite", lambda *_a: None)
     sd15 = hollow_faceid(SD15_WIDTHS, 768, rank=128)
     assert len(sd15.ip_adapter) == 288
     spec = describe(sd15)
     assert (spec.family, spec.tokens, spec.context_dim, spec.has_lora) == ("faceid", 4, 768, True)
-    assert spec.site_widths == SD15_WIDTHS and len(spec.site_widths) == 16
+    assert spec.site_widths == SD15_WIDTHS
+    assert len(spec.site_widths) == 16
     sdxl = hollow_faceid(SDXL_WIDTHS, 2048, rank=128)
     assert len(sdxl.ip_adapter) == 1260
-    assert describe(sdxl).site_widths == SDXL_WIDTHS and len(SDXL_WIDTHS) == 70
+    assert describe(sdxl).site_widths == SDXL_WIDTHS
+    assert len(SDXL_WIDTHS) == 70
     plain = hollow_faceid(SD15_WIDTHS, 768)
-    assert len(plain.ip_adapter) == 32 and not describe(plain).has_lora
+    assert len(plain.ip_adapter) == 32
+    assert not describe(plain).has_lora
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("section", ["ip_adapter", "adapter_modules"])
 def test_both_containers_give_the_same_tensors(make_adapter, flatten, tmp_path, dtype, section):
     weights = make_adapter(WIDTHS, CONTEXT, lora_rank=2)
-    cast = Weights(*({key: t.to(dtype) for key, t in part.items()} for part in (weights.image_proj, weights.ip_adapter)))
+    cast = Weights(
+        *({key: t.to(dtype) for key, t in part.items()} for part in (weights.image_proj, weights.ip_adapter))
+    )
     flat, nested = tmp_path / "a.safetensors", tmp_path / "a.bin"
     save_file(flatten(cast, section), flat)
     torch.save({"image_proj": cast.image_proj, section: cast.ip_adapter}, nested)
     for path in (flat, nested):
         loaded = load_adapter_file(path)
-        assert same(loaded.image_proj, cast.image_proj) and same(loaded.ip_adapter, cast.ip_adapter) and not loaded.other
+        assert same(loaded.image_proj, cast.image_proj)
+        assert same(loaded.ip_adapter, cast.ip_adapter)
+        assert not loaded.other
         assert describe(loaded).site_widths == WIDTHS
     misnamed = tmp_path / "b.bin"
     flat.rename(misnamed)
@@ -81,10 +95,14 @@ def test_both_containers_give_the_same_tensors(make_adapter, flatten, tmp_path, 
 FAMILIES = {
     "faceid": hollow_faceid(WIDTHS, CONTEXT),
     "portrait": hollow_faceid(WIDTHS, CONTEXT, tokens=16),
-    "faceid_plus": Weights({**hollow_faceid(WIDTHS, 768).image_proj, "perceiver_resampler.proj_in.weight": hollow(768, 1280)}, {}),
+    "faceid_plus": Weights(
+        {**hollow_faceid(WIDTHS, 768).image_proj, "perceiver_resampler.proj_in.weight": hollow(768, 1280)}, {}
+    ),
     "instantid": Weights({"latents": hollow(1, 16, 1280), "proj_in.weight": hollow(1280, 512)}, {}),
     "clip_plus": Weights({"latents": hollow(1, 16, 768), "proj_in.weight": hollow(768, 1280)}, {}),
-    "ip_adapter": Weights({"proj.weight": hollow(3072, 1024), "proj.bias": hollow(3072), "norm.weight": hollow(768)}, {}),
+    "ip_adapter": Weights(
+        {"proj.weight": hollow(3072, 1024), "proj.bias": hollow(3072), "norm.weight": hollow(768)}, {}
+    ),
     "pulid": Weights({}, {}, {"id_adapter_attn_layers.0.id_to_k.weight": hollow(4, 4)}),
     "pulid_flux": Weights({}, {}, {"pulid_ca.0.to_q.weight": hollow(4, 4)}),
     "photomaker": Weights({}, {}, {"id_encoder.x": hollow(2), "lora_weights.y": hollow(2)}),
@@ -101,7 +119,7 @@ def test_families_are_told_apart_and_others_refused_in_words(family):
     if family == "faceid":
         assert describe(weights).family == "faceid"
     else:
-        with pytest.raises(BeyondFacialError, match='"mine" is a .* file; this version takes IP-Adapter FaceID'):
+        with pytest.raises(BeyondFacialError, match='"mine" is a .* file; use an IP-Adapter FaceID'):
             describe(weights, "mine")
 
 
@@ -189,7 +207,8 @@ def test_bad_files_give_a_sentence_and_run_nothing(name, tmp_path, monkeypatch):
     (tmp_path / name).write_bytes(bad_files()[name])
     with pytest.raises(BeyondFacialError) as caught:
         load_adapter_file(tmp_path / name)
-    assert f'"{name}"' in str(caught.value) and str(tmp_path) not in str(caught.value)
+    assert f'"{name}"' in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -217,7 +236,10 @@ def test_weights_only_is_asked_for(tmp_path, monkeypatch):
 
 SMALL = Weights({"proj.0.weight": torch.ones(2, 512)}, {"1.to_k_ip.weight": torch.ones(2, 3)})
 GOOD = [
-    save({f"image_proj.{k}": v for k, v in SMALL.image_proj.items()} | {f"ip_adapter.{k}": v for k, v in SMALL.ip_adapter.items()}),
+    save(
+        {f"image_proj.{k}": v for k, v in SMALL.image_proj.items()}
+        | {f"ip_adapter.{k}": v for k, v in SMALL.ip_adapter.items()}
+    ),
     saved({"image_proj": SMALL.image_proj, "ip_adapter": SMALL.ip_adapter}),
 ]
 
@@ -236,14 +258,17 @@ def test_mutated_files_load_or_give_a_sentence(tmp_path_factory, good, data):
     try:
         describe(load_adapter_file(path), path.name)
     except BeyondFacialError as error:
-        assert "mutated.bin" in str(error)
+        said = str(error)
+        assert "mutated.bin" in said
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(max_size=12), st.lists(st.integers(0, 3), max_size=3), max_size=5), st.data())
 def test_any_keys_and_shapes_give_a_sentence(shapes, data):
-    known = st.sampled_from(["proj.0.weight", "proj.2.weight", "norm.weight", "latents", "1.to_k_ip.weight", "²3.to_k_ip.weight"])
+    known = st.sampled_from(
+        ["proj.0.weight", "proj.2.weight", "norm.weight", "latents", "1.to_k_ip.weight", "²3.to_k_ip.weight"]
+    )
     tensors = {data.draw(st.one_of(st.just(key), known)): torch.zeros(shape) for key, shape in shapes.items()}
     for weights in (Weights(tensors, tensors), Weights({}, tensors, tensors)):
         with pytest.raises(BeyondFacialError):

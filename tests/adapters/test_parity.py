@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+
 from lib_beyondfacial.adapters.branch import IdentityBranch
 from lib_beyondfacial.adapters.checkpoints import describe
 from lib_beyondfacial.adapters.projections import project_identity
@@ -92,7 +93,8 @@ def test_projection(make_adapter, context_dim):
     with torch.no_grad():
         expected = theirs(faces)
     ours = project_identity(describe(weights), weights, faces)
-    assert ours.shape == (4, 4, context_dim) and ours.dtype is torch.float32
+    assert ours.shape == (4, 4, context_dim)
+    assert ours.dtype is torch.float32
     assert float((ours - expected).abs().max()) <= 1e-6
 
 

@@ -6,10 +6,11 @@ import hashlib
 import os
 
 import pytest
+from safetensors.torch import save_file
+
 from lib_beyondfacial.adapters import registry
 from lib_beyondfacial.adapters.registry import adapter_dirs, get_adapter, list_adapters
 from lib_beyondfacial.errors import BeyondFacialError
-from safetensors.torch import save_file
 
 WIDTHS, CONTEXT = (8, 16, 8), 12
 
@@ -39,7 +40,8 @@ def test_files_are_found_where_users_keep_them(put, tmp_path):
     assert {folder.name for folder in dirs} == {"ipadapter", "ControlNet"}
     listing = list_adapters(dirs)
     assert listing == {"deep": deep, "ip-adapter-faceid_sd15": mixed, "mine": mine}
-    assert list_adapters([tmp_path / "absent"]) == {} and adapter_dirs(tmp_path / "absent") == []
+    assert list_adapters([tmp_path / "absent"]) == {}
+    assert adapter_dirs(tmp_path / "absent") == []
 
 
 def test_equal_names_are_told_apart_by_ending_and_the_first_folder_wins(put, tmp_path):
@@ -54,7 +56,8 @@ def test_loading_by_name(put, tmp_path):
     adapter = get_adapter("mine", listing)
     assert (adapter.name, adapter.path, adapter.spec.site_widths) == ("mine", path, WIDTHS)
     assert adapter.short_hash == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
-    assert get_adapter("", listing) is adapter and get_adapter("mine.safetensors", listing) is adapter
+    assert get_adapter("", listing) is adapter
+    assert get_adapter("mine.safetensors", listing) is adapter
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
     assert get_adapter("mine", listing) is not adapter
     registry.unload_adapters()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from lib_beyondfacial.adapters.sites import adapter_order, attn1_twin
 
 SD15 = {  # N: (ldm block, diffusers block)

@@ -23,7 +23,7 @@ from tests.random_model import write_random_model
 ROOT = Path(__file__).parents[2]
 DOLLHOUSE = ROOT / "demo/dollhouse/weights/models"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-START_S = 180
+START_S = 300
 
 
 def free_port() -> int:
@@ -62,23 +62,22 @@ def photo_file(models_dir, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(models_dir) -> str:
+def server(models_dir, tmp_path_factory) -> str:
     """The address of a running miniature host."""
     port = free_port()
     command = [sys.executable, "-m", "demo.miniwebui", "--port", str(port), "--models-dir", str(models_dir)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = tmp_path_factory.mktemp("server") / "log.txt"
     address = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + START_S
-        while not is_up(address):
-            if process.poll() is not None or time.monotonic() > until:
-                process.kill()
-                pytest.fail(f"the miniature host did not start:\n{process.communicate()[0][-3000:]}")
-            time.sleep(0.5)
-        yield address
-    finally:
-        process.kill()
-        process.communicate()
+    with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT) as process:
+        try:
+            until = time.monotonic() + START_S
+            while not is_up(address):
+                if process.poll() is not None or time.monotonic() > until:
+                    pytest.fail(f"the miniature host did not start:\n{log.read_text()[-3000:]}")
+                time.sleep(0.5)
+            yield address
+        finally:
+            process.kill()
 
 
 def is_up(address: str) -> bool:

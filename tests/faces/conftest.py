@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from lib_beyondfacial.faces.analysis import FaceAnalyser
 from onnx import TensorProto, helper, numpy_helper
+
+from lib_beyondfacial.faces.analysis import FaceAnalyser
 
 TEMPLATE = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]], np.float32)
 OPSET, IR_VERSION = 13, 8

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces import aggregate, reports
 from lib_beyondfacial.faces.aggregate import Identity, aggregate_photos
@@ -34,7 +35,9 @@ class Scripted:
 
 def face(embedding, norm=20.0, score=0.9, side=112.0):
     scale = side / 112
-    return Face(np.array([0, 0, side, side], np.float32), TEMPLATE * scale, score, (embedding * norm).astype(np.float32))
+    return Face(
+        np.array([0, 0, side, side], np.float32), TEMPLATE * scale, score, (embedding * norm).astype(np.float32)
+    )
 
 
 def photos(count):
@@ -60,8 +63,10 @@ def test_equal_faces_give_that_face(count):
     np.testing.assert_allclose(identity.embedding, who, atol=1e-6)
     assert identity.embedding.dtype == np.float32
     assert identity.norm == pytest.approx(15, rel=1e-5)
-    assert identity.names == tuple(f"photo {i + 1}" for i in range(count)) and identity.warnings == ()
-    assert identity.crop.shape == (256, 256, 3) and identity.crop.dtype == np.uint8
+    assert identity.names == tuple(f"photo {i + 1}" for i in range(count))
+    assert identity.warnings == ()
+    assert identity.crop.shape == (256, 256, 3)
+    assert identity.crop.dtype == np.uint8
 
 
 def test_the_weights_are_score_times_size():
@@ -117,7 +122,8 @@ def test_all_different_is_refused_by_name():
 
 def test_two_that_differ_are_used_with_a_warning():
     identity = aggregate_photos(photos(2), Scripted([face(direction(1))], [face(direction(0, 1))]))
-    assert len(identity.names) == 2 and "may show different persons" in identity.warnings[0]
+    assert len(identity.names) == 2
+    assert "may show different persons" in identity.warnings[0]
 
 
 def test_photos_without_a_face_and_with_several():
@@ -179,8 +185,11 @@ def test_reports_take_the_most_similar_face():
     hers = Face(np.array([-10, 20, 30, 80], np.float32), TEMPLATE, 0.8, (7 * direction(4, 3)).astype(np.float32))
     report = reports.measure(np.zeros((120, 240, 3), np.uint8), identity, Scripted([stranger, hers]))
     assert report.similarity == pytest.approx(0.8, abs=1e-6)
-    assert report.box == (0, 20, 30, 80) and report.face_area == pytest.approx(30 * 60 / (120 * 240))
-    assert reports.measure(np.zeros((9, 9, 3), np.uint8), identity, Scripted([])) == reports.FaceReport(None, 0.0, None)
+    assert report.box == (0, 20, 30, 80)
+    assert report.face_area == pytest.approx(30 * 60 / (120 * 240))
+    assert reports.measure(np.zeros((9, 9, 3), np.uint8), identity, Scripted([])) == reports.FaceReport(
+        None, 0.0, None
+    )
 
 
 def test_through_the_real_pack(analyser, draw_faces):
@@ -188,6 +197,7 @@ def test_through_the_real_pack(analyser, draw_faces):
     identity = aggregate_photos(made, analyser)
     same = reports.measure(draw_faces(1, boxes=((160, 32, 64),)), identity, analyser)
     other = reports.measure(draw_faces(2), identity, analyser)
-    assert same.similarity > 0.97 > 0.9 > other.similarity
+    assert same.similarity > 0.97
+    assert other.similarity < 0.9
     assert same.face_area == pytest.approx(1 / 16, rel=0.05)
     assert reports.measure(np.zeros((64, 64, 3), np.uint8), identity, analyser).similarity is None

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces import analysis, vendor
 from lib_beyondfacial.faces.analysis import find_packs, get_analyser
@@ -31,8 +32,11 @@ def test_faces_are_found_with_all_that_the_pack_says(analyser, draw_faces):
     np.testing.assert_allclose(large.box, [128, 128, 192, 192], atol=1)
     np.testing.assert_allclose(small.box, [24, 32, 56, 64], atol=1)
     np.testing.assert_allclose(large.landmarks[0], 128 + np.array([38.29, 51.70]) / 112 * 64, atol=0.1)
-    assert large.score > 0.9 and large.detector_size == 256 and large.area == pytest.approx(64 * 64)
-    assert large.embedding.shape == (512,) and large.embedding.dtype == np.float32
+    assert large.score > 0.9
+    assert large.detector_size == 256
+    assert large.area == pytest.approx(64 * 64)
+    assert large.embedding.shape == (512,)
+    assert large.embedding.dtype == np.float32
     assert np.linalg.norm(large.embedding) > 10  # raw
     assert np.linalg.norm(large.normed_embedding) == pytest.approx(1, abs=1e-6)
     assert large.normed_embedding @ small.normed_embedding > 0.95  # the same person
@@ -45,7 +49,8 @@ def test_persons_differ_and_gender_is_told(analyser, draw_faces):
     blue, dark = image.copy(), image.copy()
     blue[96:160, 96:160, 2], dark[96:160, 96:160, 2] = 255, 0
     blue[:80, :, 2] = blue[170:, :, 2] = 255
-    assert analyser.find(blue)[0].gender == "male" and analyser.find(dark)[0].gender == "female"
+    assert analyser.find(blue)[0].gender == "male"
+    assert analyser.find(dark)[0].gender == "female"
 
 
 def test_equal_to_plain_insightface(any_size_analyser, draw_faces):
@@ -126,7 +131,8 @@ def test_bad_packs_in_one_sentence(make_pack, tmp_path):
             get_analyser(tmp_path / name)
         sentence = str(caught.value)
         assert all(word in sentence for word in words), sentence
-        assert str(tmp_path) not in sentence and "\n" not in sentence
+        assert str(tmp_path) not in sentence
+        assert "\n" not in sentence
 
 
 def test_wrong_embedding_width_is_refused(make_pack, tmp_path):
@@ -151,7 +157,8 @@ def test_telemetry_is_off_before_onnxruntime_comes(monkeypatch, tmp_path):
     vendor.use_vendor(tmp_path)
     vendor.use_vendor(tmp_path / "absent")
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
-    assert sys.path[-1] == str(tmp_path) and sys.path.count(str(tmp_path)) == 1
+    assert sys.path[-1] == str(tmp_path)
+    assert sys.path.count(str(tmp_path)) == 1
     assert str(tmp_path / "absent") not in sys.path
 
 

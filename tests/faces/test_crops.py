@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from demo.dollhouse.draw import draw
 from demo.dollhouse.world import random_picture
 from lib_beyondfacial.faces.analysis import Face
@@ -65,7 +66,8 @@ def test_outside_the_photo_its_border_goes_on():
     image = np.full((60, 60, 3), 90, np.uint8)
     image[0] = 200
     crop = head_crop(image, as_face([[20, 3], [40, 3], [30, 13], [23, 23], [37, 23]]), 64)
-    assert (crop[0] == 200).all() and (crop[-1] == 90).all()
+    assert (crop[0] == 200).all()
+    assert (crop[-1] == 90).all()
 
 
 def test_landmarks_in_one_point_do_not_break_it():

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces import photos
 from lib_beyondfacial.faces.photos import decode_photo, decode_upload
-from PIL import Image
 
 RAMP = np.dstack(np.broadcast_arrays(np.arange(40)[:, None] * 6, np.arange(30)[None] * 8, 60)).astype(np.uint8)
 
@@ -61,7 +62,10 @@ def test_jpeg_bytes_and_data_urls_and_line_breaks():
 def test_exif_orientation_is_undone(orientation):
     upright = Image.fromarray(RAMP)
     undo = photos.UPRIGHT.get(orientation)
-    inverse = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}
+    inverse = {
+        Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+        Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+    }
     stored = upright.transpose(inverse.get(undo, undo)) if undo is not None else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -75,7 +79,9 @@ def test_exif_orientation_six_turns_clockwise():
     exif = Image.Exif()
     exif[0x0112] = 6
     shown = decode_photo("p", encode(Image.fromarray(stored), "PNG", exif=exif)).image
-    assert shown.shape == (4, 2, 3) and (shown[:, 1] == 200).all() and (shown[:, 0] == 0).all()
+    assert shown.shape == (4, 2, 3)
+    assert (shown[:, 1] == 200).all()
+    assert (shown[:, 0] == 0).all()
 
 
 def test_alpha_lies_over_grey():
@@ -103,7 +109,8 @@ def test_grey_16_bit_and_cmyk():
     floats = Image.fromarray(np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4))
     assert decode_photo("p", encode(floats, "TIFF")).image.max() == 255
     cmyk = decode_photo("p", encode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG")).image
-    assert cmyk[..., 0].min() > 200 and cmyk[..., 1:].max() < 60
+    assert cmyk[..., 0].min() > 200
+    assert cmyk[..., 1:].max() < 60
     bits = decode_photo("p", encode(Image.new("1", (8, 8), 1), "PNG")).image
     assert (bits == 255).all()
 
@@ -184,7 +191,8 @@ def test_uploads_are_read_from_the_temp_folder_only(tmp_path, monkeypatch):
     for file in (inside, outside):
         file.write_bytes(encode(Image.fromarray(RAMP), "PNG"))
     photo = decode_upload(str(inside))
-    assert photo.name == "me.png" and photo.image.shape == RAMP.shape
+    assert photo.name == "me.png"
+    assert photo.image.shape == RAMP.shape
 
     class Upload:  # as gradio 3 hands it out
         name = str(inside)
@@ -230,14 +238,28 @@ def test_mutated_files_give_a_photo_or_a_sentence(good, data):
     began = time.process_time()
     try:
         image = decode_photo("photo 1", bytes(broken)).image
-        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        assert image.size
     except BeyondFacialError as error:
-        assert '"photo 1"' in str(error)
+        said = str(error)
+        assert '"photo 1"' in said
     assert time.process_time() - began < 5
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.one_of(st.text(), st.binary(), st.none(), st.booleans(), st.floats(), st.lists(st.text()), st.dictionaries(st.text(), st.text())))
+@given(
+    st.one_of(
+        st.text(),
+        st.binary(),
+        st.none(),
+        st.booleans(),
+        st.floats(),
+        st.lists(st.text()),
+        st.dictionaries(st.text(), st.text()),
+    )
+)
 def test_any_json_value_gives_a_sentence(source):
     with pytest.raises(BeyondFacialError, match="photo 1"):
         decode_photo("photo 1", source)

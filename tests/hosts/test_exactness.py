@@ -33,16 +33,16 @@ def unet(host):
 @pytest.fixture
 def identity_rows(monkeypatch):
     """Counts the rows of every identity call, whatever comes of it."""
-    from lib_beyondfacial.hosts import a1111
+    from lib_beyondfacial.hosts import a1111_pass
 
-    counted, original = [], a1111.evaluate_identity
+    counted, original = [], a1111_pass.evaluate_identity
 
     def counting(run, *args):
         out = original(run, *args)
         counted.append(run.handle.identity_rows)
         return out
 
-    monkeypatch.setattr(a1111, "evaluate_identity", counting)
+    monkeypatch.setattr(a1111_pass, "evaluate_identity", counting)
     return counted
 
 
@@ -127,6 +127,19 @@ def test_an_exception_in_the_identity_line_fails_the_request_and_leaves_nothing(
     assert same(plain, run(sampler_name=sampler_name))
 
 
+@pytest.mark.parametrize("broken_part", ["edit_start", "follow_sampler"])
+def test_an_exception_before_sampling_fails_the_request_and_leaves_nothing(run, unet, monkeypatch, broken_part):
+    from lib_beyondfacial.hosts import a1111
+
+    before, plain = hooks_on(unet), run()
+    with monkeypatch.context() as broken:
+        broken.setattr(a1111, broken_part, lambda *a: 1 / 0)
+        with pytest.raises(Exception, match="division by zero"):
+            run({"start": 0.0})
+    assert hooks_on(unet) == before
+    assert same(plain, run())
+
+
 def test_nan_in_the_identity_line_fails_in_words(run, monkeypatch):
     from lib_beyondfacial.adapters.branch import IdentityBranch
 
@@ -159,9 +172,9 @@ def test_an_interrupt_leaves_nothing(run, unet, monkeypatch, sampler_name):
 
 
 def test_a_replaced_unet_in_which_no_site_fires_is_an_error_in_words(run, monkeypatch):
-    from lib_beyondfacial.hosts import a1111
+    from lib_beyondfacial.hosts import unet_sites
 
-    monkeypatch.setattr(a1111.BranchHooks, "attach", lambda self: [])
+    monkeypatch.setattr(unet_sites.BranchHooks, "attach", lambda self: [])
     with pytest.raises(Exception, match="TensorRT"):
         run({"start": 0.0, "mask_mode": "whole"})
 
@@ -177,8 +190,7 @@ def test_a_grids_copies_of_p_do_not_run_an_older_cells_sampling(host, photo):
             return self
 
     p = P()
-    run = a1111.Run.__new__(a1111.Run)
-    run.current = run.sampler = run.error = None
+    run = a1111.Run(handle=None, tokens=None)
     a1111.wrap_sample(p, run)
     twin = copy.copy(p)
     assert twin.__dict__["sample"]._beyondfacial

@@ -15,7 +15,6 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from demo.miniwebui.host import boot
-
 from tests.miniwebui.conftest import REQUEST
 
 

@@ -1,4 +1,4 @@
-"""The solvers on data whose denoiser is known: x0 ~ N(0, 1), D(x, sigma) = x / (1 + sigma^2), dx = x sigma / (1 + sigma^2) dsigma."""
+"""The solvers on data whose denoiser is known: x0 ~ N(0, 1), so D(x, sigma) = x / (1 + sigma^2)."""
 
 from __future__ import annotations
 

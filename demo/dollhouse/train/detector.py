@@ -1,7 +1,8 @@
-"""Train the face detector: `python -m demo.dollhouse.train.detector`.
+"""Train the face detector: `python -m demo.dollhouse.train.detector`, then `--soft` once there is an autoencoder.
 
 SCRFD's form for 128 x 128 pictures: strides 8, 16, 32, two anchors at every place (here one for the smaller, one for
 the larger heads of the level), scores, distances to the four sides and to five landmarks in units of the stride.
+`--soft` goes on for some steps with heads that went through the autoencoder among the others.
 """
 
 from __future__ import annotations
@@ -17,14 +18,24 @@ from torch import Tensor, nn
 
 from demo.dollhouse.draw import Canvas, draw_scene
 from demo.dollhouse.train.common import SIZE, Run, drawn_pictures, write_card
-from demo.dollhouse.train.seeing import PACK_OF, Residual, calibrate_norms, conv_norm, export_onnx, roughen
+from demo.dollhouse.train.seeing import (
+    PACK_OF,
+    Residual,
+    cached,
+    calibrate_norms,
+    conv_norm,
+    decoded_pictures,
+    export_onnx,
+    roughen,
+    through_vae,
+)
 from demo.dollhouse.world import SCENES
 
 STRIDES = (8, 16, 32)
 # Smallest and largest head (square root of its box's area, px) of each level's two anchors; they overlap on purpose.
 RANGES = (((0, 29), (24, 44)), ((34, 54), (46, 74)), ((58, 94), (82, 999)))
 ANCHORS, VALUES = 2, 15
-EMPTY_SHARE = 0.12
+EMPTY_SHARE, DECODED_SHARE, DECODED = 0.12, 0.4, 640
 
 
 class DetectorNet(nn.Module):
@@ -136,50 +147,70 @@ def moved(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tu
     return out, points * zoom + shift
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=1100)
-    parser.add_argument("--batch", type=int, default=32)
-    args = parser.parse_args()
-    torch.manual_seed(3)
-    images, truths = drawn_pictures(20000, seed=1)
-    empty = empty_scenes(240, seed=4)
-    model = DetectorNet().to(memory_format=torch.channels_last)
-    run = Run("detector", model, args.steps, lr=3e-3, ema=0.98, seed=3)
+class Batches:
+    """Draws batches; some places are empty scenes, and with `soft` some have been through the autoencoder."""
 
-    def batch(rng: np.random.Generator) -> tuple[Tensor, list]:
-        pictures, targets = [], []
-        for i in rng.integers(len(images), size=args.batch):
-            if rng.random() < EMPTY_SHARE:
-                pictures.append(roughen(empty[rng.integers(len(empty))], rng))
-                targets.append(targets_of(None, None))
-                continue
-            truth = truths[i][1]
-            points = np.concatenate([np.reshape(truth.head_box, (2, 2)), truth.landmarks])
-            image, points = moved(np.asarray(images[i]), points, rng)
-            pictures.append(roughen(image, rng))
-            targets.append(targets_of(points[:2].ravel(), points[2:]))
+    def __init__(self, size: int, soft: bool):
+        self.size, self.soft = size, soft
+        self.images, self.truths = drawn_pictures(20000, seed=1)
+        self.empty = empty_scenes(240, seed=4)
+        if soft:
+            self.decoded = decoded_pictures(20000, 1, DECODED)
+            self.decoded_empty = cached("decoded_empty", lambda: through_vae(np.stack(self.empty[:64])))
+
+    def picture(self, rng: np.random.Generator) -> tuple[np.ndarray, list]:
+        soft = self.soft and rng.random() < DECODED_SHARE
+        if rng.random() < EMPTY_SHARE:
+            scenes = self.decoded_empty if soft else self.empty
+            scene = scenes[rng.integers(len(scenes))]
+            return scene if soft else roughen(scene, rng), targets_of(None, None)
+        i = int(rng.integers(DECODED if soft else len(self.images)))
+        truth = self.truths[i][1]
+        points = np.concatenate([np.reshape(truth.head_box, (2, 2)), truth.landmarks])
+        image, points = moved(self.decoded[i] if soft else np.asarray(self.images[i]), points, rng)
+        return image if soft else roughen(image, rng), targets_of(points[:2].ravel(), points[2:])
+
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, list]:
+        pictures, targets = zip(*[self.picture(rng) for _ in range(self.size)], strict=True)
         x = detector_input(np.stack(pictures)).contiguous(memory_format=torch.channels_last)
-        return x, [
-            tuple(torch.from_numpy(np.stack(v)) for v in zip(*level, strict=True))
-            for level in zip(*targets, strict=True)
-        ]
+        levels = zip(*targets, strict=True)
+        return x, [tuple(torch.from_numpy(np.stack(v)) for v in zip(*level, strict=True)) for level in levels]
+
+
+def train(model: DetectorNet, name: str, batches: Batches, steps: int, lr: float) -> None:
+    model.train()
+    run = Run(name, model, steps, lr=lr, ema=0.98, seed=3)
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        x, targets = batch(rng)
+        x, targets = batches.draw(rng)
         return detection_loss(model(x), targets)
 
     run.train(loss_of, log_every=25)
     run.use_ema()
     rng = np.random.default_rng(5)
-    calibrate_norms(model, [batch(rng)[0] for _ in range(20)])
+    calibrate_norms(model, [batches.draw(rng)[0] for _ in range(20)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--soft", action="store_true", help="go on with heads that went through the autoencoder")
+    parser.add_argument("--soft-steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=32)
+    args = parser.parse_args()
+    torch.manual_seed(3)
+    model = DetectorNet().to(memory_format=torch.channels_last)
+    train(model, "detector", Batches(args.batch, soft=False), args.steps, 3e-3)
+    if args.soft:
+        train(model, "detector_soft", Batches(args.batch, soft=True), args.soft_steps, 1e-3)
     names = [f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in STRIDES]
     first, *others = (pack / "det.onnx" for pack in PACK_OF.values())
     export_onnx(ScrfdForm(model), first, torch.zeros(1, 3, SIZE, SIZE), names, batch_axis=False)
     for path in others:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(first, path)
-    write_card("detector", {"parameters": sum(p.numel() for p in model.parameters()), "steps": args.steps})
+    parameters = sum(p.numel() for p in model.parameters())
+    write_card("detector", {"parameters": parameters, "steps": args.steps + args.soft * args.soft_steps})
 
 
 if __name__ == "__main__":

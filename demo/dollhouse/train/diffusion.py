@@ -152,7 +152,7 @@ def write_checkpoint(model: TextToLatent) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=2700)
+    parser.add_argument("--steps", type=int, default=3450)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(
         "--export", action="store_true", help="write the checkpoint from the last saved state and stop"

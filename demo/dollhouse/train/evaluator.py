@@ -1,4 +1,4 @@
-"""Train the evaluator: `python -m demo.dollhouse.train.evaluator`, after the autoencoder. See `demo/dollhouse/evaluate.py`.
+"""Train the evaluator: `python -m demo.dollhouse.train.evaluator`, when the autoencoder is there (see `evaluate.py`).
 
 A quarter of what it learns from are renders that went through the autoencoder, as every generated picture does.
 """

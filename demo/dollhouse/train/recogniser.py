@@ -1,12 +1,14 @@
 """Train a face recogniser: `python -m demo.dollhouse.train.recogniser --which feed` (or `judge`).
 
 Two of them, which share neither weights, seeds, data nor architecture: one feeds the ID adapter, the other judges
-similarity. ArcFace's form: aligned 112 x 112 RGB, (x - 127.5) / 127.5, to a vector of 512.
+similarity. ArcFace's form: aligned 112 x 112 RGB, (x - 127.5) / 127.5, to a vector of 512. The judge is trained after
+the autoencoder and has seen heads that went through it, since it judges generated pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo.dollhouse.align import aligned_crop
-from demo.dollhouse.train.common import Run, to_tensor, write_card
+from demo.dollhouse.train.common import Run, drawn_pictures, to_tensor, write_card
 from demo.dollhouse.train.seeing import (
     PACK_OF,
     Residual,
     cached,
     calibrate_norms,
     conv_norm,
+    decoded_pictures,
     draw_portraits,
     export_onnx,
     held_out_people,
@@ -34,6 +37,7 @@ EMBEDDING = 512
 SEED = {"feed": 11, "judge": 29}
 VIEWS = ("close-up", "half", "full", "full")
 TEMPERATURE, MARGIN = 0.1, 0.15
+DECODED, DECODED_SHARE = 640, 0.25
 CHOICES = {"hair_colour": tuple(HAIR_COLOURS), "hair_style": HAIR_STYLES, "eyes": tuple(EYE_COLOURS)}
 FLAGS = ("glasses", "beard", "gender")
 AMOUNTS = ("skin", "width")
@@ -108,7 +112,19 @@ def contrast_loss(unit: Tensor) -> Tensor:
     return F.cross_entropy((cosines / TEMPERATURE).masked_fill(torch.eye(n, dtype=torch.bool), -1e4), partner)
 
 
-def training_people(which: str, families: int) -> tuple[list[Identity], np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Pool:
+    """Persons, their pictures (n, views, 128, 128, 3) and landmarks (n, views, 5, 2)."""
+
+    people: list[Identity]
+    images: np.ndarray
+    landmarks: np.ndarray
+
+    def crop(self, person: int, view: int, rng: np.random.Generator) -> np.ndarray:
+        return loose_crop(self.images[person, view], self.landmarks[person, view], rng)
+
+
+def training_pool(which: str, families: int) -> Pool:
     """Pairs of persons (2k, 2k + 1) who differ in one attribute, in every view."""
 
     def make() -> tuple:
@@ -119,7 +135,26 @@ def training_people(which: str, families: int) -> tuple[list[Identity], np.ndarr
             people += [who, similar_identity(who, rng)]
         return people, *draw_portraits(people, VIEWS, rng)
 
-    return cached(f"portraits_{which}_{families}", make)
+    return Pool(*cached(f"portraits_{which}_{families}", make))
+
+
+def decoded_pool() -> Pool:
+    """Persons whose first view went through the autoencoder; the others are portraits of them as drawn."""
+
+    def make() -> tuple:
+        _, truths = drawn_pictures(20000, seed=1)
+        decoded = decoded_pictures(20000, 1, DECODED)
+        flat = [i for i in range(DECODED) if truths[i][0].style == "flat"]
+        people = [truths[i][0].identity for i in flat]
+        images, landmarks = draw_portraits(people, ("close-up", "half"), np.random.default_rng(31))
+        first = np.stack([truths[i][1].landmarks for i in flat])
+        return (
+            people,
+            np.concatenate([decoded[flat][:, None], images], 1),
+            np.concatenate([first[:, None], landmarks], 1),
+        )
+
+    return Pool(*cached(f"portraits_decoded_{DECODED}", make))
 
 
 @torch.no_grad()
@@ -144,19 +179,24 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=96, help="pictures per step: two of each person")
     args = parser.parse_args()
     torch.manual_seed(SEED[args.which])
-    people, images, landmarks = training_people(args.which, args.families)
+    pool = training_pool(args.which, args.families)
+    decoded = decoded_pool() if args.which == "judge" else None
     model = Trained(args.which).to(memory_format=torch.channels_last)
     run = Run(f"recogniser_{args.which}", model, args.steps, lr=3e-3, ema=0.98, seed=SEED[args.which])
+    of_decoded = int(args.batch * DECODED_SHARE / 2) if decoded else 0
+    of_families = (args.batch // 2 - of_decoded) // 2
 
     def batch(rng: np.random.Generator) -> tuple[Tensor, list[Identity]]:
-        chosen = rng.choice(args.families, args.batch // 4, replace=False)
-        who = np.concatenate([2 * chosen, 2 * chosen + 1])
-        views = np.stack([rng.permutation(len(VIEWS))[:2] for _ in who], 1)
-        crops = [
-            loose_crop(images[i, v], landmarks[i, v], rng) for row in views for i, v in zip(who, row, strict=True)
-        ]
+        chosen = rng.choice(args.families, of_families, replace=False)
+        who = [(pool, i) for i in np.concatenate([2 * chosen, 2 * chosen + 1])]
+        views = [rng.permutation(len(VIEWS))[:2] for _ in who]
+        if decoded:
+            others = rng.choice(len(decoded.people), of_decoded, replace=False)
+            who += [(decoded, i) for i in others]
+            views += [(0, int(rng.integers(1, 3))) for _ in others]
+        crops = [p.crop(i, v[side], rng) for side in range(2) for (p, i), v in zip(who, views, strict=True)]
         x = to_tensor(np.stack(crops)).contiguous(memory_format=torch.channels_last)
-        return x, [people[i] for i in who] * 2
+        return x, [p.people[i] for p, i in who] * 2
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         x, faces = batch(rng)

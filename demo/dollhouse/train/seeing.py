@@ -118,7 +118,7 @@ def held_out_people(n: int = 160) -> tuple[list[Identity], np.ndarray, list]:
 
 @torch.no_grad()
 def through_vae(images: np.ndarray) -> np.ndarray:
-    """(n, 128, 128, 3) uint8 -> the same after the trained autoencoder's round trip: what the UNet's pictures look like."""
+    """(n, 128, 128, 3) uint8 -> the same after the trained autoencoder's round trip, as all generated pictures."""
     model = AutoencoderKL()
     model.load_state_dict({k: v.float() for k, v in load_file(CACHE / "vae.safetensors").items()})
     model.eval()
