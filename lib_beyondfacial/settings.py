@@ -238,13 +238,15 @@ def _check_bool(field: Field, value: Any) -> bool | None:
 def _check_number(field: Field, value: Any) -> float | int | None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    assert field.minimum is not None
-    assert field.maximum is not None
-    if not field.minimum <= value <= field.maximum:  # also refuses NaN
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    if field.minimum is None or field.maximum is None or not field.minimum <= number <= field.maximum:  # NaN, too
         return None
     if field.kind == "float":
-        return float(value) + 0.0  # -0.0 becomes 0.0
-    return int(value) if float(value).is_integer() else None
+        return number + 0.0  # -0.0 becomes 0.0
+    return int(number) if number.is_integer() else None
 
 
 def _check_text(field: Field, value: Any) -> str | None:

@@ -122,8 +122,8 @@ def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per fa
     if "latents" in latents:
         return "instantid" if _size(latents.get("proj_in.weight"), 1) == EMBEDDING_SIZE else "clip_plus"
     if _size(proj.get("proj.0.weight"), 1) == EMBEDDING_SIZE and _size(proj.get("norm.weight"), 0):
-        count = _size(proj.get("proj.2.weight"), 0) / _size(proj.get("norm.weight"), 0)
-        return {FACEID_TOKENS: "faceid", PORTRAIT_TOKENS: "portrait"}.get(count)
+        tokens, rest = divmod(_size(proj.get("proj.2.weight"), 0), _size(proj.get("norm.weight"), 0))
+        return None if rest else {FACEID_TOKENS: "faceid", PORTRAIT_TOKENS: "portrait"}.get(tokens)
     if "proj.weight" in proj:
         return "ip_adapter"
     if any(key.startswith("lora_unet_") for key in other):

@@ -115,7 +115,7 @@ def hash_photos(photos: Sequence[Photo]) -> str:
     digest = hashlib.sha256()
     for photo in photos:
         digest.update(repr(photo.image.shape).encode())
-        digest.update(np.ascontiguousarray(photo.image))
+        digest.update(np.ascontiguousarray(photo.image).data)
     return digest.hexdigest()[:10]
 
 

@@ -12,7 +12,10 @@ from torch import Tensor
 from ..errors import BeyondFacialError
 
 HEAD, PERSON = "head", "person"
-HEAD_WORDS = ("face",)
+HEAD_WORDS = ("face", "hair", "eyes")
+# What the head words are judged against: words of no part of a person. dollhouse: with scenery among them the head is
+# found in 93% of the pictures, with articles and prepositions alone in a third.
+REFERENCE_WORDS = ("the", "in", "at", "of", "a", "photo", "shot", "body", "forest", "city", "beach", "night", "snow")
 PERSON_WORDS = frozenset({
     "person", "man", "woman", "boy", "girl", "guy", "lady", "child", "kid", "people", "human", "knight",
     "king", "queen", "prince", "princess", "warrior", "soldier", "wizard", "witch", "monk", "nun", "pirate",
@@ -72,14 +75,18 @@ def crossattn(cond: Any) -> Tensor:
     return cond["crossattn"] if isinstance(cond, dict) else cond
 
 
-def probe_contexts(p: Any, subject: str) -> dict[str, Tensor]:
-    """The text encoder's output at the head words, and at the prompt's person words (or the user's `subject`)."""
+def probe_contexts(p: Any, subject: str) -> tuple[dict[str, Tensor], Tensor]:
+    """The text encoder's output at the head words, at the prompt's person words (or the user's `subject`), and at the
+    reference words: each word encoded by itself, so that only its meaning differs."""
     prompt = " ".join(getattr(p, "prompts", None) or [p.prompt])
     words = re.findall(r"[^\W\d_]+", subject or prompt)
     person = [w for w in dict.fromkeys(w.lower() for w in words) if subject or w in PERSON_WORDS]
     groups = {HEAD: list(HEAD_WORDS), PERSON: person}
     # One token a word: the one after the start token; longer words are told by their first piece.
-    return {group: crossattn(encode(p, own))[:, 1].detach() for group, own in groups.items() if own}
+    asked = {group: own for group, own in groups.items() if own} | {"": list(REFERENCE_WORDS)}
+    encoded = crossattn(encode(p, [word for own in asked.values() for word in own]))[:, 1].detach()
+    parts = dict(zip(asked, encoded.split([len(own) for own in asked.values()]), strict=True))
+    return parts, parts.pop("")
 
 
 def cond_dict(cond: Any, image_cond: Tensor, start: int, stop: int) -> dict[str, Any]:

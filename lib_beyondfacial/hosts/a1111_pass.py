@@ -19,7 +19,7 @@ from . import a1111_model as model
 from .and_prompts import add_to_cond_rows, compose, compose_maps
 from .patches import Patches
 from .plan import RunHandle
-from .unet_sites import AttentionSite, BranchHooks, Probe, RowLedger, enumerate_sites, hooked, remove
+from .unet_sites import AttentionSite, BranchHooks, Probe, RowLedger, count_rows, enumerate_sites, hooked, remove
 
 RUN = "_beyondfacial_run"
 
@@ -77,13 +77,8 @@ def prepare(run: Run, params: Any) -> None:
     if run.settings.mask_mode == "adaptive" and current.state.wants_identity_line(level):
         current.handles = current.probe.attach(current.ledger)
     else:
-        current.handles = [count_rows(run.sites[0], current.ledger)]
+        current.handles = [count_rows(run.sites, current.ledger)]
     denoiser.inner_model.__dict__[RUN] = run
-
-
-def count_rows(site: AttentionSite, ledger: RowLedger) -> Any:
-    """The ledger alone, where no map is read: tells whether the host ran its uncond rows."""
-    return site.attn2.to_q.register_forward_hook(lambda module, args, query: ledger.begin_call(query.shape[0]))
 
 
 def make_pass(run: Run, denoiser: Any, level: float) -> Pass:
@@ -94,7 +89,7 @@ def make_pass(run: Run, denoiser: Any, level: float) -> Pass:
         run.unet, run.sites = unet, enumerate_sites(unet)
         run.branch = IdentityBranch(adapter.spec, adapter.weights, run.tokens, [site.site for site in run.sites])
     schedule = Schedule.from_levels(run.levels or [level], first=level)
-    probe = Probe(run.sites, model.probe_contexts(p, settings.subject))
+    probe = Probe(run.sites, *model.probe_contexts(p, settings.subject))
     current = Pass(denoiser, RunState(settings, schedule), probe)
     if settings.id_prompt:
         current.id_cond = model.encode(p, [settings.id_prompt.replace("{prompt}", prompt) for prompt in p.prompts])

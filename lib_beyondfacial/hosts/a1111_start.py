@@ -55,7 +55,7 @@ def look_ahead(p: Any, run: Run, sampler: Any) -> list[Box]:
     firsts = [conds[0][0] for conds in conds_list]
     cond = {k: v[firsts] for k, v in text.items()} if isinstance(text, dict) else text[firsts]
     sites = enumerate_sites(model.unet_of(p))
-    probe = Probe(sites, model.probe_contexts(p, run.settings.subject))
+    probe = Probe(sites, *model.probe_contexts(p, run.settings.subject))
     first = max(run.levels) if run.levels else float(p.sd_model.alphas_cumprod.shape[0] - 1)
     inner_model = sampler.model_wrap_cfg.inner_model
     with torch.no_grad(), hooked(probe.attach(RowLedger(batch))):

@@ -1,8 +1,8 @@
 """The UNet's attention sites: one enumerator, one ledger of whose rows a call holds, and hooks on the leaves.
 
 `to_q`'s forward hook hands the query for free; a forward pre-hook on `to_out[0]` adds to its input what IP-Adapter
-adds to the text attention, whatever attention optimisation runs between them. Nothing of the host is replaced, and every
-hook comes off.
+adds to the text attention, whatever attention optimisation runs between them. Nothing of the host is replaced, and
+every hook comes off.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..adapters.branch import IdentityBranch
 from ..adapters.sites import Site, adapter_order, attn1_twin
 from ..errors import BeyondFacialError
-from ..method.attention_maps import compute_identity_energy, compute_probe_response
+from ..method.attention_maps import compute_identity_energy, compute_margin, compute_probe_shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,11 @@ class AttentionSite:
     site: Site
     attn2: nn.Module
     attn1: nn.Module | None
+
+    @property
+    def is_read(self) -> bool:
+        """Maps are read in the decoder alone: its sites point at the head, the encoder's do not (docs/method.md)."""
+        return "output_blocks" in self.site.name or "up_blocks" in self.site.name
 
 
 def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
@@ -78,16 +83,23 @@ def remove(handles: list[torch.utils.hooks.RemovableHandle]) -> None:
         handles.pop().remove()
 
 
+def count_rows(sites: list[AttentionSite], ledger: RowLedger) -> torch.utils.hooks.RemovableHandle:
+    """Tell the ledger of every UNet call: adapter order puts the site first that a forward pass comes to first."""
+    return sites[0].attn2.to_q.register_forward_hook(lambda module, args, query: ledger.begin_call(query.shape[0]))
+
+
 @dataclass
 class Probe:
     """Reads the semantic line's attention to words that are not in the prompt; changes nothing.
 
     Args:
         contexts: word group -> (p, context_dim), the text encoder's output at the group's words.
+        reference: (r, context_dim), the same for words that mean no part of a person.
     """
 
     sites: list[AttentionSite]
     contexts: dict[str, Tensor]
+    reference: Tensor
     readings: dict[str, dict[int, list[Tensor]]] = field(default_factory=dict)
     _queries: dict[int, Tensor] = field(default_factory=dict)
 
@@ -95,40 +107,38 @@ class Probe:
         """Hook every site for the coming calls; the rows of interest are the ledger's."""
         self.readings = {group: {} for group in self.contexts}
         self._queries.clear()
-        handles = []
+        handles = [count_rows(self.sites, ledger)]
         for number, site in enumerate(self.sites):
-            handles.append(site.attn2.to_q.register_forward_hook(self._keep_query(number, ledger)))
-            handles.append(site.attn2.to_k.register_forward_hook(self._read(number, site, ledger)))
+            if site.is_read:
+                handles.append(site.attn2.to_q.register_forward_hook(self._keep_query(number)))
+                handles.append(site.attn2.to_k.register_forward_hook(self._read(number, site, ledger)))
         return handles
 
     def result(self, group: str) -> list[Tensor]:
         """Per site that was seen, the responses of all rows of interest in order: (rows, n)."""
         return [torch.cat(parts) for parts in self.readings.get(group, {}).values()]
 
-    def _keep_query(self, number: int, ledger: RowLedger) -> Callable:
-        first = number == self._first_called()
-
+    def _keep_query(self, number: int) -> Callable:
         def hook(module: nn.Module, args: tuple, query: Tensor) -> None:
-            if first:
-                ledger.begin_call(query.shape[0])
             self._queries[number] = query
 
         return hook
-
-    def _first_called(self) -> int:
-        """The first site of a forward pass is the first of the down blocks, which adapter order puts first."""
-        return 0
 
     def _read(self, number: int, site: AttentionSite, ledger: RowLedger) -> Callable:
         def hook(module: nn.Module, args: tuple, key: Tensor) -> None:
             query, rows = self._queries.pop(number, None), ledger.slice_of_interest()
             if query is None or query.shape[0] != key.shape[0] or rows.stop == 0:
                 return
-            for group, context in self.contexts.items():
+
+            def shares(context: Tensor) -> Tensor:
                 # The weight itself, not the module: a call would come back to this hook.
                 probe_key = nn.functional.linear(context.to(key.device, key.dtype), module.weight.to(key.dtype))
-                response = compute_probe_response(query[rows], key[rows], probe_key, site.site.heads)
-                self.readings[group].setdefault(number, []).append(response)
+                return compute_probe_shares(query[rows], key[rows], probe_key, site.site.heads)
+
+            reference = shares(self.reference)
+            for group, context in self.contexts.items():
+                margin = compute_margin(shares(context), reference)
+                self.readings[group].setdefault(number, []).append(margin)
 
         return hook
 
@@ -158,8 +168,8 @@ class BranchHooks:
         return handles
 
     def energy(self) -> list[Tensor]:
-        """Per site, the branch output's norm at each query: (rows, n)."""
-        return [torch.cat(parts) for parts in self.energies.values()]
+        """Per site that is read, the branch output's norm at each query: (rows, n)."""
+        return [torch.cat(parts) for number, parts in self.energies.items() if self.sites[number].is_read]
 
     def check_fired(self) -> None:
         """An identity call in which no site fired is an error in words, never a silent plain picture."""

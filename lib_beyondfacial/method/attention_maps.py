@@ -11,6 +11,7 @@ from torch import Tensor
 
 EPS = 1e-6
 ROUNDING = 1e-5
+FINEST_COARSE = 8  # dollhouse: sites of 4 x 4 find the head no better than chance
 
 
 def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
@@ -21,10 +22,10 @@ def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
     return (h, w) if h * w == tokens else None
 
 
-def compute_probe_response(query: Tensor, key_text: Tensor, key_probe: Tensor, heads: int) -> Tensor:
-    """The share of attention a probe word would draw, had it stood in the prompt (it never enters the UNet's softmax).
+def compute_probe_shares(query: Tensor, key_text: Tensor, key_probe: Tensor, heads: int) -> Tensor:
+    """The share of attention each probe word would draw, had it stood in the prompt; the UNet's softmax never sees it.
 
-        response = exp(l_probe) / (exp(l_probe) + sum exp(l_text)),  mean over heads and over the probe's words
+        share = exp(l_probe) / (exp(l_probe) + sum exp(l_text)),  mean over heads
 
     Args:
         query: (B, n, h) of the semantic rows.
@@ -32,7 +33,7 @@ def compute_probe_response(query: Tensor, key_text: Tensor, key_probe: Tensor, h
         key_probe: (p, h), one key a probe word.
         heads: number of heads h is split into.
 
-    Returns: (B, n) fp32 in (0, 1).
+    Returns: (B, n, p) fp32 in (0, 1).
     """
 
     def split(t: Tensor) -> Tensor:
@@ -41,7 +42,20 @@ def compute_probe_response(query: Tensor, key_text: Tensor, key_probe: Tensor, h
     q, k, p = split(query), split(key_text), split(key_probe)
     scale = q.shape[-1] ** -0.5
     text = torch.logsumexp(q @ k.transpose(-1, -2) * scale, dim=-1, keepdim=True)
-    return torch.sigmoid(q @ p.transpose(-1, -2) * scale - text).mean(dim=(1, 3))
+    return torch.sigmoid(q @ p.transpose(-1, -2) * scale - text).mean(dim=1)
+
+
+def compute_margin(shares: Tensor, shares_reference: Tensor) -> Tensor:
+    """How much more than the reference words the probe's words draw here, in nats: (B, n, p), (B, n, r) -> (B, n).
+
+    The contrast finds the head: a word's bare share follows its place in the prompt and the start token's pull.
+    """
+    return shares.log().mean(-1) - shares_reference.log().mean(-1)
+
+
+def is_fine(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a site's grid can point at a head in a latent of that size."""
+    return all(4 * g >= s and g >= min(FINEST_COARSE, s) for g, s in zip(grid, size, strict=True))
 
 
 def compute_identity_energy(branch_output: Tensor) -> Tensor:
@@ -57,21 +71,23 @@ def normalise(a: Tensor) -> Tensor:
     return torch.where(flat, torch.zeros_like(a), (a - low) / span.clamp(min=torch.finfo(a.dtype).tiny))
 
 
-def average_sites(responses: Sequence[Tensor], height: int, width: int) -> Tensor | None:
-    """Average the sites of at least a quarter of the latent's resolution, each over its own mean; (B, 1, H, W), raw.
+def average_sites(responses: Sequence[Tensor], height: int, width: int, relative: bool = True) -> Tensor | None:
+    """Average the sites that are fine enough to point at a head, resized to the latent; (B, 1, H, W), raw.
 
     Args:
-        responses: per site (B, n), any positive scale.
+        responses: per site (B, n).
+        relative: divide each site by its spatial mean first, since layers differ in scale (energies; not margins).
 
-    Returns: None where no site qualifies.
+    Fine enough: at least a quarter of the latent's resolution, and FINEST_COARSE px. Returns None where no site is.
     """
     maps = []
     for response in responses:
         grid = grid_of(response.shape[-1], height, width)
-        if grid is None or 4 * grid[0] < height or 4 * grid[1] < width:
+        if grid is None or not is_fine(grid, (height, width)):
             continue
         site = response.float().unflatten(-1, grid)[:, None]
-        site = site / (site.mean((-1, -2), keepdim=True) + EPS)
+        if relative:
+            site = site / (site.mean((-1, -2), keepdim=True) + EPS)
         maps.append(F.interpolate(site, (height, width), mode="bilinear", align_corners=False))
     return torch.stack(maps).mean(0) if maps else None
 

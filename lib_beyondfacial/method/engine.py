@@ -14,7 +14,7 @@ from lib_beyondfacial.method.schedule import Schedule
 
 HEAD_SHARE = 0.22  # a full-shot head's share of the shorter side; the saliency's blur is a fifth of it
 GATE_CENTRE = 0.725  # dollhouse: the tight gate (0.6, 0.85) keeps the composition
-PROBE_FLOOR = 1e-3  # mean share of attention below which the head probe says "no head here"
+PROBE_FLOOR = 0.05  # nats by which the best place must stand out of the picture, else "no head here"
 
 
 class FusionSettings(Protocol):
@@ -43,7 +43,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Readings:
-    """What the lines' attention said, per site (B, n): the head probe, the person words, the identity energy."""
+    """What attention said, per site (B, n): margins of the head words, of the person words; identity energy."""
 
     head: list[Tensor] = field(default_factory=list)
     person: list[Tensor] = field(default_factory=list)
@@ -120,7 +120,7 @@ class RunState:
         return fusion.compute_delta(torch.zeros_like(difference), difference, self.fused_mask, self.settings.rho)
 
     def _adaptive_mask(self, level: float, lines: Lines, readings: Readings) -> Tensor:
-        size = lines.semantic.shape[-2:]
+        size = (lines.semantic.shape[-2], lines.semantic.shape[-1])
         a = self.compute_region(readings, size)
         if a is None:
             raise RuntimeError("no cross-attention site of this UNet could be read")
@@ -152,23 +152,22 @@ class RunState:
 
 
 def compute_semantic_map(readings: Readings, size: tuple[int, int]) -> Tensor | None:
-    """A_s: the head probe's map; where it finds no head at all, the person words' map stands in, else 0.
+    """A_s: the head probe's map; where no head stands out, the person words' map stands in, else 0.
 
-    An absolute floor on the un-normalised response says "no head here".
+    An absolute floor on the un-normalised margin's contrast says "no head here".
     """
-    head = maps.average_sites(readings.head, *size)
+    head = maps.average_sites(readings.head, *size, relative=False)
     if head is None:
         return None
-    a = maps.normalise(head)
-    found = _strongest(readings.head, size) > PROBE_FLOOR
-    person = maps.average_sites(readings.person, *size)
-    fallback = torch.zeros_like(a)
-    if person is not None:
-        fallback = torch.where(_strongest(readings.person, size) > PROBE_FLOOR, maps.normalise(person), fallback)
-    return torch.where(found, a, fallback)
+    person = maps.average_sites(readings.person, *size, relative=False)
+    fallback = torch.zeros_like(head) if person is None else _normalise_if_found(person)
+    return torch.where(_contrast(head) > PROBE_FLOOR, maps.normalise(head), fallback)
 
 
-def _strongest(responses: list[Tensor], size: tuple[int, int]) -> Tensor:
-    """The largest un-normalised response of the qualifying sites, (B, 1, 1, 1)."""
-    peaks = [r.float().amax(-1) for r in responses if maps.grid_of(r.shape[-1], *size) is not None]
-    return torch.stack(peaks).amax(0)[:, None, None, None]
+def _normalise_if_found(margin: Tensor) -> Tensor:
+    return torch.where(_contrast(margin) > PROBE_FLOOR, maps.normalise(margin), torch.zeros_like(margin))
+
+
+def _contrast(margin: Tensor) -> Tensor:
+    """By how much a map's best place stands out of the picture, (B, 1, 1, 1)."""
+    return margin.amax((-1, -2), keepdim=True) - margin.mean((-1, -2), keepdim=True)

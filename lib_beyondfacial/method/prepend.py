@@ -61,10 +61,12 @@ def mix_band(noise: Tensor, identity: Tensor, g: float, mean_limit: float) -> Te
     before, constant = noise[:, 0, 0], mixed[:, 0, 0].clone()
     constant = torch.minimum(torch.maximum(constant, before - mean_limit), before + mean_limit)
     mixed[:, 0, 0] = 0
+    norm_rest = mixed.flatten(1).norm(dim=1)
     rest = (norm_n**2 - constant**2).clamp(min=0).sqrt()
-    mixed = mixed * (rest / mixed.flatten(1).norm(dim=1).clamp(min=1e-12))[:, None, None]
+    mixed = mixed * (rest / norm_rest.clamp(min=1e-12))[:, None, None]
     mixed[:, 0, 0] = constant
-    return mixed
+    # A band of the constant term alone has nothing that could take up its energy: it stays the noise's.
+    return torch.where((norm_rest > 1e-9)[:, None, None], mixed, noise)
 
 
 def prepend_identity(noise: Tensor, identity_latent: Tensor, box: Box, g: float, band: float = 1.0) -> Tensor:

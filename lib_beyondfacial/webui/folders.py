@@ -10,7 +10,7 @@ from ..adapters import registry
 from ..errors import BeyondFacialError
 from ..faces import analysis
 
-USUAL_PACKS = ("buffalo_l", "antelopev2")
+USUAL_PACKS = ("buffalo_l", "antelopev2", "dollhouse")  # the last is the demo's, which has a judge's pack beside it
 
 
 def model_roots() -> list[Path]:

@@ -106,7 +106,7 @@ def _open_accordion(tab: str, made: dict[str, Any]) -> Any:
 def _listing(tab: str, field: Field) -> Any:
     """A dropdown of names with a button that reads the folders again; a name that is not listed may be typed."""
     names, sentence = names_of(field.key)
-    with _own(gr.Row, tab, f"row_{field.key}"):
+    with _own(gr.Row, tab, f"row_{field.key}", equal_height=False):
         dropdown = _own(
             gr.Dropdown, tab, field.key,
             choices=names, value="", label=field.label, info=field.help, allow_custom_value=True, scale=8,

@@ -73,7 +73,7 @@ def test_a_bad_photo_is_named_at_once(page, tmp_path):
 
 def test_closed_accordion_changes_nothing(page):
     generate(page)
-    page.wait_for_selector("#html_info_txt2img:has-text('Steps: 4')")
+    page.wait_for_selector("#html_info_txt2img:has-text('Steps: 4')", timeout=120_000)
     assert "BeyondFacial" not in page.inner_text("#html_info_txt2img")
 
 

@@ -23,17 +23,24 @@ def test_a_sites_grid_follows_from_its_number_of_queries(tokens, size, grid):
     assert maps.grid_of(tokens, *size) == grid
 
 
-def test_probe_response_is_the_softmax_share_had_the_word_stood_in_the_prompt():
+def test_a_probes_share_is_its_part_of_the_softmax_had_it_stood_in_the_prompt():
     torch.manual_seed(0)
     heads, dim = 2, 8
-    query, text, probe = torch.randn(1, 5, heads * dim), torch.randn(1, 7, heads * dim), torch.randn(1, heads * dim)
-    got = maps.compute_probe_response(query, text, probe, heads)
-    expected = torch.zeros(5, dtype=torch.float64)
-    for head in range(heads):
-        part = slice(head * dim, (head + 1) * dim)
-        keys = torch.cat([text[0, :, part], probe[:, part]]).double()
-        expected += torch.softmax(query[0, :, part].double() @ keys.T / math.sqrt(dim), -1)[:, -1] / heads
-    assert torch.allclose(got[0].double(), expected, atol=1e-6)
+    query, text, probes = torch.randn(1, 5, heads * dim), torch.randn(1, 7, heads * dim), torch.randn(3, heads * dim)
+    got = maps.compute_probe_shares(query, text, probes, heads)
+    for number in range(3):
+        expected = torch.zeros(5, dtype=torch.float64)
+        for head in range(heads):
+            part = slice(head * dim, (head + 1) * dim)
+            keys = torch.cat([text[0, :, part], probes[number : number + 1, part]]).double()
+            expected += torch.softmax(query[0, :, part].double() @ keys.T / math.sqrt(dim), -1)[:, -1] / heads
+        assert torch.allclose(got[0, :, number].double(), expected, atol=1e-6)
+
+
+def test_the_margin_is_the_log_ratio_to_the_reference_words():
+    shares, reference = torch.tensor([[[0.2, 0.05]]]), torch.tensor([[[0.1, 0.1, 0.1]]])
+    assert maps.compute_margin(shares, reference).item() == pytest.approx(0.5 * math.log(0.2 * 0.05) - math.log(0.1))
+    assert maps.compute_margin(reference, reference).item() == 0
 
 
 def test_a_constant_map_is_zero_not_noise():
@@ -64,17 +71,21 @@ def test_the_mix_leans_on_the_more_confident_map_and_on_neither_when_both_are_ev
 
 def test_layers_of_any_scale_count_alike():
     torch.manual_seed(1)
-    fine, coarse = torch.rand(2, 64) + 0.1, torch.rand(2, 16) + 0.1
-    once = maps.average_sites([fine, coarse], 8, 8)
-    again = maps.average_sites([fine * 300, coarse * 0.05], 8, 8)
+    fine, coarse = torch.rand(2, 256) + 0.1, torch.rand(2, 64) + 0.1
+    once = maps.average_sites([fine, coarse], 16, 16)
+    again = maps.average_sites([fine * 300, coarse * 0.05], 16, 16)
     assert torch.allclose(once, again, atol=1e-3)
+    assert not torch.allclose(once, maps.average_sites([fine * 300, coarse * 0.05], 16, 16, relative=False), atol=1e-3)
 
 
-def test_sites_below_a_quarter_of_the_latents_resolution_do_not_count():
+def test_sites_too_coarse_to_point_at_a_head_do_not_count():
     torch.manual_seed(2)
-    fine, tiny = torch.rand(1, 256), torch.rand(1, 4)
+    fine, tiny = torch.rand(1, 256), torch.rand(1, 16)
     assert torch.equal(maps.average_sites([fine, tiny], 16, 16), maps.average_sites([fine], 16, 16))
     assert maps.average_sites([tiny], 16, 16) is None
+    assert [maps.is_fine((g, g), (64, 64)) for g in (8, 16, 32, 64)] == [False, True, True, True]
+    assert [maps.is_fine((g, g), (16, 16)) for g in (4, 8, 16)] == [False, True, True]
+    assert maps.is_fine((4, 4), (4, 4))
 
 
 @given(st.integers(2, 20), st.integers(2, 20), st.integers(0, 10**6))

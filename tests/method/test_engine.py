@@ -51,7 +51,7 @@ def test_the_mask_sits_where_the_head_probe_looks_and_delta_nowhere_else():
 
 def test_no_head_in_the_picture_means_no_identity_anywhere():
     even = Readings([torch.full((1, 256), 0.3)], [], [torch.rand(1, 256)])
-    nothing = Readings([torch.rand(1, 256) * 1e-5], [], [torch.rand(1, 256)])
+    nothing = Readings([torch.rand(1, 256) * 0.04], [], [torch.rand(1, 256)])
     for readings in (even, nothing):
         assert not state().fuse(10.0, lines(), readings).any()
 

@@ -128,7 +128,7 @@ def load_base() -> TextToLatent:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--pictures", type=int, default=3000)
     args = parser.parse_args()
     torch.manual_seed(0)

@@ -21,13 +21,12 @@ from demo.dollhouse.train.common import SIZE, Run, drawn_pictures, write_card
 from demo.dollhouse.train.seeing import (
     PACK_OF,
     Residual,
-    cached,
     calibrate_norms,
     conv_norm,
+    decoded,
     decoded_pictures,
     export_onnx,
     roughen,
-    through_vae,
 )
 from demo.dollhouse.world import SCENES
 
@@ -156,7 +155,7 @@ class Batches:
         self.empty = empty_scenes(240, seed=4)
         if soft:
             self.decoded = decoded_pictures(20000, 1, DECODED)
-            self.decoded_empty = cached("decoded_empty", lambda: through_vae(np.stack(self.empty[:64])))
+            self.decoded_empty = decoded("empty_64", lambda: np.stack(self.empty[:64]))
 
     def picture(self, rng: np.random.Generator) -> tuple[np.ndarray, list]:
         soft = self.soft and rng.random() < DECODED_SHARE

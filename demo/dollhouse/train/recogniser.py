@@ -140,21 +140,20 @@ def training_pool(which: str, families: int) -> Pool:
 
 def decoded_pool() -> Pool:
     """Persons whose first view went through the autoencoder; the others are portraits of them as drawn."""
-
-    def make() -> tuple:
-        _, truths = drawn_pictures(20000, seed=1)
-        decoded = decoded_pictures(20000, 1, DECODED)
-        flat = [i for i in range(DECODED) if truths[i][0].style == "flat"]
-        people = [truths[i][0].identity for i in flat]
-        images, landmarks = draw_portraits(people, ("close-up", "half"), np.random.default_rng(31))
-        first = np.stack([truths[i][1].landmarks for i in flat])
-        return (
-            people,
-            np.concatenate([decoded[flat][:, None], images], 1),
-            np.concatenate([first[:, None], landmarks], 1),
-        )
-
-    return Pool(*cached(f"portraits_decoded_{DECODED}", make))
+    _, truths = drawn_pictures(20000, seed=1)
+    flat = [i for i in range(DECODED) if truths[i][0].style == "flat"]
+    people = [truths[i][0].identity for i in flat]
+    images, landmarks = cached(
+        f"portraits_decoded_{DECODED}",
+        lambda: draw_portraits(people, ("close-up", "half"), np.random.default_rng(31)),
+    )
+    decoded = decoded_pictures(20000, 1, DECODED)[flat]
+    first = np.stack([truths[i][1].landmarks for i in flat])
+    return Pool(
+        people,
+        np.concatenate([decoded[:, None], images], 1),
+        np.concatenate([first[:, None], landmarks], 1),
+    )
 
 
 @torch.no_grad()

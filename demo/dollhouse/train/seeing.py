@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import warnings
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from demo.dollhouse.world import (
 from demo.nets.vae import AutoencoderKL
 
 PACKS = WEIGHTS / "models" / "insightface" / "models"
-PACK_OF = {"feed": PACKS / "dollhouse", "judge": PACKS / "dollhouse_judge"}
+PACK_OF = {"feed": PACKS / "dollhouse", "judge": WEIGHTS / "judge" / "dollhouse_judge"}  # hosts list PACKS only
 HELD_OUT_SEED = 77
 
 
@@ -126,9 +127,15 @@ def through_vae(images: np.ndarray) -> np.ndarray:
     return np.concatenate([to_images(model.decode(model.encode(to_tensor(part))[0])) for part in parts])
 
 
+def decoded(name: str, pictures: Callable[[], np.ndarray]) -> np.ndarray:
+    """What the autoencoder makes of the pictures, cached under the autoencoder's hash."""
+    vae = hashlib.sha256((CACHE / "vae.safetensors").read_bytes()).hexdigest()[:8]
+    return cached(f"decoded_{name}_{vae}", lambda: through_vae(pictures()))
+
+
 def decoded_pictures(n: int, seed: int, first: int) -> np.ndarray:
     """The first of the n drawn pictures, through the autoencoder."""
-    return cached(f"decoded_{n}_{seed}_{first}", lambda: through_vae(drawn_pictures(n, seed)[0][:first]))
+    return decoded(f"{n}_{seed}_{first}", lambda: drawn_pictures(n, seed)[0][:first])
 
 
 def roughen(image: np.ndarray, rng: np.random.Generator, most: float = 1.4) -> np.ndarray:
