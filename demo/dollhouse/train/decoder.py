@@ -1,6 +1,7 @@
 """Sharpen the autoencoder's decoder on fixed latents: `python -m demo.dollhouse.train.decoder`.
 
-The encoder stays, so the latents stay, and with them everything that was trained on them. Updates the checkpoint if there is one.
+The encoder stays, so the latents stay, and with them everything that was trained on them. Updates the checkpoint, if
+there is one.
 """
 
 from __future__ import annotations
