@@ -33,7 +33,8 @@ MISSING = "MISSING"
 def pinned_versions(python: tuple[int, int], system: str, machine: str) -> dict[str, str]:
     """Versions that have wheels there and run beside the hosts' numpy 1.26 and protobuf 3.20."""
     if python < (3, 11) or (system == "Darwin" and machine == "x86_64"):
-        return {"insightface": "2.1", "onnx": "1.17.0", "onnxruntime": "1.23.2"}
+        onnx = "1.17.0" if python < (3, 13) else "1.18.0"
+        return {"insightface": "2.1", "onnx": onnx, "onnxruntime": "1.23.2"}
     return {"insightface": "2.1", "onnx": "1.18.0", "onnxruntime": "1.26.0"}
 
 

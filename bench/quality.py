@@ -83,7 +83,7 @@ def generate(host: Any, pair: Pair, extra: dict[str, Any] | None, steps: int) ->
         "prompt": pair.prompt,
         "seed": pair.seed,
         "steps": steps,
-        "cfg_scale": 5.0,
+        "cfg_scale": 4.0,
         "width": 128,
         "height": 128,
     }

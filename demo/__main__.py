@@ -66,7 +66,7 @@ def make_pictures(host: Any, photo: np.ndarray, prompt: str, seed: int) -> list[
             "prompt": prompt,
             "seed": seed,
             "steps": 20,
-            "cfg_scale": 5.0,
+            "cfg_scale": 4.0,
             "width": 128,
             "height": 128,
             "sampler_name": "DDIM",

@@ -73,6 +73,7 @@ def test_versions_by_python_and_machine(installer):
     older = {"insightface": "2.1", "onnx": "1.17.0", "onnxruntime": "1.23.2"}
     assert installer.pinned_versions((3, 10), "Windows", "AMD64") == older
     assert installer.pinned_versions((3, 12), "Darwin", "x86_64") == older
+    assert installer.pinned_versions((3, 13), "Darwin", "x86_64") == {**older, "onnx": "1.18.0"}
 
 
 def test_skip_install_is_honoured(installer, monkeypatch, capsys):
