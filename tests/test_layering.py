@@ -107,8 +107,8 @@ def test_imports_follow_the_table(path):
         ("hosts/x.py", "from ..webui import ui"),
         ("hosts/x.py", "from modules import shared"),
         ("webui/x.py", "from demo import dollhouse"),
-        ("settings.py", "import numpy"),
-        ("settings.py", "from . import faces"),
+        ("settings/x.py", "import numpy"),
+        ("settings/x.py", "from .. import faces"),
     ],
 )
 def test_the_check_sees_what_it_forbids(where, code, tmp_path, monkeypatch):

@@ -88,14 +88,15 @@ def test_dict_round_trip_is_exact(made):
 @example(Settings(subject='"quoted"', adapter="512x512", id_prompt='["x"]', face_pack="BeyondFacial face pack"))
 @example(Settings(subject='"open', id_prompt='{prompt}, "a: b"', adapter="[brackets], more"))
 def test_infotext_round_trip_is_exact(made):
-    without_photos = dataclasses.replace(made, references=())
-    assert Settings.from_infotext(made.to_infotext()) == without_photos
-    assert Settings.from_infotext(through_a_host(made.to_infotext())) == without_photos
+    name = made.identity if made.identity_in_infotext else ""
+    written = dataclasses.replace(made, references=(), identity=name)
+    assert Settings.from_infotext(made.to_infotext()) == written
+    assert Settings.from_infotext(through_a_host(made.to_infotext())) == written
 
 
 @given(settings())
 def test_page_arguments_and_api_dict_mean_the_same(made):
-    if made.enabled and not made.references:
+    if made.enabled and bool(made.references) == bool(made.identity):
         made = dataclasses.replace(made, enabled=False)
     assert Settings.from_script_args(*(getattr(made, field.key) for field in FIELDS)) == made
     assert Settings.from_script_args(made.to_dict()) == made
@@ -103,6 +104,17 @@ def test_page_arguments_and_api_dict_mean_the_same(made):
 
 def test_infotext_never_holds_a_photo():
     assert PHOTO not in str(Settings(references=(PHOTO,)).to_infotext())
+
+
+def test_infotext_holds_a_saved_name_only_when_asked():
+    assert "Anna" not in str(Settings(identity="Anna").to_infotext())
+    assert "Anna" in str(Settings(identity="Anna", identity_in_infotext=True).to_infotext())
+
+
+def test_photos_and_a_saved_identity_at_once_are_refused():
+    with pytest.raises(BeyondFacialError, match='"references" and "identity" .*leave one'):
+        Settings.from_script_args({"references": [PHOTO], "identity": "Anna"})
+    assert Settings.from_script_args({"identity": "Anna"}).enabled
 
 
 def test_repr_never_holds_a_photo():
@@ -185,7 +197,8 @@ def test_dict_without_enabled_is_on():
 
 
 @pytest.mark.parametrize(
-    "args", [(), ({},), (False,), ({"enabled": False, "weight": 1.5},), (False, None, "", 2.0), ({}, None, "", 2.0)]
+    "args",
+    [(), ({},), (False,), ({"enabled": False, "weight": 1.5},), (False, None, "", "", 2.0), ({}, None, "", "", 2.0)],
 )
 def test_off_needs_nothing(args):
     assert not Settings.from_script_args(*args).enabled

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from .plan import RunHandle, RunPlan
+from .plan import RunHandle, RunPlan, make_plan
 
-__all__ = ["RunHandle", "RunPlan", "detect_host"]
+__all__ = ["RunHandle", "RunPlan", "detect_host", "make_plan"]
 
 
 def detect_host() -> ModuleType:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..adapters.branch import check_fits
-from ..adapters.projections import project_identity
 from ..errors import BeyondFacialError
 from ..method.engine import RunState
 from ..method.schedule import Schedule
@@ -44,11 +42,9 @@ def begin(p: Any, plan: RunPlan) -> RunHandle:
     """Prepare a run on `p` (in `process`). Raises BeyondFacialError where this model or adapter cannot do it."""
     end(p)
     model.refuse_unfit(p)
-    spec, weights = plan.adapter.spec, plan.adapter.weights
-    embedding = torch.from_numpy(plan.identity.embedding).float()[None]
-    run = Run(RunHandle(plan), project_identity(spec, weights, embedding))
+    run = Run(RunHandle(plan), plan.tokens)
     run.handle.warnings.extend(plan.identity.warnings)
-    check_fits(spec, [site.site for site in enumerate_sites(model.unet_of(p))], plan.adapter.name)
+    check_fits(plan.adapter.spec, [site.site for site in enumerate_sites(model.unet_of(p))], plan.adapter.name)
     setattr(p, RUN, run)
     wrap_sample(p, run)
     return run.handle

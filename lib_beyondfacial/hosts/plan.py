@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from ..adapters.projections import FaceInput, project_identity
 
 if TYPE_CHECKING:
     from ..adapters.registry import LoadedAdapter
@@ -15,11 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """One request: checked settings, the person, the adapter."""
+    """One request: checked settings, the person, the adapter, and the person as the adapter's tokens (1, T, C)."""
 
     settings: Settings
     identity: Identity
     adapter: LoadedAdapter
+    tokens: Tensor
+
+
+def make_plan(settings: Settings, identity: Identity, adapter: LoadedAdapter) -> RunPlan:
+    """The plan with the person as this adapter's tokens."""
+    face = FaceInput(torch.from_numpy(identity.embedding).float()[None], identity.norm)
+    return RunPlan(settings, identity, adapter, project_identity(adapter.spec, adapter.weights, face))
 
 
 @dataclass(eq=False)

@@ -40,7 +40,7 @@ def prepare(settings: Settings, is_api: bool) -> tuple[hosts.RunPlan, analysis.F
     adapter = registry.get_adapter(settings.adapter, folders.adapters_by_name())
     analyser = analysis.get_analyser(folders.choose_pack(settings.face_pack))
     identity = aggregate.aggregate_photos(load_photos(settings, is_api), analyser)
-    return hosts.RunPlan(replace(settings, adapter=adapter.name), identity, adapter), analyser
+    return hosts.make_plan(replace(settings, adapter=adapter.name), identity, adapter), analyser
 
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:

@@ -45,6 +45,7 @@ def build(is_img2img: bool) -> Page:
         made["references"] = _component(tab, BY_KEY["references"])
         gallery = _own(gr.Gallery, tab, "previews", label="Photos given", columns=6, height=160, visible=False)
         status = _own(gr.HTML, tab, "status", value=_status_text(None))
+        made["identity"] = _component(tab, BY_KEY["identity"])
         made["adapter"] = _listing(tab, BY_KEY["adapter"])
         for row in ROWS:
             with _own(gr.Row, tab, f"row_{row[0]}"):

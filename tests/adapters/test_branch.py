@@ -9,7 +9,7 @@ import torch
 
 from lib_beyondfacial.adapters.branch import IdentityBranch, check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec, describe
-from lib_beyondfacial.adapters.projections import project_identity
+from lib_beyondfacial.adapters.projections import FaceInput, project_identity
 from lib_beyondfacial.adapters.sites import Site
 from lib_beyondfacial.errors import BeyondFacialError
 
@@ -26,7 +26,8 @@ def weights(make_adapter):
 
 @pytest.fixture(scope="module")
 def tokens(weights):
-    return project_identity(describe(weights), weights, torch.nn.functional.normalize(torch.randn(1, 512), dim=1))
+    face = FaceInput(torch.nn.functional.normalize(torch.randn(1, 512), dim=1))
+    return project_identity(describe(weights), weights, face)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 
 from lib_beyondfacial.adapters.branch import IdentityBranch
 from lib_beyondfacial.adapters.checkpoints import describe
-from lib_beyondfacial.adapters.projections import project_identity
+from lib_beyondfacial.adapters.projections import FaceInput, project_identity
 from lib_beyondfacial.adapters.sites import Site, adapter_order, attn1_twin
 
 diffusers = pytest.importorskip("diffusers")
@@ -92,7 +92,7 @@ def test_projection(make_adapter, context_dim):
     faces = torch.cat([embedding(3), torch.zeros(1, 512)])
     with torch.no_grad():
         expected = theirs(faces)
-    ours = project_identity(describe(weights), weights, faces)
+    ours = project_identity(describe(weights), weights, FaceInput(faces))
     assert ours.shape == (4, 4, context_dim)
     assert ours.dtype is torch.float32
     assert float((ours - expected).abs().max()) <= 1e-6
@@ -120,7 +120,7 @@ def test_a_whole_unet(make_adapter, shape, lora_rank):
         [{"image_proj": weights.image_proj, "ip_adapter": weights.ip_adapter}], low_cpu_mem_usage=False
     )
     face = embedding()
-    branch = IdentityBranch(spec, weights, project_identity(spec, weights, face), sites)
+    branch = IdentityBranch(spec, weights, project_identity(spec, weights, FaceInput(face)), sites)
     attach(ours, branch, weight)
     x, text = torch.randn(2, 4, 16, 16), torch.randn(2, 7, CONTEXT)
     given = {"image_embeds": [face[:, None].expand(2, 1, 512)]}
@@ -138,7 +138,7 @@ def test_weight_zero_is_the_plain_unet(make_adapter):
     ours, sites = copy.deepcopy(plain), list_sites(plain)
     weights = make_adapter([site.width for site in sites], CONTEXT)
     spec = describe(weights)
-    attach(ours, IdentityBranch(spec, weights, project_identity(spec, weights, embedding()), sites), 0.0)
+    attach(ours, IdentityBranch(spec, weights, project_identity(spec, weights, FaceInput(embedding())), sites), 0.0)
     x, text = torch.randn(1, 4, 16, 16), torch.randn(1, 7, CONTEXT)
     with torch.no_grad():
         assert torch.equal(ours(x, 500, text).sample, plain(x, 500, text).sample)

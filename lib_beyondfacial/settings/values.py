@@ -1,0 +1,103 @@
+"""Values as users give them: checked against their field, and to and from an infotext's words."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import BeyondFacialError
+from .table import MAX_REFERENCES, MAX_TEXT, PREFIX, Field
+
+
+def text_to_value(field: Field, text: Any) -> Any:
+    """One infotext value back to the field's type; what cannot be read is left for the check to refuse by name."""
+    text = str(text)
+    if field.kind == "bool":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return {"float": float, "int": int}.get(field.kind, _unwrap)(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def value_to_text(field: Field, value: Any) -> str:
+    return _wrap(value) if field.kind == "text" else str(value)
+
+
+def _wrap(text: str) -> str:
+    """Guard a text that hosts' infotext parsers would change: "5x5" is split, a leading quote is unquoted, and a
+    value equal to its key is dropped. Such texts travel as a JSON list of one."""
+    fragile = text.startswith(('"', "[", PREFIX)) or re.fullmatch(r"\d+x\d+", text)
+    return json.dumps([text], ensure_ascii=False) if fragile else text
+
+
+def _unwrap(text: str) -> str:
+    parsed = json.loads(text) if text.startswith('["') else [text]
+    return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 and isinstance(parsed[0], str) else text
+
+
+def check_value(field: Field, value: Any) -> Any:
+    """The value in the field's own type, or a BeyondFacialError naming field, value and range."""
+    checked = {
+        "bool": _check_bool,
+        "float": _check_number,
+        "int": _check_number,
+        "text": _check_text,
+        "choice": _check_choice,
+        "photos": _check_photos,
+    }[field.kind](field, value)
+    if checked is None:
+        raise BeyondFacialError(f'"{field.key}" is {_shown(field, value)}; it must be {field.expects}.')
+    return checked
+
+
+def _check_bool(field: Field, value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _check_number(field: Field, value: Any) -> float | int | None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    if field.minimum is None or field.maximum is None or not field.minimum <= number <= field.maximum:  # NaN, too
+        return None
+    if field.kind == "float":
+        return number + 0.0  # -0.0 becomes 0.0
+    return int(number) if number.is_integer() else None
+
+
+def _check_text(field: Field, value: Any) -> str | None:
+    """Stripped text; control characters and lone surrogates are refused, an infotext could not carry them."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        return None
+    text = value.replace("\r\n", "\n").strip()
+    return None if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text) else text
+
+
+def _check_choice(field: Field, value: Any) -> str | None:
+    return value if isinstance(value, str) and value in field.choices else None
+
+
+def _check_photos(field: Field, value: Any) -> tuple[Any, ...] | None:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) > MAX_REFERENCES:
+        return None
+    return tuple(value)
+
+
+def _shown(field: Field, value: Any) -> str:
+    """A value as a message may quote it: short, and never the bytes of a photo."""
+    if field.kind == "photos":
+        is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+        return f"a list of {len(value)}" if is_list else f"a {type(value).__name__}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
