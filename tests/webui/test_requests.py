@@ -160,7 +160,7 @@ def test_bad_requests_get_a_sentence_and_leave_nothing(client, good, what):
 def test_photos_as_page_values_are_not_read_from_the_servers_disk(client, tmp_path):
     path = tmp_path / "face.png"
     Image.fromarray(draw(1)).save(path)
-    request = {**PLAIN, "alwayson_scripts": {"BeyondFacial": {"args": [True, [str(path)], "fits"]}}}
+    request = {**PLAIN, "alwayson_scripts": {"BeyondFacial": {"args": [True, [str(path)], "", "fits"]}}}
     answer = client.post("/sdapi/v1/txt2img", json=request)
     assert answer.status_code == 422
     assert "base64" in answer.json()["detail"]
