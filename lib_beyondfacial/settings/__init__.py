@@ -7,7 +7,7 @@ the same checks.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "Field",
     "Settings",
     "check_value",
+    "fields_to_schema",
     "text_to_value",
 ]
 
@@ -136,18 +137,25 @@ class Settings:
     @staticmethod
     def json_schema() -> dict[str, Any]:
         """The API's dict as a JSON Schema (2020-12)."""
-        return {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": PREFIX,
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {field.key: _property(field) for field in FIELDS},
-        }
+        return fields_to_schema(PREFIX, FIELDS)
+
+
+def fields_to_schema(title: str, table: Sequence[Field], required: Sequence[str] = ()) -> dict[str, Any]:
+    """An object with these fields and no others, as a JSON Schema (2020-12)."""
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {field.key: _property(field) for field in table},
+    }
+    return {**schema, "required": list(required)} if required else schema
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return f'"{key[:60]}" is not a setting of {PREFIX}; the nearest is "{near[0]}" (all: {", ".join(known)}).'
+    near = difflib.get_close_matches(key[:60], known, n=1, cutoff=0)
+    key = key[:60].encode("utf-8", "replace").decode()  # JSON may hold lone surrogates, which no answer can carry
+    return f'"{key}" is not a setting of {PREFIX}; the nearest is "{near[0]}" (all: {", ".join(known)}).'
 
 
 def _property(field: Field) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The two routes, open and under the host's own password, through a real client."""
+"""Routes that only tell, open and under the host's own password, through a real client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib_beyondfacial import __version__
 from lib_beyondfacial.settings import Settings
 from lib_beyondfacial.webui import api
 
-ROUTES = ["/beyondfacial/v1/version", "/beyondfacial/v1/schema"]
+ROUTES = ["/beyondfacial/v1/version", "/beyondfacial/v1/schema", "/beyondfacial/v1/schema/faces"]
 
 
 @pytest.fixture
@@ -50,3 +50,10 @@ def test_answers(client, monkeypatch):
     monkeypatch.setattr(shared, "cmd_opts", argparse.Namespace())
     assert client.get(ROUTES[0]).json() == {"version": __version__, "api": "v1"}
     assert client.get(ROUTES[1]).json() == Settings.json_schema()
+
+
+def test_a_schema_that_is_not_there_is_said(client, monkeypatch):
+    monkeypatch.setattr(shared, "cmd_opts", argparse.Namespace())
+    answer = client.get("/beyondfacial/v1/schema/nothing")
+    assert answer.status_code == 404
+    assert "faces, identities" in answer.json()["detail"]

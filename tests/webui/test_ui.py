@@ -113,19 +113,5 @@ def test_no_photos(nothing):
     assert status.startswith("No photo yet.")
 
 
-def test_choose_pack(models, tmp_path, monkeypatch):
-    assert folders.choose_pack("") == folders.choose_pack("squares")
-    with pytest.raises(ValueError, match='"face_pack" is "x".*"squares"'):
-        folders.choose_pack("x")
-    for name in ("a", "b", "buffalo_l"):
-        (tmp_path / "insightface/models" / name).mkdir(parents=True)
-        (tmp_path / "insightface/models" / name / "det.onnx").write_bytes(b"")
-    monkeypatch.setattr(basics, "models_path", str(tmp_path))
-    assert folders.choose_pack("").name == "buffalo_l"
-    (tmp_path / "insightface/models/buffalo_l/det.onnx").unlink()
-    with pytest.raises(ValueError, match='several face packs.*"a", "b"'):
-        folders.choose_pack("")
-
-
 def test_labels_are_unique():
     assert len({field.label for field in FIELDS}) == len(FIELDS) == len(BY_KEY)

@@ -1,0 +1,84 @@
+"""What the routes of our own take: JSON objects, checked against the same kind of table as the settings."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request
+
+from ..errors import BeyondFacialError
+from ..faces.photos import MAX_BYTES, MAX_PHOTOS
+from ..settings import BY_KEY, Field, check_value, fields_to_schema
+
+MAX_BODY = int(MAX_PHOTOS * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
+
+LOOK_FIELDS = tuple(
+    BY_KEY[key] for key in ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
+)
+NAME = Field("name", "text", "", "Name", "Of the saved identity.")
+RENAME_TO = Field("rename_to", "text", "", "New name", "Instead of photos: the saved identity's new name.")
+KEEP_CROPS = Field("keep_crops", "bool", False, "Keep face crops", "So that another face pack can be used later.")
+OVERWRITE = Field("overwrite", "bool", False, "Overwrite", "Replace the saved identity of that name.")
+SAVE_FIELDS = (NAME, RENAME_TO, *LOOK_FIELDS, KEEP_CROPS, OVERWRITE)
+
+
+class TooLargeError(BeyondFacialError):
+    """A request body that is not even read to its end."""
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The bodies as JSON Schema, by the last part of their route."""
+    return {
+        "faces": fields_to_schema("BeyondFacial face check", LOOK_FIELDS, ["references"]),
+        "identities": fields_to_schema("BeyondFacial saved identity", SAVE_FIELDS, ["name"]),
+    }
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, as long as it is JSON by its header and no larger than 16 of the largest photos.
+
+    The header is insisted on because other sites' pages cannot send it here without the browser asking first.
+    """
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        raise BeyondFacialError('The request is not JSON; send it with the header "Content-Type: application/json".')
+    announced = request.headers.get("content-length", "")
+    body = bytearray()
+    if not (announced.isdecimal() and int(announced[:20]) > MAX_BODY):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                break
+        else:
+            return bytes(body)
+    raise TooLargeError(f"The request is larger than {MAX_BODY // 1_000_000} MB; send fewer or smaller photos.")
+
+
+def parse_body(body: bytes, table: Sequence[Field]) -> dict[str, Any]:
+    """All fields of the table, checked, with defaults for what was left out; BeyondFacialError names what is wrong."""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:  # not JSON, not text, a number of thousands of digits, a deep nest
+        raise BeyondFacialError("The request is no JSON that can be read; send one object.") from error
+    if not isinstance(given, dict):
+        raise BeyondFacialError(f"The request is a JSON {_kind(given)}; send one object.")
+    known = {field.key: field for field in table}
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key[:60], known, n=1, cutoff=0)[0]
+            raise BeyondFacialError(
+                f'"{_printable(key)}" is not known here; the nearest is "{near}" (all: {", ".join(known)}).'
+            )
+    return {key: check_value(field, given.get(key, field.default)) for key, field in known.items()}
+
+
+def _kind(value: Any) -> str:
+    kinds = {list: "list", str: "text", bool: "truth value", type(None): "null"}
+    return kinds.get(type(value), "number")
+
+
+def _printable(text: str) -> str:
+    """At most 60 characters that any answer can carry (JSON may hold lone surrogates)."""
+    return text[:60].encode("utf-8", "replace").decode()
