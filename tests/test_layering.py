@@ -25,7 +25,7 @@ RULES = {
     "settings": ({"errors"}, set(), set()),
     "method": (set(), NUMERIC, set()),
     "faces": ({"settings", "errors"}, NUMERIC | {"cv2", "PIL"}, FACE_LIBRARIES),
-    "adapters": ({"settings", "errors"}, NUMERIC | {"cv2"}, FACE_LIBRARIES),
+    "adapters": ({"settings", "errors"}, NUMERIC | {"cv2"}, FACE_LIBRARIES | {"transformers"}),
     "hosts": ({"settings", "errors", "method", "faces", "adapters"}, NUMERIC | {"cv2", "PIL"}, HOST | {"fastapi"}),
     "webui": (
         {"settings", "errors", "faces", "adapters", "hosts"},

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import BeyondFacialError
-from .checkpoints import AdapterSpec, Weights
+from .checkpoints import AdapterSpec, base_model
+from .files import Weights
 from .sites import Site
 
-BASE_MODELS = {768: "SD1.5", 1024: "SD2", 2048: "SDXL"}
 Place = tuple[torch.dtype, torch.device]
 
 
@@ -112,13 +112,13 @@ def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapte
     if contexts != {spec.context_dim}:
         context = next(iter(contexts - {spec.context_dim}))
         raise BeyondFacialError(
-            f'"{name}" was made for {_base(spec.context_dim)} (context {spec.context_dim}), this model is '
-            f"{_base(context)} (context {context}); choose an adapter for {_base(context)}."
+            f'"{name}" was made for {base_model(spec.context_dim)} (context {spec.context_dim}), this model is '
+            f"{base_model(context)} (context {context}); choose an adapter for {base_model(context)}."
         )
     if len(sites) != len(spec.site_widths):
         raise BeyondFacialError(
             f'"{name}" has {len(spec.site_widths)} attention sites, this model has {len(sites)}; '
-            f"choose an adapter made for this kind of model ({_base(spec.context_dim)} with {len(sites)} sites)."
+            f"choose an adapter made for this kind of model ({base_model(spec.context_dim)} with {len(sites)} sites)."
         )
     for site, width in zip(sites, spec.site_widths, strict=True):
         if site.width != width or site.width % site.heads:
@@ -126,10 +126,6 @@ def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapte
                 f'"{name}" has width {width} where this model\'s {site.name} has {site.width} in {site.heads} heads; '
                 "choose an adapter made for this kind of model."
             )
-
-
-def _base(context_dim: int) -> str:
-    return BASE_MODELS.get(context_dim, "another kind of model")
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:

@@ -1,56 +1,41 @@
-"""Adapter files: read them safely, tell the families apart by keys and shapes, and check that they are whole."""
+"""What an adapter file is: families told apart by keys and shapes, else by hash or name; files checked to be whole."""
 
 from __future__ import annotations
 
-import re
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..errors import BeyondFacialError
+from .families import FAMILIES, Family
+from .files import Weights
+from .layouts import EMBEDDING_SIZE, check_finite, check_lora, check_sites, size
 
-SECTIONS = {"image_proj": "image_proj", "ip_adapter": "ip_adapter", "adapter_modules": "ip_adapter"}
-EMBEDDING_SIZE = 512
-FACEID_TOKENS, PORTRAIT_TOKENS = 4, 16
-PROJECTION_KEYS = tuple(f"{part}.{leaf}" for part in ("proj.0", "proj.2", "norm") for leaf in ("weight", "bias"))
-SITE_KEY = re.compile(r"([0-9]{1,4})\.to_k_ip\.weight")
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-LORA_LEAVES = ("to_q", "to_k", "to_v", "to_out")
-FAMILY_NAMES = {
+AUTO = "auto"
+BASE_MODELS = {768: "SD1.5", 1024: "SD2", 2048: "SDXL"}
+CANDIDATES = {  # what the keys and shapes of a layout may be; pairs share every key and shape
+    "faceid": ("faceid",),
+    "portrait": ("portrait",),
+    "faceid_plus": ("faceid_plus", "faceid_plus_v2"),
+    "instantid": ("instantid", "portrait_unnorm"),
+}
+REFUSED = {
     "photomaker": "PhotoMaker",
     "pulid": "PuLID",
     "pulid_flux": "PuLID for Flux",
-    "faceid_plus": "IP-Adapter FaceID-Plus",
-    "instantid": "InstantID or FaceID-Portrait-unnorm",
     "clip_plus": "IP-Adapter Plus",
-    "portrait": "IP-Adapter FaceID-Portrait",
     "ip_adapter": "plain IP-Adapter",
     "faceid_lora": "FaceID LoRA",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """An adapter file's tensors by section, on the CPU, in the file's own dtype.
-
-    image_proj: the projection; ip_adapter: keys "N.to_k_ip.weight" and so on; other: what lies in neither.
-    """
-
-    image_proj: dict[str, Tensor]
-    ip_adapter: dict[str, Tensor]
-    other: dict[str, Tensor] = field(default_factory=dict)
+INSTEAD = "an IP-Adapter FaceID or InstantID file"
 
 
 @dataclass(frozen=True)
 class AdapterSpec:
     """What an adapter file is.
 
-    family: "faceid"; the only one so far.
+    family: a key of families.FAMILIES.
     tokens: identity tokens per face.
     context_dim: C, the width of the text context it was made for.
     site_widths: h of each cross-attention site, in the order of N = 1, 3, 5, ... (sites.adapter_order).
@@ -63,49 +48,71 @@ class AdapterSpec:
     site_widths: tuple[int, ...]
     has_lora: bool
 
+    @property
+    def facts(self) -> Family:
+        return FAMILIES[self.family]
 
-def load_adapter_file(path: Path) -> Weights:
-    """Read a .safetensors file (flat keys) or a .bin file (nested dicts, zip form, weights only, no code is run).
+    @property
+    def pack(self) -> str:
+        """The face pack whose embeddings it was trained on."""
+        return self.facts.pack
 
-    The form is told by the content, not by the file's ending. Raises BeyondFacialError naming the file.
+    @property
+    def embedding(self) -> str:
+        """ "normed" or "raw"."""
+        return self.facts.embedding
+
+    @property
+    def needs_clip(self) -> bool:
+        return self.facts.needs_clip
+
+    @property
+    def several_faces(self) -> bool:
+        return self.facts.several_faces
+
+    @property
+    def base(self) -> str:
+        """The kind of model that it was made for, in words."""
+        return base_model(self.context_dim)
+
+
+def base_model(context_dim: int) -> str:
+    return BASE_MODELS.get(context_dim, "another kind of model")
+
+
+def describe(
+    weights: Weights,
+    name: str = "the adapter",
+    family: str = AUTO,
+    called: Sequence[str] = (),
+    sha256: Callable[[], str] | None = None,
+) -> AdapterSpec:
+    """Recognise the family, and check that the file is whole.
+
+    Args:
+        family: what the user says it is, where shapes leave a choice; "auto": find out.
+        called: the names that may tell, the strongest first (file, folder).
+        sha256: the file's, asked for only where shapes leave a choice.
+
+    Raises BeyondFacialError for another family, an unknown layout, missing keys, shapes that do not fit together, and
+    where the user has to say what it is. Weights on the meta device are not looked into.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
-        flat = _read_torch(path) if is_zip else _read_safetensors(path)
-        if any(tensor.layout is not torch.strided or tensor.device.type != "cpu" for tensor in flat.values()):
-            raise ValueError("sparse or absent tensors")
-    except BeyondFacialError:
-        raise
-    except FileNotFoundError as error:
-        raise BeyondFacialError(f'The adapter file "{path.name}" is gone; put it back or choose another.') from error
-    except Exception as error:  # damaged files raise nearly anything in the readers
-        raise BeyondFacialError(
-            f'"{path.name}" is no .safetensors or .bin weight file, or is damaged; download it again.'
-        ) from error
-    return _split(flat)
+    layout = recognise(weights)
+    if layout is None:
+        raise BeyondFacialError(f'"{name}" holds no identity adapter; choose {INSTEAD}.')
+    if layout in REFUSED:
+        raise BeyondFacialError(f'"{name}" is a {REFUSED[layout]} file; use {INSTEAD}.')
+    key = _choose_family(weights, layout, name, family, called or (name,), sha256)
+    tokens, context_dim = FAMILIES[key].check(weights.image_proj, name)
+    site_widths = check_sites(weights.ip_adapter, context_dim, name)
+    has_lora = check_lora(weights.ip_adapter, site_widths, context_dim, name)
+    if not any(tensor.is_meta for tensor in weights.image_proj.values()):
+        check_finite(weights, name)
+    return AdapterSpec(key, tokens, context_dim, site_widths, has_lora)
 
 
-def describe(weights: Weights, name: str = "the adapter") -> AdapterSpec:
-    """Recognise the family by keys and shapes, and check that a FaceID file is whole.
-
-    Raises BeyondFacialError for another family, an unknown layout, missing keys or shapes that do not fit together.
-    """
-    family = recognise(weights)
-    if family is None:
-        raise BeyondFacialError(f'"{name}" holds no identity adapter; choose an IP-Adapter FaceID file.')
-    if family != "faceid":
-        raise BeyondFacialError(f'"{name}" is a {FAMILY_NAMES[family]} file; use an IP-Adapter FaceID file.')
-    tokens, context_dim = _check_projection(weights.image_proj, name)
-    site_widths = _check_sites(weights.ip_adapter, context_dim, name)
-    has_lora = _check_lora(weights.ip_adapter, site_widths, context_dim, name)
-    _check_finite(weights, name)
-    return AdapterSpec(family, tokens, context_dim, site_widths, has_lora)
-
-
-def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per family, in the order that decides
-    """The family by keys and shapes; None where nothing is known. Whether the file is whole is not looked at."""
+def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per layout, in the order that decides
+    """The layout, a key of CANDIDATES or REFUSED; None where nothing is known. Completeness is not looked at."""
     proj, other = weights.image_proj, weights.other
     first = {key.split(".")[0] for key in other}
     if {"id_encoder", "lora_weights"} & first:
@@ -118,12 +125,11 @@ def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per fa
         return "pulid"
     if "perceiver_resampler.proj_in.weight" in proj:
         return "faceid_plus"
-    latents = proj if "latents" in proj else other  # InstantID's also comes without sections
-    if "latents" in latents:
-        return "instantid" if _size(latents.get("proj_in.weight"), 1) == EMBEDDING_SIZE else "clip_plus"
-    if _size(proj.get("proj.0.weight"), 1) == EMBEDDING_SIZE and _size(proj.get("norm.weight"), 0):
-        tokens, rest = divmod(_size(proj.get("proj.2.weight"), 0), _size(proj.get("norm.weight"), 0))
-        return None if rest else {FACEID_TOKENS: "faceid", PORTRAIT_TOKENS: "portrait"}.get(tokens)
+    if "latents" in proj:
+        return "instantid" if size(proj.get("proj_in.weight"), 1) == EMBEDDING_SIZE else "clip_plus"
+    if size(proj.get("proj.0.weight"), 1) == EMBEDDING_SIZE and size(proj.get("norm.weight"), 0):
+        tokens, rest = divmod(size(proj.get("proj.2.weight"), 0), size(proj.get("norm.weight"), 0))
+        return None if rest else {4: "faceid", 16: "portrait"}.get(tokens)
     if "proj.weight" in proj:
         return "ip_adapter"
     if any(key.startswith("lora_unet_") for key in other):
@@ -131,107 +137,41 @@ def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per fa
     return None
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path, device="cpu")
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    """A torch archive as flat keys; nothing is read that would not fit the file's own size."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    size = path.stat().st_size
-    if unpacked > size:
-        raise ValueError("torch never compresses: this would unpack to more than the file")
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(loaded, Mapping):  # also None, which A1111's checked torch.load returns on refusal
-        raise BeyondFacialError(f'"{path.name}" was refused as unsafe or is no weight file; use a .safetensors file.')
-    flat = _flatten(loaded)
-    if any(tensor.numel() * tensor.element_size() > size for tensor in flat.values()):
-        raise ValueError("a tensor is larger than the file")
-    return flat
-
-
-def _flatten(nested: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
-    if depth > 4:
-        raise ValueError("nested too deeply")
-    flat: dict[str, Tensor] = {}
-    for key, value in nested.items():
-        if isinstance(value, Tensor):
-            flat[f"{prefix}{key}"] = value
-        elif isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.", depth + 1)
-    return flat
+def _choose_family(
+    weights: Weights, layout: str, name: str, family: str, called: Sequence[str], sha256: Callable[[], str] | None
+) -> str:
+    """The user's word, else what shapes leave no choice about, else the file's hash, else its names, else ask."""
+    candidates = CANDIDATES[layout]
+    if family != AUTO:
+        if family not in candidates:
+            is_a = " or ".join(FAMILIES[each].name for each in candidates)
+            raise BeyondFacialError(
+                f'"adapter_family" is "{family[:60]}", but "{name}" has the shapes of {is_a}; set it to "auto".'
+            )
+        return family
+    if len(candidates) == 1:
+        return candidates[0]
+    if layout == "faceid_plus" and size(weights.image_proj.get("norm.weight"), 0) == 2048:
+        return "faceid_plus_v2"  # version 1 was never made for SDXL
+    known = sha256() if sha256 is not None else ""
+    by_hash = [each for each in candidates if known in FAMILIES[each].sha256]
+    by_name = [named for each in called if len(named := _named_like(each, candidates)) == 1]
+    if by_hash or by_name:
+        return (by_hash or by_name[0])[0]
+    may_be = " or ".join(FAMILIES[each].name for each in candidates)
+    choices = " or ".join(f'"{each}"' for each in candidates)
+    guess = (
+        f" (its fp32 numbers speak for {FAMILIES['instantid'].name})" if _is_fp32_instantid(weights, layout) else ""
+    )
+    raise BeyondFacialError(
+        f'"{name}" may be {may_be}, which cannot be told from the file{guess}; set "adapter_family" to {choices}.'
+    )
 
 
-def _split(flat: dict[str, Tensor]) -> Weights:
-    sections: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}, "": {}}
-    for key, tensor in flat.items():
-        first, _, rest = key.partition(".")
-        section = SECTIONS.get(first, "")
-        sections[section][rest if section else key] = tensor
-    return Weights(sections["image_proj"], sections["ip_adapter"], sections[""])
+def _named_like(called: str, candidates: Sequence[str]) -> list[str]:
+    return [each for each in candidates if (like := FAMILIES[each].named_like) is not None and like.search(called)]
 
 
-def _size(tensor: Tensor | None, axis: int) -> int:
-    return tensor.shape[axis] if tensor is not None and tensor.ndim > axis else 0
-
-
-def _check_projection(proj: dict[str, Tensor], name: str) -> tuple[int, int]:
-    """(tokens, context_dim) of a FaceID projection whose six tensors fit together."""
-    for key in PROJECTION_KEYS:
-        _expect(f"image_proj.{key}", proj.get(key), None, name)
-    hidden, width = _size(proj["proj.0.weight"], 0), _size(proj["norm.weight"], 0)
-    rows = FACEID_TOKENS * width
-    shapes = ((hidden, EMBEDDING_SIZE), (hidden,), (rows, hidden), (rows,), (width,), (width,))
-    for key, shape in zip(PROJECTION_KEYS, shapes, strict=True):
-        _expect(f"image_proj.{key}", proj[key], shape, name)
-    return FACEID_TOKENS, width
-
-
-def _check_sites(ip: dict[str, Tensor], context_dim: int, name: str) -> tuple[int, ...]:
-    """h of each site; N runs 1, 3, 5, ... without a gap."""
-    numbers = sorted(int(found[1]) for found in map(SITE_KEY.fullmatch, ip) if found)
-    if not numbers or numbers != list(range(1, 2 * len(numbers), 2)):
-        raise _incomplete(name, "has gaps in its attention sites")
-    widths = tuple(_size(ip[f"{n}.to_k_ip.weight"], 0) for n in numbers)
-    for n, width in zip(numbers, widths, strict=True):
-        for leaf in ("to_k_ip", "to_v_ip"):
-            key = f"{n}.{leaf}.weight"
-            _expect(f"ip_adapter.{key}", ip.get(key), (width, context_dim), name)
-    return widths
-
-
-def _check_lora(ip: dict[str, Tensor], widths: tuple[int, ...], context_dim: int, name: str) -> bool:
-    """Whether a LoRA is there; if so it is whole: every leaf of attn1 (even N) and attn2 (odd N)."""
-    if not any("_lora." in key for key in ip):
-        return False
-    for n in range(2 * len(widths)):
-        width = widths[n // 2]
-        for leaf in LORA_LEAVES:
-            width_in = context_dim if n % 2 and leaf in ("to_k", "to_v") else width
-            down, up = (f"{n}.{leaf}_lora.{side}.weight" for side in ("down", "up"))
-            rank = _size(ip.get(down), 0)
-            _expect(f"ip_adapter.{down}", ip.get(down), (rank, width_in), name)
-            _expect(f"ip_adapter.{up}", ip.get(up), (width, rank), name)
-    return True
-
-
-def _check_finite(weights: Weights, name: str) -> None:
+def _is_fp32_instantid(weights: Weights, layout: str) -> bool:
     tensors = (*weights.image_proj.values(), *weights.ip_adapter.values())
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.dtype in DTYPES):
-        raise _incomplete(name, "holds numbers that are not finite")
-
-
-def _expect(key: str, tensor: Tensor | None, shape: tuple[int, ...] | None, name: str) -> None:
-    if tensor is None:
-        raise _incomplete(name, f"lacks {key}")
-    if tensor.dtype not in DTYPES:
-        raise _incomplete(name, f"holds {tensor.dtype} in {key}")
-    if shape is not None and (tuple(tensor.shape) != shape or 0 in shape):
-        raise _incomplete(name, f"has the shape {tuple(tensor.shape)} in {key}, not {shape}")
-
-
-def _incomplete(name: str, what: str) -> BeyondFacialError:
-    return BeyondFacialError(f'"{name}" {what}; the file is incomplete or damaged, download it again.')
+    return layout == "instantid" and all(tensor.dtype is torch.float32 for tensor in tensors)

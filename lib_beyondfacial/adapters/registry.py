@@ -5,21 +5,23 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BeyondFacialError
-from .checkpoints import AdapterSpec, Weights, describe, load_adapter_file
+from .checkpoints import AUTO, AdapterSpec, describe
+from .clip_vision import unload_features
+from .files import Weights, load_adapter_file, peek_adapter_file
+from .places import weight_files
 
 FOLDERS = ("ipadapter", "ip-adapter", "instantid", "pulid", "photomaker", "ControlNet")
 SUFFIXES = (".safetensors", ".bin", ".pt")
 MIXED_FOLDER = "controlnet"  # holds mostly other models: there a file must be named like an adapter
 NAMED_LIKE_ADAPTER = re.compile(r"ip[-_]?adapter|face[-_]?id|instant[-_]?id|pulid|photomaker", re.IGNORECASE)
-DEPTH = 3
 HASH_CHUNK = 1 << 20
+SHORT_HASH = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,15 @@ class LoadedAdapter:
     spec: AdapterSpec
     weights: Weights
     short_hash: str
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What a list tells of an adapter file: its spec (spec.facts for users), or the sentence why it cannot be used."""
+
+    name: str
+    spec: AdapterSpec | None
+    sentence: str = ""
 
 
 def adapter_dirs(models_dir: Path) -> list[Path]:
@@ -45,7 +56,7 @@ def list_adapters(dirs: Iterable[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in dirs:
-        for path in _weight_files(Path(folder)):
+        for path in _adapter_files(Path(folder)):
             found.setdefault(path.name, path)
     listing: dict[str, Path] = {}
     for file_name, path in found.items():
@@ -53,45 +64,81 @@ def list_adapters(dirs: Iterable[Path]) -> dict[str, Path]:
     return dict(sorted(listing.items(), key=lambda item: item[0].lower()))
 
 
-def get_adapter(name: str, listing: Mapping[str, Path]) -> LoadedAdapter:
+def get_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> LoadedAdapter:
     """Load an adapter by its name in the listing (its file name will do, too); "" means the only one there is.
 
-    Kept in memory until the file changes. Raises BeyondFacialError listing the known names.
+    family is the user's word where a file's shapes fit two families (Settings.adapter_family). Kept in memory until
+    the file changes. Raises BeyondFacialError listing the known names.
     """
     name = _choose(name, listing)
-    path = listing[name]
+    return _load(name, listing[name], *_stamp(name, listing[name]), family)
+
+
+def peek_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> AdapterCard:
+    """What an adapter is, by its name, without loading it: for lists. Remembered until the file changes."""
+    name = _choose(name, listing)
     try:
-        stat = path.stat()
-    except OSError as error:
-        raise BeyondFacialError(f'The file of the adapter "{name}" is gone; put it back or choose another.') from error
-    return _load(name, path, stat.st_mtime_ns, stat.st_size)
+        return _peek(name, listing[name], *_stamp(name, listing[name]), family)
+    except BeyondFacialError as error:
+        return AdapterCard(name, None, str(error))
 
 
 def unload_adapters() -> None:
-    """Free the adapters kept in memory."""
+    """Free what is kept in memory: adapters, and what the CLIP model saw."""
     _load.cache_clear()
-
-
-@functools.lru_cache(maxsize=2)
-def _load(name: str, path: Path, _mtime_ns: int, _size: int) -> LoadedAdapter:
-    weights = load_adapter_file(path)
-    spec = describe(weights, name)
-    return LoadedAdapter(name, path, spec, weights, hash_file(path))
+    _read.cache_clear()
+    unload_features()
 
 
 def hash_file(path: Path) -> str:
-    """First 10 hex digits of the file's SHA-256."""
+    """The file's SHA-256, in hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
-    return digest.hexdigest()[:10]
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str, path: Path, mtime_ns: int, size: int, family: str) -> LoadedAdapter:
+    weights, sha256 = _read(path, mtime_ns, size)
+    spec = describe(weights, name, family, _called(path), lambda: sha256)
+    return LoadedAdapter(name, path, spec, weights, sha256[:SHORT_HASH])
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Weights, str]:
+    """Apart from _load, so that one file is in memory once, whatever the user calls its family."""
+    return load_adapter_file(path), hash_file(path)
+
+
+@functools.lru_cache(maxsize=64)
+def _peek(name: str, path: Path, _mtime_ns: int, _size: int, family: str) -> AdapterCard:
+    try:
+        spec = describe(peek_adapter_file(path), name, family, _called(path), lambda: hash_file(path))
+    except BeyondFacialError as error:
+        return AdapterCard(name, None, str(error))
+    return AdapterCard(name, spec)
+
+
+def _stamp(name: str, path: Path) -> tuple[int, int]:
+    """What changes with the file."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise BeyondFacialError(f'The file of the adapter "{name}" is gone; put it back or choose another.') from error
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _called(path: Path) -> tuple[str, str]:
+    """The names that may tell a file's family: its own, then its folder's ("instantid/ip-adapter.bin")."""
+    return path.stem, path.parent.name
 
 
 def _choose(name: str, listing: Mapping[str, Path]) -> str:
     if not listing:
         raise BeyondFacialError(
-            "No identity adapter was found; put an IP-Adapter FaceID file into the folder models/ipadapter."
+            "No identity adapter was found; put an IP-Adapter FaceID or InstantID file into models/ipadapter."
         )
     if name in listing:
         return name
@@ -109,15 +156,8 @@ def _choose(name: str, listing: Mapping[str, Path]) -> str:
     return next(iter(listing))
 
 
-def _weight_files(folder: Path) -> Iterator[Path]:
-    """Weight files at most three folders deep, in order; links to folders are not followed."""
+def _adapter_files(folder: Path) -> Iterator[Path]:
     is_mixed = folder.name.lower() == MIXED_FOLDER
-    for place, subfolders, files in os.walk(folder):
-        here = Path(place)
-        deep = len(here.relative_to(folder).parts) >= DEPTH - 1
-        subfolders[:] = [] if deep else sorted(each for each in subfolders if not each.startswith("."))
-        for file_name in sorted(files):
-            path = here / file_name
-            named_like = NAMED_LIKE_ADAPTER.search(str(path.relative_to(folder)))
-            if path.suffix.lower() in SUFFIXES and (named_like or not is_mixed):
-                yield path
+    for path in weight_files(folder, SUFFIXES):
+        if not is_mixed or NAMED_LIKE_ADAPTER.search(str(path.relative_to(folder))):
+            yield path

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib_beyondfacial.adapters.checkpoints import Weights
+from lib_beyondfacial.adapters.files import Weights
 
 
 def random_adapter(

@@ -1,0 +1,36 @@
+"""InstantID's ip-adapter (SDXL): sixteen latents look at antelopev2's raw embedding. Its IdentityNet is not used."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor
+
+from ..layouts import EMBEDDING_SIZE, check_resampler
+from ..networks import project_resampler
+from .family import FaceInput, Family, Tensors
+
+
+def check(image_proj: Tensors, name: str) -> tuple[int, int]:
+    return check_resampler(image_proj, EMBEDDING_SIZE, name)
+
+
+def project(image_proj: Tensors, face: FaceInput, _clip_weight: float) -> Tensor:
+    return project_resampler(image_proj, face.raw)
+
+
+FAMILY = Family(
+    key="instantid",
+    name="InstantID",
+    embedding="raw",
+    pack="antelopev2",
+    needs_clip=False,
+    several_faces=False,
+    licence="The InstantID weights are for research only by their README, and the face pack antelopev2 that they need "
+    "is for non-commercial research.",
+    where_from='From "InstantX/InstantID" on Hugging Face: ip-adapter.bin; it needs the face pack antelopev2.',
+    hint="Published for weight 0.8 and CFG 5.",
+    check=check,
+    project=project,
+    named_like=re.compile(r"instant[-_ ]?id", re.IGNORECASE),
+)
