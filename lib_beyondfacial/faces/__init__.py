@@ -1,23 +1,36 @@
-"""Photos to one identity: decode (photos), find faces (analysis), cut heads (crops), agree (aggregate), measure
-(reports)."""
+"""Photos to one identity: decode (photos), find faces (analysis), say what becomes of each (checks), agree
+(aggregate), keep (library), and measure pictures by it (reports)."""
 
 from .aggregate import Identity, aggregate_photos
-from .analysis import Face, FaceAnalyser, find_packs, get_analyser
+from .analysis import Face, FaceAnalyser, find_packs, get_analyser, unload_analysers
+from .checks import PhotoCheck, SeenFace, check_photos, draw_check, summarise
+from .choice import FaceChoice
 from .crops import head_crop
+from .library import Entry, Library, UnknownIdentityError
 from .photos import Photo, decode_photo, decode_upload
-from .reports import FaceReport, measure
+from .reports import FaceReport, compare
 
 __all__ = [
+    "Entry",
     "Face",
     "FaceAnalyser",
+    "FaceChoice",
     "FaceReport",
     "Identity",
+    "Library",
     "Photo",
+    "PhotoCheck",
+    "SeenFace",
+    "UnknownIdentityError",
     "aggregate_photos",
+    "check_photos",
+    "compare",
     "decode_photo",
     "decode_upload",
+    "draw_check",
     "find_packs",
     "get_analyser",
     "head_crop",
-    "measure",
+    "summarise",
+    "unload_analysers",
 ]

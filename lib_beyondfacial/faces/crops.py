@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .analysis import Face
+    from .face import Face
 
 # All in units of the distance from the middle of the eyes to the middle of the mouth, which turning the head sideways
 # leaves alone (the distance of the eyes shrinks). ArcFace's 112-pixel template has 40.7 pixels of it, so the square

@@ -101,6 +101,12 @@ def check_count(photos: Sequence[Any]) -> None:
         raise BeyondFacialError(f"{len(photos)} photos were given; give 1 to {MAX_PHOTOS} photos of one person.")
 
 
+def list_names(names: Sequence[str]) -> str:
+    """Names in quotes, as a sentence lists them."""
+    quoted = [f'"{name}"' for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
 def _upload_folders() -> list[Path]:
     given = os.environ.get("GRADIO_TEMP_DIR")
     return [Path(folder) for folder in (given, tempfile.gettempdir()) if folder]

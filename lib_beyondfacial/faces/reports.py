@@ -24,7 +24,7 @@ class FaceReport:
     box: tuple[float, float, float, float] | None
 
 
-def measure(image: np.ndarray, identity: Identity, analyser: FaceAnalyser) -> FaceReport:
+def compare(image: np.ndarray, identity: Identity, analyser: FaceAnalyser) -> FaceReport:
     """Find the most similar face of a picture (RGB uint8, (H, W, 3)) and report similarity and size."""
     faces = analyser.find(image)
     if not faces:

@@ -87,7 +87,7 @@ def report_image(p: Any, image: Image.Image) -> None:
             run.masks[position] = (
                 previews.plain_mask(mask, image.size) if run.is_api else previews.heat_map(image, mask)
             )
-        found = reports.measure(np.asarray(image.convert("RGB")), run.plan.identity, run.analyser)
+        found = reports.compare(np.asarray(image.convert("RGB")), run.plan.identity, run.analyser)
         coverage = float(handle.coverage[in_batch]) if has_mask else 0.0
         values = {"similarity": found.similarity, "face_area": found.face_area, "mask_coverage": coverage}
         run.reports.put(position, infotext.Report(values))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.faces import aggregate, reports
-from lib_beyondfacial.faces.aggregate import Identity, aggregate_photos
+from lib_beyondfacial.faces import aggregate, quality, reports
+from lib_beyondfacial.faces.aggregate import aggregate_photos
 from lib_beyondfacial.faces.analysis import Face
 from lib_beyondfacial.faces.photos import Photo
 
@@ -25,6 +25,8 @@ def direction(*axes: float) -> np.ndarray:
 
 class Scripted:
     """An analyser that finds in a photo what was said beforehand, by the photo's first pixel."""
+
+    name, space, tells_gender = "scripted", "scripted:0123456789", True
 
     def __init__(self, *found):
         self.found = found
@@ -74,7 +76,7 @@ def test_the_weights_are_score_times_size():
     first, second = direction(1), direction(0, 1)
     made = photos(2)
     found = [[face(first, norm=10, score=0.9, side=112)], [face(second, norm=30, score=0.6, side=56)]]
-    ratio = aggregate.compute_quality(made[1], found[1][0]) / aggregate.compute_quality(made[0], found[0][0])
+    ratio = quality.compute_quality(made[1], found[1][0]) / quality.compute_quality(made[0], found[0][0])
     identity = aggregate_photos(made, Scripted(*found))
     assert identity.embedding[1] / identity.embedding[0] == pytest.approx(ratio, rel=1e-5)
     assert ratio == pytest.approx(0.6 / 0.9 * 56 / 112, rel=0.1)
@@ -85,10 +87,10 @@ def test_faces_larger_than_the_recogniser_sees_weigh_no_more():
     made = photos(1)[0]
     big = Photo("big", np.kron(made.image, np.ones((3, 3, 1), np.uint8)))
     near, far = face(direction(1), side=224), face(direction(1), side=112)
-    sharpness = aggregate.compute_quality(big, near) / 0.9
+    sharpness = quality.compute_quality(big, near) / 0.9
     assert 0.5 < sharpness <= 1
-    assert aggregate.compute_quality(big, face(direction(1), side=28)) < 0.26
-    assert aggregate.compute_quality(made, far) <= 0.9
+    assert quality.compute_quality(big, face(direction(1), side=28)) < 0.26
+    assert quality.compute_quality(made, far) <= 0.9
 
 
 def test_a_blurred_photo_weighs_less():
@@ -96,7 +98,7 @@ def test_a_blurred_photo_weighs_less():
     sharp = photos(1)[0]
     blurred = Photo("blurred", cv2.GaussianBlur(sharp.image, (0, 0), 4))
     found = face(direction(1))
-    assert aggregate.compute_quality(blurred, found) < 0.5 * aggregate.compute_quality(sharp, found)
+    assert quality.compute_quality(blurred, found) < 0.5 * quality.compute_quality(sharp, found)
 
 
 @pytest.mark.parametrize(("count", "wrong"), [(3, [1]), (4, [3]), (8, [0, 5])])
@@ -148,8 +150,8 @@ def test_counts_are_checked():
 
 def test_agreement_is_the_median_cosine_to_the_others():
     unit = np.stack([direction(1), direction(1), direction(0.6, 0.8), direction(-1)])
-    np.testing.assert_allclose(aggregate.compute_agreement(unit), [0.6, 0.6, 0.6, 0.0], atol=1e-9)
-    np.testing.assert_array_equal(aggregate.compute_agreement(unit[:2]), [1, 1])
+    np.testing.assert_allclose(quality.compute_agreement(unit), [0.6, 0.6, 0.6, 0.0], atol=1e-9)
+    np.testing.assert_array_equal(quality.compute_agreement(unit[:2]), [1, 1])
 
 
 @settings(max_examples=60, deadline=None)
@@ -160,16 +162,16 @@ def test_the_identity_is_a_unit_vector_near_all_and_blind_to_order(seed, count, 
     unit = np.stack([noisy(rng, who, cosine) for _ in range(count)])
     weights = rng.uniform(0.1, 1, count)
     weights /= weights.sum()
-    mean = aggregate.mean_direction(unit, weights)
+    mean = quality.mean_direction(unit, weights)
     assert np.linalg.norm(mean) == pytest.approx(1, abs=1e-6)
     assert mean @ who > cosine - 0.1
     order = rng.permutation(count)
-    np.testing.assert_allclose(aggregate.mean_direction(unit[order], weights[order]), mean, atol=1e-6)
+    np.testing.assert_allclose(quality.mean_direction(unit[order], weights[order]), mean, atol=1e-6)
 
 
 def test_opposite_faces_have_no_mean():
     with pytest.raises(BeyondFacialError, match="opposite"):
-        aggregate.mean_direction(np.stack([direction(1), direction(-1)]), np.array([0.5, 0.5]))
+        quality.mean_direction(np.stack([direction(1), direction(-1)]), np.array([0.5, 0.5]))
 
 
 def test_the_hash_follows_the_pixels():
@@ -180,14 +182,14 @@ def test_the_hash_follows_the_pixels():
 
 
 def test_reports_take_the_most_similar_face():
-    identity = Identity(direction(1).astype(np.float32), 1.0, np.zeros((256, 256, 3), np.uint8), ("a",), (), "0" * 10)
+    identity = aggregate_photos(photos(1), Scripted([face(direction(1))]))
     stranger = face(direction(0, 1), side=100)
     hers = Face(np.array([-10, 20, 30, 80], np.float32), TEMPLATE, 0.8, (7 * direction(4, 3)).astype(np.float32))
-    report = reports.measure(np.zeros((120, 240, 3), np.uint8), identity, Scripted([stranger, hers]))
+    report = reports.compare(np.zeros((120, 240, 3), np.uint8), identity, Scripted([stranger, hers]))
     assert report.similarity == pytest.approx(0.8, abs=1e-6)
     assert report.box == (0, 20, 30, 80)
     assert report.face_area == pytest.approx(30 * 60 / (120 * 240))
-    assert reports.measure(np.zeros((9, 9, 3), np.uint8), identity, Scripted([])) == reports.FaceReport(
+    assert reports.compare(np.zeros((9, 9, 3), np.uint8), identity, Scripted([])) == reports.FaceReport(
         None, 0.0, None
     )
 
@@ -195,9 +197,9 @@ def test_reports_take_the_most_similar_face():
 def test_through_the_real_pack(analyser, draw_faces):
     made = [Photo(f"photo {i}", draw_faces(1, noise=i)) for i in range(1, 4)]
     identity = aggregate_photos(made, analyser)
-    same = reports.measure(draw_faces(1, boxes=((160, 32, 64),)), identity, analyser)
-    other = reports.measure(draw_faces(2), identity, analyser)
+    same = reports.compare(draw_faces(1, boxes=((160, 32, 64),)), identity, analyser)
+    other = reports.compare(draw_faces(2), identity, analyser)
     assert same.similarity > 0.97
     assert other.similarity < 0.9
     assert same.face_area == pytest.approx(1 / 16, rel=0.05)
-    assert reports.measure(np.zeros((64, 64, 3), np.uint8), identity, analyser).similarity is None
+    assert reports.compare(np.zeros((64, 64, 3), np.uint8), identity, analyser).similarity is None

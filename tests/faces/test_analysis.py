@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.faces import analysis, vendor
+from lib_beyondfacial.faces import analysis, engine_insightface, vendor
 from lib_beyondfacial.faces.analysis import find_packs, get_analyser
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*estimate.*is deprecated:FutureWarning")
@@ -165,7 +165,7 @@ def test_telemetry_is_off_before_onnxruntime_comes(monkeypatch, tmp_path):
 def test_without_insightface_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "insightface.app", None)
     with pytest.raises(BeyondFacialError, match="insightface cannot be used here"):
-        analysis.import_face_analysis()
+        engine_insightface.import_face_analysis()
 
 
 def test_importing_the_package_loads_neither_insightface_nor_onnxruntime():

@@ -181,7 +181,7 @@ def test_an_error_after_the_picture_does_not_lose_it(client, good, monkeypatch):
     def broken(*_):
         raise KeyError
 
-    monkeypatch.setattr(requests.reports, "measure", broken)
+    monkeypatch.setattr(requests.reports, "compare", broken)
     answer = client.post("/sdapi/v1/txt2img", json=with_args({**good, "show_mask": True}))
     assert answer.status_code == 200
     assert len(answer.json()["images"]) == 2

@@ -1,0 +1,96 @@
+"""A face pack run by the insightface package as published: never a download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BeyondFacialError
+from .face import Face
+from .vendor import use_vendor
+
+MODULES = ["detection", "recognition", "genderage"]
+
+
+class InsightfaceEngine:
+    """insightface's FaceAnalysis of one folder that was looked at first: it downloads only where one is missing."""
+
+    name = "insightface"
+
+    def __init__(self, pack_dir: Path, providers: list[str]):
+        # one session for all detector sizes: newer releases would keep a copy of the model for each
+        self._app = import_face_analysis()(
+            name=str(pack_dir), allowed_modules=MODULES, providers=providers, static_shape_sessions=False
+        )
+        self._prepared: tuple[int, int, float] | None = None
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """(width, height) that the detector is fixed to."""
+        height, width = self._app.det_model.session.get_inputs()[0].shape[2:4]
+        is_fixed = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+        return (width, height) if is_fixed else None
+
+    @property
+    def finds_landmarks(self) -> bool:
+        return bool(getattr(self._app.det_model, "use_kps", True))
+
+    @property
+    def tells_gender(self) -> bool:
+        return "genderage" in self._app.models
+
+    @property
+    def recogniser(self) -> Path | None:
+        """The recogniser's file; None where the pack has none."""
+        model = self._app.models.get("recognition")
+        return None if model is None else Path(model.model_file)
+
+    @property
+    def embedding_width(self) -> int | None:
+        """How many numbers the recogniser gives, where its file says so."""
+        width = self._app.models["recognition"].output_shape[-1]
+        return width if isinstance(width, int) else None
+
+    @property
+    def providers(self) -> list[str]:
+        """Those that the sessions really got."""
+        return list(self._app.det_model.session.get_providers())
+
+    def find(self, picture: np.ndarray, size: tuple[int, int], threshold: float) -> list[Face]:
+        """All faces of a BGR picture, the detector's input being of `size` (width, height)."""
+        if self._prepared != (*size, threshold):
+            self._prepared = None
+            self._app.prepare(ctx_id=0, det_thresh=threshold, det_size=size)
+            self._prepared = (*size, threshold)
+        return [_to_face(found) for found in self._app.get(picture)]
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        """Raw embeddings (N, 512) of aligned BGR crops (N, 112, 112, 3)."""
+        recogniser = self._app.models["recognition"]
+        return np.stack([np.asarray(recogniser.get_feat(crop), np.float32).ravel() for crop in crops])
+
+
+def _to_face(found: Any) -> Face:
+    return Face(
+        box=np.asarray(found.bbox, dtype=np.float32),
+        landmarks=np.asarray(found.kps, dtype=np.float32),
+        score=float(found.det_score),
+        embedding=np.asarray(found.embedding, dtype=np.float32),
+        gender=None if found.gender is None else ("female", "male")[int(found.gender == 1)],
+    )
+
+
+def import_face_analysis() -> Any:
+    """insightface's FaceAnalysis class: the host's, else the private folder's; BeyondFacialError in words."""
+    use_vendor()
+    try:
+        from insightface.app import FaceAnalysis
+    except Exception as error:  # a broken package beside it raises nearly anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BeyondFacialError(
+            f"insightface cannot be used here ({reason[:200]}); restart the host once with internet access, so that "
+            "install.py can fetch it, or repair the package that is named."
+        ) from error
+    return FaceAnalysis

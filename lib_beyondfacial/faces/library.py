@@ -1,0 +1,243 @@
+"""Saved identities: one file each in one folder, by names that cannot lead out of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BeyondFacialError
+from .aggregate import Identity
+from .analysis import FaceAnalyser
+from .identity_file import MAX_SPACES, THUMBNAIL, Record, Space, bytes_to_record, record_to_bytes
+from .names import check_name, is_name, same_name
+from .plain_files import read_plain, require_plain, said, sweep_temporaries, write_plain
+from .quality import mean_direction
+
+ENDING = ".safetensors"
+HEAD = 256
+
+
+class UnknownIdentityError(BeyondFacialError):
+    """There is no saved identity of that name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A saved identity as a list shows it.
+
+    packs: names of the face packs whose embeddings it has.
+    photos: how many it was made from.
+    created: UTC, as in "2026-11-21T10:00:00Z".
+    has_crops: whether the aligned faces were kept, so that another pack can be used.
+    thumbnail: RGB uint8 (128, 128, 3).
+    sentence: why the file cannot be used, else "" (then the rest is empty).
+    """
+
+    name: str
+    photo_hash: str = ""
+    packs: tuple[str, ...] = ()
+    photos: int = 0
+    created: str = ""
+    has_crops: bool = False
+    thumbnail: np.ndarray | None = None
+    sentence: str = ""
+
+
+class Library:
+    """The folder of saved identities. It need not exist until something is saved."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder).resolve()
+        self._lock = threading.RLock()
+
+    def names(self) -> list[str]:
+        """Names of all that are saved, sorted; no file is read."""
+        return sorted(self._files(), key=lambda name: (same_name(name), name))
+
+    def entries(self) -> list[Entry]:
+        """All that are saved; a damaged file is listed with its sentence."""
+        return [self._entry(name) for name in self.names()]
+
+    def save(self, name: str, identity: Identity, keep_crops: bool = False, overwrite: bool = False) -> None:
+        """Write an identity under a name.
+
+        Overwriting one that was made from the very same photos keeps what other packs saw in them; otherwise nothing
+        of the old one remains.
+        """
+        name = check_name(name)
+        with self._lock, said("saved", name):
+            clash = self._clash(name)
+            if clash is not None and not (overwrite and clash == name):
+                advice = "choose another name" if clash != name else "choose another name or overwrite it"
+                raise BeyondFacialError(f'There is already a saved identity "{clash}"; {advice}.')
+            data = record_to_bytes(self._merged(name, identity, keep_crops, has_old=clash is not None))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sweep_temporaries(self.folder)
+            write_plain(self._path(name), data)
+
+    def load(self, name: str, analyser: FaceAnalyser) -> Identity:
+        """The identity as this analyser's pack sees it.
+
+        Where the file has no embeddings of the pack's recogniser they are made from the kept crops; without crops,
+        BeyondFacialError says which pack it was saved with.
+        """
+        name = self._known(name)
+        record = self._read(name)
+        space = _space_of(record, analyser) or _space_from_crops(record, analyser)
+        if space is None:
+            packs = " or ".join(f'"{pack}"' for pack in _packs(record))
+            raise BeyondFacialError(
+                f'The identity "{name}" was saved with the face pack {packs} and cannot be used with '
+                f'"{analyser.name}"; choose that pack, or save the identity again from its photos.'
+            )
+        return _to_identity(name, record, space, analyser)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a saved identity another name; it may differ in upper and lower case alone."""
+        old, new = self._known(old), check_name(new)
+        with self._lock, said("renamed", old):
+            clash = self._clash(new)
+            if clash is not None and clash != old:
+                raise BeyondFacialError(f'There is already a saved identity "{clash}"; choose another name.')
+            require_plain(self._path(old), old)
+            self._path(old).rename(self._path(new))
+
+    def delete(self, name: str) -> None:
+        """Remove a saved identity, damaged or not, and what killed saves left behind."""
+        name = self._known(name)
+        with self._lock, said("deleted", name):
+            require_plain(self._path(name), name)
+            self._path(name).unlink()
+            sweep_temporaries(self.folder)
+
+    def by_hash(self, photo_hash: str) -> str | None:
+        """Name of the identity that was made from these photos; the first by name where there are several."""
+        return next((entry.name for entry in self.entries() if photo_hash and entry.photo_hash == photo_hash), None)
+
+    def _files(self) -> dict[str, Path]:
+        """Files by name; those whose names could not have been given here are left out."""
+        try:
+            paths = list(self.folder.iterdir())
+        except OSError:
+            return {}
+        return {path.stem: path for path in paths if path.suffix == ENDING and is_name(path.stem)}
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / f"{name}{ENDING}"
+        assert path.parent == self.folder  # check_name lets no separator through
+        return path
+
+    def _clash(self, name: str) -> str | None:
+        """The saved name that some file system would take for this one."""
+        return next((known for known in self._files() if same_name(known) == same_name(name)), None)
+
+    def _known(self, name: str) -> str:
+        name = check_name(name)
+        if name not in self._files():
+            raise UnknownIdentityError(f'There is no saved identity "{name}"; choose one from the list.')
+        return name
+
+    def _read(self, name: str) -> Record:
+        with said("read", name):
+            data = read_plain(self._path(name), name)
+        return bytes_to_record(name, data)
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            record = self._read(name)
+        except BeyondFacialError as error:
+            return Entry(name, sentence=str(error))
+        return Entry(
+            name=name,
+            photo_hash=record.photo_hash,
+            packs=_packs(record),
+            photos=len(record.spaces[0].photos),
+            created=record.created,
+            has_crops=record.aligned is not None,
+            thumbnail=record.thumbnail,
+        )
+
+    def _merged(self, name: str, identity: Identity, keep_crops: bool, has_old: bool) -> Record:
+        record = _to_record(identity, keep_crops)
+        if not has_old:
+            return record
+        try:
+            old = self._read(name)
+        except BeyondFacialError:  # damaged: nothing to keep
+            return record
+        if old.photo_hash != record.photo_hash or len(old.spaces[0].photos) != len(identity.photos):
+            return record
+        others = tuple(space for space in old.spaces if _recogniser(space.id) != _recogniser(identity.space))
+        return replace(record, spaces=(*record.spaces, *others)[:MAX_SPACES])
+
+
+def _to_record(identity: Identity, keep_crops: bool) -> Record:
+    import cv2
+
+    space = Space(identity.space, identity.embedding, identity.norm, identity.photos, identity.norms, identity.weights)
+    return Record(
+        photo_hash=identity.photo_hash,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        thumbnail=cv2.resize(identity.crop, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA),
+        spaces=(space,),
+        gender=identity.gender,
+        aligned=identity.aligned if keep_crops else None,
+    )
+
+
+def _to_identity(name: str, record: Record, space: Space, analyser: FaceAnalyser) -> Identity:
+    import cv2
+
+    return Identity(
+        embedding=space.embedding,
+        norm=space.norm,
+        crop=cv2.resize(record.thumbnail, (HEAD, HEAD), interpolation=cv2.INTER_CUBIC),
+        names=tuple(f"photo {n}" for n in range(1, len(space.photos) + 1)),
+        warnings=(),
+        photo_hash=record.photo_hash,
+        photos=space.photos,
+        norms=space.norms,
+        weights=space.weights,
+        aligned=record.aligned,
+        gender=record.gender,
+        space=analyser.space,
+        name=name,
+    )
+
+
+def _space_of(record: Record, analyser: FaceAnalyser) -> Space | None:
+    """By the recogniser's file: a pack may lie in a folder of another name."""
+    wanted = _recogniser(analyser.space)
+    return next((space for space in record.spaces if _recogniser(space.id) == wanted), None)
+
+
+def _space_from_crops(record: Record, analyser: FaceAnalyser) -> Space | None:
+    """What this pack's recogniser sees in the kept crops, with the weights that the photos had."""
+    if record.aligned is None:
+        return None
+    raw = analyser.embed(record.aligned).astype(np.float64)
+    norms = np.linalg.norm(raw, axis=1)
+    if not np.isfinite(norms).all() or not (norms > 0).all():
+        return None
+    photos = raw / norms[:, None]
+    weights = record.spaces[0].weights
+    return Space(
+        analyser.space,
+        mean_direction(photos, weights.astype(np.float64)),
+        float(weights @ norms),
+        photos.astype(np.float32),
+        norms.astype(np.float32),
+        weights,
+    )
+
+
+def _packs(record: Record) -> tuple[str, ...]:
+    return tuple(space.id.rpartition(":")[0] for space in record.spaces)
+
+
+def _recogniser(space: str) -> str:
+    return space.rpartition(":")[2]

@@ -1,0 +1,173 @@
+"""Face pack folders: found, looked at, and loaded by whichever engine can; each way to fail has its sentence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import BeyondFacialError
+from .engine_insightface import InsightfaceEngine
+from .engine_onnx import OnnxEngine
+from .face import EMBEDDING_SIZE, Face
+from .vendor import use_vendor
+
+CPU = "CPUExecutionProvider"
+
+
+class Engine(Protocol):
+    """What runs a pack's models."""
+
+    name: str
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None: ...
+    @property
+    def finds_landmarks(self) -> bool: ...
+    @property
+    def tells_gender(self) -> bool: ...
+    @property
+    def recogniser(self) -> Path | None: ...
+    @property
+    def embedding_width(self) -> int | None: ...
+    @property
+    def providers(self) -> list[str]: ...
+
+    def find(self, picture: np.ndarray, size: tuple[int, int], threshold: float) -> list[Face]: ...
+    def embed(self, crops: np.ndarray) -> np.ndarray: ...
+
+
+def find_packs(dirs: Iterable[Path]) -> dict[str, Path]:
+    """insightface packs by folder name: folders that hold .onnx files, themselves or nested one deeper.
+
+    (antelopev2's archive unpacks to antelopev2/antelopev2.) Where two folders hold the same name, the first wins.
+    """
+    packs: dict[str, Path] = {}
+    for folder in dirs:
+        for entry in _subfolders(Path(folder)):
+            inside = [entry, entry / entry.name, *_subfolders(entry)]
+            models = next((place for place in inside if onnx_files(place)), None)
+            if models is not None:
+                packs.setdefault(entry.name, models)
+    return packs
+
+
+def onnx_files(folder: Path) -> list[Path]:
+    """The folder's own .onnx files, sorted; none where it cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".onnx" and path.is_file())
+    except OSError:
+        return []
+
+
+def fingerprint(pack_dir: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of a pack's files: what changes when the pack does."""
+    files = ((path.name, path.stat()) for path in onnx_files(pack_dir))
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+
+
+def hash_file(path: Path) -> str:
+    """10 hex digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:10]
+
+
+def full_provider(name: str) -> str:
+    """The name that onnxruntime has for "cpu", "cuda", "CUDAExecutionProvider"; BeyondFacialError for one it lacks."""
+    known = _import_onnxruntime().get_available_providers()
+    asked = name.lower().removesuffix("executionprovider")
+    for provider in known:
+        if provider.lower().removesuffix("executionprovider") == asked:
+            return str(provider)
+    listed = ", ".join(provider.removesuffix("ExecutionProvider").lower() for provider in known)
+    raise BeyondFacialError(
+        f'The face provider "{name[:60]}" is not part of this onnxruntime; choose one of {listed}.'
+    )
+
+
+def load_engine(pack_dir: Path, provider: str = CPU) -> Engine:
+    """insightface where it can be used, else onnxruntime alone; BeyondFacialError naming folder and files."""
+    name, files = pack_dir.name, onnx_files(pack_dir)
+    if not pack_dir.is_dir():
+        raise BeyondFacialError(f'The face pack folder "{name}" is missing; put it into models/insightface/models.')
+    if not files:
+        nested = [f'"{place.name}"' for place in _subfolders(pack_dir) if onnx_files(place)]
+        if nested:
+            raise BeyondFacialError(
+                f'The face pack folder "{name}" holds its .onnx files one folder deeper, in {", ".join(nested)}; '
+                "move them up."
+            )
+        raise BeyondFacialError(f'The face pack folder "{name}" holds no .onnx files; unpack the pack into it.')
+    provider = full_provider(provider)
+    providers = [provider] if provider == CPU else [provider, CPU]
+    engine = _first_engine(pack_dir, files, providers)
+    _check_engine(engine, name, files, provider)
+    return engine
+
+
+def _first_engine(pack_dir: Path, files: list[Path], providers: list[str]) -> Engine:
+    try:
+        return InsightfaceEngine(pack_dir, providers)
+    except Exception:  # absent, broken, another release, or a bad pack: the second engine knows, and says which file
+        try:
+            return OnnxEngine(files, providers)
+        except Exception as error:
+            raise _pack_error(pack_dir.name, files) from error
+
+
+def _check_engine(engine: Engine, name: str, files: list[Path], provider: str) -> None:
+    """The pack has a detector with landmarks and a recogniser of 512 numbers, or BeyondFacialError."""
+    listed = ", ".join(path.name for path in files)
+    if engine.recogniser is None:
+        raise BeyondFacialError(
+            f'The face pack "{name}" has no recognition model (found: {listed}); use a whole pack.'
+        )
+    if not engine.finds_landmarks:
+        raise BeyondFacialError(f'The detector of face pack "{name}" finds no landmarks ({listed}); use another pack.')
+    width = engine.embedding_width
+    if width is not None and width != EMBEDDING_SIZE:
+        raise BeyondFacialError(f'The face pack "{name}" gives {width} numbers per face; 512 are needed ({listed}).')
+    if provider not in engine.providers:
+        short = provider.removesuffix("ExecutionProvider").lower()
+        raise BeyondFacialError(f'The face provider "{short}" does not start on this machine; choose "cpu".')
+
+
+def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
+    """Which file is at fault: the engines stop at the first bad one and do not say which."""
+    onnxruntime = _import_onnxruntime()
+    for path in files:
+        try:
+            onnxruntime.InferenceSession(str(path), providers=[CPU])
+        except Exception:
+            return BeyondFacialError(
+                f'"{path.name}" in the face pack folder "{name}" is damaged or no ONNX model; download the pack again.'
+            )
+    listed = ", ".join(path.name for path in files)
+    return BeyondFacialError(f'The face pack folder "{name}" is no whole insightface pack (found: {listed}).')
+
+
+def _import_onnxruntime():  # type: ignore[no-untyped-def]  # a module
+    use_vendor()
+    try:
+        import onnxruntime
+    except Exception as error:  # a broken package beside it raises nearly anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BeyondFacialError(
+            f"onnxruntime cannot be used here ({reason[:200]}); restart the host once with internet access, so that "
+            "install.py can fetch it, or repair the package that is named."
+        ) from error
+    onnxruntime.set_default_logger_severity(3)
+    return onnxruntime
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        return []

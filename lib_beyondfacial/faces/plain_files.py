@@ -1,0 +1,78 @@
+"""Small files about persons: read as plain files only, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import BeyondFacialError
+from .identity_file import MAX_FILE
+
+TEMPORARY = ".saving-"
+STALE_S = 3600.0  # a temporary file older than this belongs to a save that was killed
+
+
+def require_plain(path: Path, name: str) -> os.stat_result:
+    """Of the file itself; links and whatever else is no plain file are refused."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BeyondFacialError(f'The saved identity "{name}" is a link or no file; remove it by hand.')
+    return found
+
+
+def read_plain(path: Path, name: str) -> bytes:
+    """A plain file's bytes, the size looked at first."""
+    size = require_plain(path, name).st_size
+    if size <= MAX_FILE:
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) <= MAX_FILE:
+            return data
+    raise BeyondFacialError(f'The file of the saved identity "{name}" is far too large to be one; delete it.')
+
+
+def write_plain(path: Path, data: bytes) -> None:
+    """All or nothing, on the disk when it returns; readable by the owner alone, as it is about a person."""
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    with contextlib.suppress(OSError):  # Windows has no handles of folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextlib.contextmanager
+def said(done: str, name: str) -> Iterator[None]:
+    """The system's own errors in a sentence, without its paths."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BeyondFacialError(
+            f'The identity "{name}" cannot be {done} ({reason}); look after the folder.'
+        ) from error
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what killed saves left behind: it is about a person, too."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > STALE_S:
+                path.unlink()
