@@ -1,4 +1,4 @@
-// Says in the accordion's own title how many photos are in use, so that a closed accordion tells it too.
+// Says in the accordion's own title who is in use (photos or a saved identity), so that a closed accordion tells it too.
 // Works on the page of gradio 3 (div.label-wrap) and gradio 4 (button.label-wrap); touches nothing outside ours.
 (function () {
     "use strict";
@@ -9,10 +9,9 @@
         return typeof gradioApp === "function" ? gradioApp() : document;
     }
 
-    function photoCount(tab) {
-        const status = root().querySelector(`#beyondfacial_${tab}_status`);
-        const found = status && /(\d+) photo/.exec(status.textContent);
-        return found ? Number(found[1]) : 0;
+    function whoIsInUse(tab) {
+        const told = root().querySelector(`#beyondfacial_${tab}_status [data-beyondfacial]`);
+        return told ? told.dataset.beyondfacial : "";
     }
 
     function relabel(tab) {
@@ -20,8 +19,8 @@
         if (!label) {
             return;
         }
-        const count = photoCount(tab);
-        const text = count === 0 ? TITLE : `${TITLE} (${count} photo${count === 1 ? "" : "s"})`;
+        const who = whoIsInUse(tab);
+        const text = who ? `${TITLE} (${who})` : TITLE;
         if (label.dataset.beyondfacial !== text) {
             label.dataset.beyondfacial = text;
             const words = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());

@@ -40,3 +40,4 @@ class BeyondFacialScript(scripts.Script):
 
 hosts.detect_host().install_callbacks()
 script_callbacks.on_app_started(api.mount)
+script_callbacks.on_script_unloaded(run.unload)

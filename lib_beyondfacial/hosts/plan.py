@@ -27,10 +27,14 @@ class RunPlan:
     tokens: Tensor
 
 
-def make_plan(settings: Settings, identity: Identity, adapter: LoadedAdapter) -> RunPlan:
-    """The plan with the person as this adapter's tokens."""
-    face = FaceInput(torch.from_numpy(identity.embedding).float()[None], identity.norm)
-    return RunPlan(settings, identity, adapter, project_identity(adapter.spec, adapter.weights, face))
+def make_plan(
+    settings: Settings, identity: Identity, adapter: LoadedAdapter, clip: Tensor | None = None
+) -> RunPlan:
+    """The plan with the person as this adapter's tokens; `clip` as in FaceInput, for the families that need it."""
+    normed, photos = torch.from_numpy(identity.embedding).float()[None], torch.from_numpy(identity.photos).float()
+    face = FaceInput(normed, identity.norm, photos, clip)
+    tokens = project_identity(adapter.spec, adapter.weights, face, settings.clip_weight)
+    return RunPlan(settings, identity, adapter, tokens)
 
 
 @dataclass(eq=False)

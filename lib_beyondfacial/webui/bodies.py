@@ -25,16 +25,23 @@ OVERWRITE = Field("overwrite", "bool", False, "Overwrite", "Replace the saved id
 SAVE_FIELDS = (NAME, RENAME_TO, *LOOK_FIELDS, KEEP_CROPS, OVERWRITE)
 
 
+class UnknownSchemaError(BeyondFacialError):
+    """There is no such route to post to."""
+
+
 class TooLargeError(BeyondFacialError):
     """A request body that is not even read to its end."""
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """The bodies as JSON Schema, by the last part of their route."""
-    return {
+def schema_of(route: str) -> dict[str, Any]:
+    """What may be posted to a route, by the last part of its path, as JSON Schema."""
+    schemas = {
         "faces": fields_to_schema("BeyondFacial face check", LOOK_FIELDS, ["references"]),
         "identities": fields_to_schema("BeyondFacial saved identity", SAVE_FIELDS, ["name"]),
     }
+    if route not in schemas:
+        raise UnknownSchemaError(f'There is no schema "{_printable(route)}"; there are {" and ".join(schemas)}.')
+    return schemas[route]
 
 
 async def read_body(request: Request) -> bytes:

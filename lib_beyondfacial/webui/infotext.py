@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..errors import BeyondFacialError
 from ..settings import BY_KEY, FIELDS, Field, check_value, text_to_value
+from . import identities
 
 REPORT_KEY = "BeyondFacial report"
 WARNINGS_KEY = "BeyondFacial warnings"
@@ -67,9 +69,25 @@ class PasteKey(str):
             return None
 
 
+class PersonKey(PasteKey):
+    """The saved identity's key: also found by the hash of the photos, so that a name need not be in the infotext."""
+
+    __slots__ = ()
+
+    def __call__(self, parameters: Mapping[str, Any]) -> Any:
+        if ENABLED_KEY not in parameters:
+            return None
+        with suppress(OSError, BeyondFacialError):
+            photo_hash = str(parameters.get(PHOTOS_KEY) or "")
+            name = identities.name_of_photos(photo_hash) if photo_hash else ""
+            if name:
+                return name
+        return super().__call__(parameters)
+
+
 def paste_key(field: Field) -> PasteKey:
     """The field's key for the host's paste tables."""
-    key = PasteKey(field.infotext)
+    key = (PersonKey if field.key == "identity" else PasteKey)(field.infotext)
     key.field = field
     return key
 

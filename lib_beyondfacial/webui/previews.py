@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 from PIL import Image
 
@@ -27,3 +30,15 @@ def heat_map(image: Image.Image, mask: np.ndarray | None) -> Image.Image:
     opacity = OPACITY * np.asarray(plain_mask(mask, image.size), dtype=np.float64) / 255.0
     ground = np.asarray(image.convert("L").convert("RGB"), dtype=np.float64) * 0.8
     return Image.fromarray(np.rint(ground * (1.0 - opacity) + HOT * opacity).astype(np.uint8))
+
+
+def to_base64_png(pixels: np.ndarray) -> str:
+    """RGB uint8 pixels as base64 text of a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def to_data_url(pixels: np.ndarray) -> str:
+    """The same as an address that an <img> can show."""
+    return f"data:image/png;base64,{to_base64_png(pixels)}"

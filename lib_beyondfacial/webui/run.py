@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,9 +12,9 @@ from PIL import Image
 
 from .. import __version__, hosts
 from ..adapters import registry
-from ..faces import aggregate, analysis, photos, reports
+from ..faces import analysis, reports
 from ..settings import Settings
-from . import folders, infotext, previews
+from . import infotext, person, previews
 from .failures import failing, remark, remarking
 
 
@@ -28,19 +30,11 @@ class Run:
     masks: dict[int, Image.Image] = field(default_factory=dict)
 
 
-def load_photos(settings: Settings, is_api: bool) -> list[photos.Photo]:
-    """The request's photos; the API gives texts (never a path), the page gives files that the user uploaded."""
-    if is_api:
-        return [photos.decode_photo(f"photo {n}", source) for n, source in enumerate(settings.references, 1)]
-    return [photos.decode_upload(upload) for upload in settings.references]
-
-
-def prepare(settings: Settings, is_api: bool) -> tuple[hosts.RunPlan, analysis.FaceAnalyser]:
-    """Photos to identity, name to adapter; BeyondFacialError for whatever cannot be used."""
-    adapter = registry.get_adapter(settings.adapter, folders.adapters_by_name())
-    analyser = analysis.get_analyser(folders.choose_pack(settings.face_pack))
-    identity = aggregate.aggregate_photos(load_photos(settings, is_api), analyser)
-    return hosts.make_plan(replace(settings, adapter=adapter.name), identity, adapter), analyser
+def prepare(settings: Settings, is_api: bool) -> tuple[hosts.RunPlan, person.Person]:
+    """What the settings name, loaded, as a plan; BeyondFacialError for whatever cannot be used."""
+    loaded = person.load_person(settings, is_api)
+    named = replace(settings, adapter=loaded.adapter.name)
+    return hosts.make_plan(named, loaded.identity, loaded.adapter, clip=loaded.clip), loaded
 
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:
@@ -51,8 +45,11 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         if not settings.enabled or getattr(p, "_ad_inner", False):
             return
         is_api = bool(getattr(p, "is_api", False))
-        plan, analyser = prepare(settings, is_api)
-        run = Run(plan, hosts.detect_host().begin(p, plan), analyser, is_api)
+        plan, loaded = prepare(settings, is_api)
+        unload_with(weakref.ref(p.sd_model))
+        run = Run(plan, hosts.detect_host().begin(p, plan), loaded.analyser, is_api)
+        for warning in loaded.warnings:
+            run.handle.warn(warning)
         write_infotext(p, run)
         p._bf_run = run
 
@@ -117,3 +114,15 @@ def end(p: Any) -> None:
     """Nothing of ours stays on `p`: it may be used again, as it is or as a copy (loopback, X/Y/Z)."""
     p._bf_run = None
     hosts.detect_host().end(p)
+
+
+@functools.lru_cache(maxsize=4)
+def unload_with(model: weakref.ref) -> None:
+    """Once for each model of the host: when it goes, what we keep in memory goes, too."""
+    weakref.finalize(model(), unload).atexit = False
+
+
+def unload() -> None:
+    """Free adapters and face packs; the next run loads them again."""
+    registry.unload_adapters()
+    analysis.unload_analysers()

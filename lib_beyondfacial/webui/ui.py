@@ -1,4 +1,7 @@
-"""The accordion: one component per field of settings.FIELDS, in that order, on gradio 3.41 and 4.40 alike."""
+"""The accordion, from top to bottom: photos, face check, saved identities, adapter, sliders, advanced settings.
+
+One component per field of settings.FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from PIL import Image
 
 from ..errors import BeyondFacialError
 from ..faces import photos
-from ..settings import BY_KEY, FIELDS, Field
-from . import folders
+from ..settings import BY_KEY, FIELDS
+from . import face_check, folders, identities_page, listings
+from .components import complaint, field_component, forgettable, listing, own
 from .failures import sentence_of
 from .infotext import PASTED_FIELDS, paste_key
 
@@ -21,8 +25,11 @@ try:
 except ImportError:
     InputAccordion = None
 
-LISTED = {"adapter": folders.adapters_by_name, "face_pack": folders.packs_by_name}
 ROWS = (("weight", "idap_strength"), ("start", "stop"), ("mask_strength", "mask_softness"), ("show_mask",))
+LISTED = {
+    "adapter": (folders.adapters_by_name, listings.NO_ADAPTER),
+    "face_pack": (folders.packs_by_name, listings.NO_PACK),
+}
 THUMBNAIL = 256
 CONSENT = "Use only photos of people who agreed to it."
 
@@ -42,26 +49,47 @@ def build(is_img2img: bool) -> Page:
     made: dict[str, Any] = {}
     accordion = _open_accordion(tab, made)
     with accordion:
-        made["references"] = _component(tab, BY_KEY["references"])
-        gallery = _own(gr.Gallery, tab, "previews", label="Photos given", columns=6, height=160, visible=False)
-        status = _own(gr.HTML, tab, "status", value=_status_text(None))
-        made["identity"] = _component(tab, BY_KEY["identity"])
-        made["adapter"] = _listing(tab, BY_KEY["adapter"])
+        made["references"] = field_component(tab, BY_KEY["references"])
+        with own(gr.Row, tab, "row_status", equal_height=False):
+            status = own(gr.HTML, tab, "status", value=status_text(0, ""))
+            check = own(gr.Button, tab, "check", value="Check faces", scale=0, min_width=160)
+        gallery = own(gr.Gallery, tab, "previews", label="Photos given", columns=6, height=200, visible=False)
+        checked = own(gr.HTML, tab, "checked", value="")
+        made["identity"], manager = identities_page.build(tab)
+        made["adapter"] = listing(tab, BY_KEY["adapter"], *LISTED["adapter"])
+        described = own(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
         for row in ROWS:
-            with _own(gr.Row, tab, f"row_{row[0]}"):
-                made |= {key: _component(tab, BY_KEY[key]) for key in row}
-        with _own(gr.Accordion, tab, "advanced", label="Advanced", open=False):
+            with own(gr.Row, tab, f"row_{row[0]}"):
+                made |= {key: field_component(tab, BY_KEY[key]) for key in row}
+        with own(gr.Accordion, tab, "advanced", label="Advanced", open=False):
             for field in FIELDS:
                 if field.advanced:
-                    made[field.key] = _listing(tab, field) if field.key in LISTED else _component(tab, field)
-    _forgettable(getattr(made["enabled"], "accordion", accordion))
-    made["references"].change(fn=look_at_photos, inputs=[made["references"]], outputs=[gallery, status])
+                    made[field.key] = (
+                        listing(tab, field, *LISTED[field.key]) if field.key in LISTED else field_component(tab, field)
+                    )
+    forgettable(getattr(made["enabled"], "accordion", accordion))
+
+    look = [made[key] for key in face_check.INPUTS]
+    made["references"].change(
+        fn=look_at_photos,
+        inputs=[made["references"], made["identity"]],
+        outputs=[gallery, status, checked, made["identity"]],
+    )
+    check.click(fn=face_check.show, inputs=look, outputs=[gallery, checked])
+    manager.connect(made["references"], look, status, status_text)
+    for key in ("adapter", "adapter_family"):
+        made[key].change(
+            fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described]
+        )
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
     return Page([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
 
 
-def look_at_photos(uploads: Any) -> tuple[Any, str]:
-    """Thumbnails of the uploads, and one line on them: what cannot be read as a photo is named at once."""
+def look_at_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, Any]:
+    """Thumbnails of the uploads, and one line on them: what cannot be read as a photo is named at once.
+
+    Photos given take the place of a saved identity, and of what was checked before.
+    """
     thumbnails, bad = [], []
     for upload in uploads or ():
         try:
@@ -69,16 +97,19 @@ def look_at_photos(uploads: Any) -> tuple[Any, str]:
             thumbnails.append((_thumbnail(photo), photo.name))
         except BeyondFacialError as error:
             bad.append(sentence_of(error))
-    return gr.update(value=thumbnails, visible=bool(thumbnails)), _status_text(len(thumbnails), bad)
+    identity = "" if uploads else identity
+    status = status_text(len(uploads or ()) - len(bad), identity or "", bad)
+    deselected = gr.update(value="") if uploads else gr.update()
+    return gr.update(value=thumbnails, visible=bool(thumbnails)), status, "", deselected
 
 
-def names_of(key: str) -> tuple[list[str], str]:
-    """The names to choose from for a listed field ("" first: choose for me), and a sentence if there are none."""
-    try:
-        names = sorted(LISTED[key]())
-    except (OSError, BeyondFacialError) as error:
-        return [""], sentence_of(error)
-    return ["", *names], "" if names else f"None found for {BY_KEY[key].label.lower()}."
+def status_text(count: int, identity: str, problems: list[str] | None = None) -> str:
+    """Who is in use, as HTML; the page's script reads `data-beyondfacial` into the accordion's title."""
+    who = f"{count} photo{'' if count == 1 else 's'}" if count else f'saved identity "{identity}"' if identity else ""
+    told = html.escape(identity if identity and not count else who, quote=True)
+    line = html.escape(f"{who[:1].upper()}{who[1:]}." if who else "No photo yet.")
+    lines = [f'<span data-beyondfacial="{told}">{line}</span>', *map(complaint, problems or ()), html.escape(CONSENT)]
+    return "<br>".join(lines)
 
 
 def _thumbnail(photo: photos.Photo) -> Any:
@@ -87,62 +118,13 @@ def _thumbnail(photo: photos.Photo) -> Any:
     return image
 
 
-def _status_text(count: int | None, problems: list[str] | None = None) -> str:
-    lines = [f"{count} photo{'' if count == 1 else 's'}." if count else "No photo yet.", *(problems or ()), CONSENT]
-    return "<br>".join(html.escape(line) for line in lines)
-
-
 def _open_accordion(tab: str, made: dict[str, Any]) -> Any:
     """The host's accordion that is a checkbox too; else a plain one with a checkbox in it."""
     field = BY_KEY["enabled"]
     if InputAccordion is not None:
-        made["enabled"] = _forgettable(InputAccordion(False, label=field.label, elem_id=f"beyondfacial_{tab}"))
+        made["enabled"] = forgettable(InputAccordion(False, label=field.label, elem_id=f"beyondfacial_{tab}"))
         return made["enabled"]
-    accordion = _forgettable(gr.Accordion(field.label, open=False, elem_id=f"beyondfacial_{tab}"))
+    accordion = forgettable(gr.Accordion(field.label, open=False, elem_id=f"beyondfacial_{tab}"))
     with accordion:
-        made["enabled"] = _own(gr.Checkbox, tab, "enabled", value=False, label="Enable")
+        made["enabled"] = own(gr.Checkbox, tab, "enabled", value=False, label="Enable")
     return accordion
-
-
-def _listing(tab: str, field: Field) -> Any:
-    """A dropdown of names with a button that reads the folders again; a name that is not listed may be typed."""
-    names, sentence = names_of(field.key)
-    with _own(gr.Row, tab, f"row_{field.key}", equal_height=False):
-        dropdown = _own(
-            gr.Dropdown, tab, field.key,
-            choices=names, value="", label=field.label, info=field.help, allow_custom_value=True, scale=8,
-        )  # fmt: skip
-        refresh = _own(gr.Button, tab, f"refresh_{field.key}", value="Refresh", scale=1)
-    missing = _own(gr.HTML, tab, f"missing_{field.key}", value=html.escape(sentence))
-
-    def read_again() -> tuple[Any, str]:
-        names, sentence = names_of(field.key)
-        return gr.update(choices=names), html.escape(sentence)
-
-    refresh.click(fn=read_again, inputs=[], outputs=[dropdown, missing])
-    return dropdown
-
-
-def _component(tab: str, field: Field) -> Any:
-    common = {"label": field.label}
-    if field.kind == "photos":
-        return _own(gr.File, tab, field.key, file_count="multiple", file_types=["image"], **common)
-    common["info"] = field.help
-    if field.kind == "bool":
-        return _own(gr.Checkbox, tab, field.key, value=field.default, **common)
-    if field.kind == "choice":
-        return _own(gr.Radio, tab, field.key, choices=list(field.choices), value=field.default, **common)
-    if field.kind == "text":
-        return _own(gr.Textbox, tab, field.key, value=field.default, **common)
-    limits = {"minimum": field.minimum, "maximum": field.maximum, "step": field.step}
-    return _own(gr.Slider, tab, field.key, value=field.default, **limits, **common)
-
-
-def _own(kind: type, tab: str, name: str, **options: Any) -> Any:
-    return _forgettable(kind(elem_id=f"beyondfacial_{tab}_{name}", **options))
-
-
-def _forgettable(component: Any) -> Any:
-    """Keep the host from writing the component's value into its ui-config.json, by label, for good."""
-    component.do_not_save_to_config = True
-    return component

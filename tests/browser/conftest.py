@@ -63,9 +63,10 @@ def photo_file(models_dir, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(models_dir, tmp_path_factory) -> str:
-    """The address of a running miniature host."""
+    """The address of a running miniature host; what it saves goes into a folder of its own."""
     port = free_port()
     command = [sys.executable, "-m", "demo.miniwebui", "--port", str(port), "--models-dir", str(models_dir)]
+    command += ["--beyondfacial-models-dir", str(tmp_path_factory.mktemp("own"))]
     log = tmp_path_factory.mktemp("server") / "log.txt"
     address = f"http://127.0.0.1:{port}"
     with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT) as process:

@@ -56,4 +56,4 @@ def test_a_schema_that_is_not_there_is_said(client, monkeypatch):
     monkeypatch.setattr(shared, "cmd_opts", argparse.Namespace())
     answer = client.get("/beyondfacial/v1/schema/nothing")
     assert answer.status_code == 404
-    assert "faces, identities" in answer.json()["detail"]
+    assert "faces and identities" in answer.json()["detail"]

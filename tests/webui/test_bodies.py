@@ -102,8 +102,10 @@ def test_a_body_that_is_too_large_is_not_read(monkeypatch):
 
 
 def test_the_schemas_are_of_the_same_table():
-    schemas = bodies.schemas()
-    assert list(schemas["identities"]["properties"]) == KEYS
-    assert schemas["identities"]["required"] == ["name"]
-    assert schemas["faces"]["required"] == ["references"]
-    assert schemas["faces"]["properties"]["references"]["maxItems"] == 16
+    faces, saved = bodies.schema_of("faces"), bodies.schema_of("identities")
+    assert list(saved["properties"]) == KEYS
+    assert saved["required"] == ["name"]
+    assert faces["required"] == ["references"]
+    assert faces["properties"]["references"]["maxItems"] == 16
+    with pytest.raises(bodies.UnknownSchemaError, match="faces and identities"):
+        bodies.schema_of("nothing")

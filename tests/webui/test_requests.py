@@ -170,7 +170,7 @@ def test_an_error_of_ours_is_said_without_details(client, good, monkeypatch, cap
     def broken(*_):
         raise KeyError("a detail for the console")
 
-    monkeypatch.setattr(requests.aggregate, "aggregate_photos", broken)
+    monkeypatch.setattr(requests.person, "aggregate_photos", broken)
     answer = client.post("/sdapi/v1/txt2img", json=with_args(good))
     assert answer.status_code == 422
     assert answer.json()["detail"] == "BeyondFacial: internal error (KeyError), see the console."

@@ -9,7 +9,7 @@ from PIL import Image
 
 from demo.miniwebui import basics
 from lib_beyondfacial.settings import BY_KEY, FIELDS, Settings
-from lib_beyondfacial.webui import folders, ui
+from lib_beyondfacial.webui import components, folders, ui
 
 
 @pytest.fixture
@@ -69,15 +69,16 @@ def test_components_are_gradios_own(models):
 
 
 def test_adapters_and_packs_are_listed_by_name(models):
-    names, sentence = ui.names_of("adapter")
-    assert names == ["", "fits", "made_for_sdxl", "text"]
-    assert not sentence
-    assert ui.names_of("face_pack") == (["", "squares"], "")
+    assert components.read_names(*ui.LISTED["adapter"]) == (["", "fits", "made_for_sdxl", "text"], "")
+    assert components.read_names(*ui.LISTED["face_pack"]) == (["", "squares"], "")
 
 
 def test_empty_folders_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(basics, "models_path", str(tmp_path))
-    assert ui.names_of("adapter") == ([""], "None found for identity adapter.")
+    for key, folder in (("adapter", "models/ipadapter"), ("face_pack", "models/insightface/models")):
+        names, sentence = components.read_names(*ui.LISTED[key])
+        assert names == [""]
+        assert all(said in sentence for said in ("None found", folder, "non-commercial"))
 
 
 def test_second_models_folder_comes_first(models, tmp_path, monkeypatch):
@@ -94,23 +95,33 @@ def test_photos_are_shown_and_bad_ones_named(tmp_path):
     good, bad = tmp_path / "good.png", tmp_path / "bad <b>.png"
     Image.fromarray(np.full((300, 600, 3), 200, np.uint8)).save(good)
     bad.write_text("not a picture", encoding="utf-8")
-    gallery, status = ui.look_at_photos([str(good), str(bad)])
+    gallery, status, checked, identity = ui.look_at_photos([str(good), str(bad)], "Anna")
     (thumbnail, name), *rest = gallery["value"]
     assert name == "good.png"
     assert not rest
     assert thumbnail.size == (256, 128)
     assert gallery["visible"]
-    assert status.startswith("1 photo.")
+    assert ">1 photo.<" in status
     assert "bad &lt;b&gt;.png" in status
     assert ui.CONSENT in status
+    assert checked == ""
+    assert identity["value"] == ""  # photos take the saved identity's place
 
 
 @pytest.mark.parametrize("nothing", [None, []])
 def test_no_photos(nothing):
-    gallery, status = ui.look_at_photos(nothing)
+    gallery, status, _, identity = ui.look_at_photos(nothing, "")
     assert gallery["value"] == []
     assert not gallery["visible"]
-    assert status.startswith("No photo yet.")
+    assert ">No photo yet.<" in status
+    assert "value" not in identity
+
+
+def test_a_saved_identity_stays_when_photos_go():
+    _, status, _, identity = ui.look_at_photos(None, 'A "<b>"')
+    assert 'data-beyondfacial="A &quot;&lt;b&gt;&quot;"' in status
+    assert "Saved identity" in status
+    assert "value" not in identity
 
 
 def test_labels_are_unique():

@@ -1,0 +1,141 @@
+"""The face check, for page and API: what a run would make of each photo, seen before anything is generated."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ..errors import BeyondFacialError
+from ..faces import photos
+from ..faces.checks import PhotoCheck, check_photos, draw_check, summarise
+from ..settings import BY_KEY, Settings
+from . import person
+from .components import complaint, said
+from .failures import sentence_of
+from .previews import to_base64_png
+
+INPUTS = ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
+HEADS = ("Photo", "Faces", "Score", "Detector", "Agreement", "")
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The photos, one check for each, and what is said of them all; `problem` is why a run would refuse them."""
+
+    photos: Sequence[photos.Photo]
+    checks: Sequence[PhotoCheck]
+    pack: str
+    problem: str
+    warnings: tuple[str, ...]
+    gender: str | None
+
+
+def settings_of(*values: Any) -> Settings:
+    """Settings from the page's values of INPUTS; None means nothing chosen yet."""
+    return Settings(**{key: value for key, value in zip(INPUTS, values, strict=True) if value is not None})
+
+
+def look_at(settings: Settings, given: Sequence[photos.Photo]) -> Look:
+    """Check the photos with the face pack and the choice of face that a run with these settings would take."""
+    analyser, warnings = person.open_analyser(settings.face_pack, person.pack_of_adapter(settings))
+    choice = person.choice_of(settings)
+    checks = check_photos(given, analyser, choice)
+    problem, more, gender = summarise(checks, choice)
+    return Look(given, checks, analyser.name, problem, (*warnings, *more), gender)
+
+
+def check_request(values: dict[str, Any]) -> dict[str, Any]:
+    """The answer of POST /beyondfacial/v1/faces, for a checked body."""
+    settings = Settings(**values)
+    look = look_at(settings, person.load_photos(settings, is_api=True))
+    pairs = zip(look.photos, look.checks, strict=True)
+    return {
+        "pack": look.pack,
+        "photos": [_photo_to_json(photo, check) for photo, check in pairs],
+        "problem": look.problem,
+        "warnings": list(look.warnings),
+        "gender": look.gender,
+    }
+
+
+def show(*values: Any) -> tuple[Any, str]:
+    """For the page's button: the photos with their boxes, and a table of what was found."""
+    try:
+        settings = settings_of(*values)
+        if not settings.references:
+            raise BeyondFacialError("There is no photo to check; give at least one.")
+        readable, bad = _read_uploads(settings.references)
+        look = look_at(settings, readable) if readable else None
+    except Exception as error:
+        return gr.update(), said(error)
+    shown = []
+    if look:
+        for photo, check in zip(look.photos, look.checks, strict=True):
+            shown.append((draw_check(photo, check), f"{'used' if check.used else 'not used'}: {check.name}"))
+    return gr.update(value=shown, visible=bool(shown)), "".join([*_table(look), *(f"<p>{line}</p>" for line in bad)])
+
+
+def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]]:
+    readable, bad = [], []
+    for upload in uploads:
+        try:
+            readable.append(photos.decode_upload(upload))
+        except BeyondFacialError as error:
+            bad.append(complaint(f"{sentence_of(error)} A run would stop there: take it out."))
+    return readable, bad
+
+
+def _table(look: Look | None) -> list[str]:
+    if look is None:
+        return []
+    cell = 'style="padding: 2px 12px 2px 0; text-align: left; vertical-align: top; border: 0"'
+    rows = "".join(f"<tr>{''.join(f'<td {cell}>{text}</td>' for text in _cells(check))}</tr>" for check in look.checks)
+    heads = "".join(f"<th {cell}>{head}</th>" for head in HEADS)
+    count = sum(check.used for check in look.checks)
+    gender = f"; {look.gender} by the pack" if look.gender else ""
+    line = f'{count} of {len(look.checks)} used, with the face pack "{look.pack}"{gender}.'
+    said_already = {check.sentence for check in look.checks} | {check.note for check in look.checks}
+    notes = [complaint(each) for each in (look.problem, *look.warnings) if each and each not in said_already]
+    return [
+        f'<table style="border: 0; margin: 0"><tr>{heads}</tr>{rows}</table>',
+        *(f"<p>{each}</p>" for each in (html.escape(line), *notes)),
+    ]
+
+
+def _cells(check: PhotoCheck) -> tuple[str, ...]:
+    chosen = next((face for face in check.faces if face.chosen), None)
+    size = f"{check.detector_size}{', with a border' if check.padded else ''}" if check.faces else "-"
+    verdict = complaint(check.sentence) if check.sentence else html.escape(f"used. {check.note}".strip())
+    return (
+        html.escape(check.name),
+        str(len(check.faces)),
+        f"{chosen.score:.2f}" if chosen else "-",
+        size,
+        "-" if check.agreement is None else f"{check.agreement:.2f}",
+        verdict,
+    )
+
+
+def _photo_to_json(photo: photos.Photo, check: PhotoCheck) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "width": check.width,
+        "height": check.height,
+        "detector_size": check.detector_size,
+        "padded": check.padded,
+        "used": check.used,
+        "agreement": check.agreement,
+        "sentence": check.sentence or check.note,
+        "faces": [
+            {"box": list(face.box), "score": face.score, "gender": face.gender, "chosen": face.chosen}
+            for face in check.faces
+        ],
+        "thumbnail": to_base64_png(draw_check(photo, check)),
+    }
+
+
+assert all(key in BY_KEY for key in INPUTS)

@@ -1,0 +1,85 @@
+"""What is there to choose from, in words: adapters with family, licence and origin, face packs, CLIP models."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from ..adapters import registry
+from ..adapters.families import FAMILIES
+from ..errors import BeyondFacialError
+from . import folders
+from .components import complaint, said
+
+NO_ADAPTER = (
+    f"None found. {FAMILIES['faceid'].where_from} Put it into models/ipadapter, then Refresh. "
+    f"{FAMILIES['faceid'].licence}"
+)
+NO_PACK = (
+    'None found. Put an insightface pack such as "buffalo_l" (github.com/deepinsight/insightface, "model_zoo") into '
+    "models/insightface/models, then Refresh. The packs are for non-commercial research only."
+)
+
+
+def models_to_json() -> dict[str, Any]:
+    """The answer of GET /beyondfacial/v1/models."""
+    listing = folders.adapters_by_name()
+    return {
+        "adapters": [_card_to_json(registry.peek_adapter(name, listing)) for name in listing],
+        "face_packs": sorted(folders.packs_by_name()),
+        "clip_models": list(folders.clip_models_by_name()),
+    }
+
+
+def adapter_text(name: str | None, family: str | None) -> str:
+    """What the chosen adapter is and may be used for, as HTML; also what it lacks here."""
+    try:
+        listing = folders.adapters_by_name()
+        if not listing:
+            return ""  # the list itself says so
+        if not name and len(listing) > 1:
+            return html.escape(f"{len(listing)} adapters found; choose one.")
+        card = registry.peek_adapter(name or "", listing, family or "auto")
+        if card.spec is None:
+            return complaint(card.sentence)
+        facts = card.spec.facts
+        lines = [html.escape(f"{facts.name} for {card.spec.base}. {facts.hint}"), *_needs(facts)]
+    except Exception as error:
+        return said(error)
+    small = html.escape(f"{facts.licence} {facts.where_from}")
+    return "<br>".join([*lines, f'<small style="opacity: 0.75">{small}</small>'])
+
+
+def _needs(facts: Any) -> list[str]:
+    """One line on the face pack, and on CLIP where it is needed: what would be used, or what is missing."""
+    lines = []
+    try:
+        pack = folders.choose_pack("", facts.pack)
+        own = "" if pack.name == facts.pack else f' (made with "{facts.pack}", which is not there)'
+        lines.append(html.escape(f'Face pack: "{pack.name}"{own}.'))
+    except BeyondFacialError as error:
+        lines.append(complaint(str(error)))
+    if facts.needs_clip:
+        models = folders.clip_models_by_name()
+        missing = "It needs CLIP-ViT-H, which was not found; put it into models/clip_vision."
+        lines.append(html.escape(f'CLIP vision model: "{next(iter(models))}".') if models else complaint(missing))
+    return lines
+
+
+def _card_to_json(card: registry.AdapterCard) -> dict[str, Any]:
+    if card.spec is None:
+        keys = ("family", "family_name", "base", "pack", "needs_clip", "licence", "where_from", "hint")
+        return {"name": card.name, **dict.fromkeys(keys), "problem": card.sentence}
+    facts = card.spec.facts
+    return {
+        "name": card.name,
+        "family": facts.key,
+        "family_name": facts.name,
+        "base": card.spec.base,
+        "pack": facts.pack,
+        "needs_clip": facts.needs_clip,
+        "licence": facts.licence,
+        "where_from": facts.where_from,
+        "hint": facts.hint,
+        "problem": "",
+    }

@@ -1,0 +1,88 @@
+"""From settings to a person and an adapter: the steps that a run, the face check and saving share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..adapters import clip_vision, registry
+from ..errors import BeyondFacialError
+from ..faces import analysis, photos
+from ..faces.aggregate import Identity, aggregate_photos
+from ..faces.choice import FaceChoice
+from ..settings import Settings
+from . import folders, identities
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """What a request needs beside its settings; `clip` only for adapters that look through CLIP, too."""
+
+    identity: Identity
+    adapter: registry.LoadedAdapter
+    analyser: analysis.FaceAnalyser
+    clip: Any
+    warnings: tuple[str, ...]
+
+
+def load_person(settings: Settings, is_api: bool) -> Person:
+    """Photos or a saved name to an identity, a name to an adapter; BeyondFacialError for what cannot be used."""
+    adapter = registry.get_adapter(settings.adapter, folders.adapters_by_name(), settings.adapter_family)
+    analyser, warnings = open_analyser(settings.face_pack, adapter.spec.pack)
+    if settings.identity:
+        identity = identities.load(settings.identity, analyser)
+    else:
+        identity = aggregate_photos(load_photos(settings, is_api), analyser, choice_of(settings))
+    clip = look_through_clip(identity) if adapter.spec.needs_clip else None
+    return Person(identity, adapter, analyser, clip, warnings)
+
+
+def identify(settings: Settings, is_api: bool) -> tuple[Identity, tuple[str, ...]]:
+    """The photos' identity alone, to be saved, and what is to be said of it."""
+    if not settings.references:
+        raise BeyondFacialError('"references" is empty; give at least one photo of the person.')
+    given = load_photos(settings, is_api)  # before the pack: what cannot be read is said at once
+    analyser, warnings = open_analyser(settings.face_pack, pack_of_adapter(settings))
+    identity = aggregate_photos(given, analyser, choice_of(settings))
+    return identity, (*warnings, *identity.warnings)
+
+
+def load_photos(settings: Settings, is_api: bool) -> list[photos.Photo]:
+    """The request's photos; the API gives texts (never a path), the page gives files that the user uploaded."""
+    if is_api:
+        return [photos.decode_photo(f"photo {n}", source) for n, source in enumerate(settings.references, 1)]
+    return [photos.decode_upload(upload) for upload in settings.references]
+
+
+def choice_of(settings: Settings) -> FaceChoice:
+    """Which face of a photo is meant."""
+    return FaceChoice(settings.face_choice, settings.face_index)
+
+
+def open_analyser(face_pack: str, wanted: str) -> tuple[analysis.FaceAnalyser, tuple[str, ...]]:
+    """The loaded face pack, and what is to be said of it beside an adapter that was made with the pack `wanted`."""
+    folder = folders.choose_pack(face_pack, wanted)
+    analyser = analysis.get_analyser(folder, folders.face_provider())
+    if folders.is_fitting(face_pack or analyser.name, wanted):
+        return analyser, ()
+    warning = f'The adapter was made with the face pack "{wanted}"; with "{face_pack}" the face will not be like it.'
+    return analyser, (warning,)
+
+
+def pack_of_adapter(settings: Settings) -> str:
+    """The pack that the chosen adapter was made with, as far as that is known without loading it; else ""."""
+    try:
+        card = registry.peek_adapter(settings.adapter, folders.adapters_by_name(), settings.adapter_family)
+    except BeyondFacialError:
+        return ""
+    return card.spec.pack if card.spec else ""
+
+
+def look_through_clip(identity: Identity) -> Any:
+    """What CLIP says of the best photo's face."""
+    if identity.aligned is None or not len(identity.aligned):
+        raise BeyondFacialError(
+            f'The saved identity "{identity.name}" holds no face crops, which this adapter needs; save it again from '
+            "its photos with the face crops kept, or choose another adapter."
+        )
+    return clip_vision.encode_face(clip_vision.choose_clip_model(folders.clip_models_by_name()), identity.aligned[0])
