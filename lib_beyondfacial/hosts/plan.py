@@ -27,12 +27,10 @@ class RunPlan:
     tokens: Tensor
 
 
-def make_plan(
-    settings: Settings, identity: Identity, adapter: LoadedAdapter, clip: Tensor | None = None
-) -> RunPlan:
-    """The plan with the person as this adapter's tokens; `clip` as in FaceInput, for the families that need it."""
-    normed, photos = torch.from_numpy(identity.embedding).float()[None], torch.from_numpy(identity.photos).float()
-    face = FaceInput(normed, identity.norm, photos, clip)
+def make_plan(settings: Settings, identity: Identity, adapter: LoadedAdapter, clip: Tensor | None = None) -> RunPlan:
+    """The plan with the person as this adapter's tokens; clip as in FaceInput, for the families that need it."""
+    embedding, photos = (torch.from_numpy(each).float() for each in (identity.embedding, identity.photos))
+    face = FaceInput(embedding[None], identity.norm, photos, clip)
     tokens = project_identity(adapter.spec, adapter.weights, face, settings.clip_weight)
     return RunPlan(settings, identity, adapter, tokens)
 
