@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import BeyondFacialError
 from .alignment import aligned_to_crops
 from .face import Face
-from .packs import CPU, find_packs, fingerprint, hash_file, load_engine
+from .packs import CPU, find_packs, fingerprint, full_provider, hash_file, load_engine
 
 __all__ = ["Face", "FaceAnalyser", "find_packs", "get_analyser", "unload_analysers"]
 
@@ -128,7 +128,7 @@ def get_analyser(pack_dir: Path, provider: str = CPU) -> FaceAnalyser:
     """
     pack_dir = Path(pack_dir).resolve()
     with _LOADING:
-        return _cached_analyser(pack_dir, fingerprint(pack_dir), provider)
+        return _cached_analyser(pack_dir, fingerprint(pack_dir), full_provider(provider))
 
 
 def unload_analysers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from .quality import mean_direction
 
 ENDING = ".safetensors"
 HEAD = 256
+
+
+_CHANGING = threading.RLock()  # a library is made anew for every request
 
 
 class UnknownIdentityError(BeyondFacialError):
@@ -52,7 +56,6 @@ class Library:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder).resolve()
-        self._lock = threading.RLock()
 
     def names(self) -> list[str]:
         """Names of all that are saved, sorted; no file is read."""
@@ -69,7 +72,7 @@ class Library:
         of the old one remains.
         """
         name = check_name(name)
-        with self._lock, said("saved", name):
+        with _CHANGING, said("saved", name):
             clash = self._clash(name)
             if clash is not None and not (overwrite and clash == name):
                 advice = "choose another name" if clash != name else "choose another name or overwrite it"
@@ -99,7 +102,7 @@ class Library:
     def rename(self, old: str, new: str) -> None:
         """Give a saved identity another name; it may differ in upper and lower case alone."""
         old, new = self._known(old), check_name(new)
-        with self._lock, said("renamed", old):
+        with _CHANGING, said("renamed", old):
             clash = self._clash(new)
             if clash is not None and clash != old:
                 raise BeyondFacialError(f'There is already a saved identity "{clash}"; choose another name.')
@@ -109,7 +112,7 @@ class Library:
     def delete(self, name: str) -> None:
         """Remove a saved identity, damaged or not, and what killed saves left behind."""
         name = self._known(name)
-        with self._lock, said("deleted", name):
+        with _CHANGING, said("deleted", name):
             require_plain(self._path(name), name)
             self._path(name).unlink()
             sweep_temporaries(self.folder)
@@ -121,13 +124,16 @@ class Library:
     def _files(self) -> dict[str, Path]:
         """Files by name; those whose names could not have been given here are left out."""
         try:
-            paths = list(self.folder.iterdir())
+            paths = sorted(path for path in self.folder.iterdir() if path.suffix == ENDING)
         except OSError:
             return {}
-        return {path.stem: path for path in paths if path.suffix == ENDING and is_name(path.stem)}
+        # some systems hand out another of Unicode's equal spellings than they were given
+        named = {unicodedata.normalize("NFC", path.stem): path for path in paths}
+        return {name: path for name, path in named.items() if is_name(name)}
 
     def _path(self, name: str) -> Path:
-        path = self.folder / f"{name}{ENDING}"
+        """Where a name is, or will be."""
+        path = self._files().get(name, self.folder / f"{name}{ENDING}")
         assert path.parent == self.folder  # check_name lets no separator through
         return path
 

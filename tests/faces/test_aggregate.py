@@ -12,50 +12,7 @@ from lib_beyondfacial.faces import aggregate, quality, reports
 from lib_beyondfacial.faces.aggregate import aggregate_photos
 from lib_beyondfacial.faces.analysis import Face
 from lib_beyondfacial.faces.photos import Photo
-
-TEMPLATE = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]], np.float32)
-
-
-def direction(*axes: float) -> np.ndarray:
-    """A unit embedding with these first coordinates."""
-    vector = np.zeros(512)
-    vector[: len(axes)] = axes
-    return vector / np.linalg.norm(vector)
-
-
-class Scripted:
-    """An analyser that finds in a photo what was said beforehand, by the photo's first pixel."""
-
-    name, space, tells_gender = "scripted", "scripted:0123456789", True
-
-    def __init__(self, *found):
-        self.found = found
-
-    def find(self, image):
-        return list(self.found[image[0, 0, 0]])
-
-
-def face(embedding, norm=20.0, score=0.9, side=112.0):
-    scale = side / 112
-    return Face(
-        np.array([0, 0, side, side], np.float32), TEMPLATE * scale, score, (embedding * norm).astype(np.float32)
-    )
-
-
-def photos(count):
-    noise = np.random.default_rng(3).integers(0, 256, (120, 120, 3)).astype(np.uint8)
-    made = []
-    for i in range(count):
-        image = noise.copy()
-        image[0, 0] = i
-        made.append(Photo(f"photo {i + 1}", image))
-    return made
-
-
-def noisy(rng, base, cosine):
-    other = rng.standard_normal(512)
-    other -= (other @ base) * base
-    return cosine * base + (1 - cosine**2) ** 0.5 * other / np.linalg.norm(other)
+from tests.faces.scripted import TEMPLATE, Scripted, direction, face, noisy, photos
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -116,10 +73,47 @@ def test_wrong_persons_are_dropped_by_name(count, wrong):
     assert clean.embedding @ identity.embedding > 0.98
 
 
-def test_all_different_is_refused_by_name():
-    found = [[face(direction(*[0] * i, 1))] for i in range(3)]
-    with pytest.raises(BeyondFacialError, match='"photo 1", "photo 2" and "photo 3" show different persons'):
-        aggregate_photos(photos(3), Scripted(*found))
+def test_two_wrong_photos_of_the_same_stranger_do_not_win():
+    rng = np.random.default_rng(7)
+    who, stranger = direction(1), direction(0, 1)
+    shown = [noisy(rng, stranger if i in (2, 6) else who, 0.8) for i in range(8)]
+    identity = aggregate_photos(photos(8), Scripted(*[[face(each)] for each in shown]))
+    assert identity.names == tuple(f"photo {i + 1}" for i in range(8) if i not in (2, 6))
+    assert identity.embedding @ who > 0.95
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_all_different_is_refused_by_name(count):
+    found = [[face(direction(*[0] * i, 1))] for i in range(count)]
+    with pytest.raises(BeyondFacialError, match=f'"photo 1", .* and "photo {count}" show different persons'):
+        aggregate_photos(photos(count), Scripted(*found))
+
+
+def test_what_is_kept_per_photo_goes_from_the_best_to_the_worst():
+    rng = np.random.default_rng(8)
+    shown = [noisy(rng, direction(1), 0.9) for _ in range(4)]
+    scores, norms = (0.5, 0.9, 0.7, 0.6), (10.0, 20.0, 30.0, 40.0)
+    found = [[face(each, norm, score)] for each, norm, score in zip(shown, norms, scores, strict=True)]
+    identity = aggregate_photos(photos(4), Scripted(*found))
+    order = [1, 2, 3, 0]
+    np.testing.assert_allclose(identity.photos, [shown[i] for i in order], atol=1e-6)
+    np.testing.assert_allclose(identity.norms, [norms[i] for i in order], rtol=1e-6)
+    assert list(identity.weights) == sorted(identity.weights, reverse=True)
+    assert identity.weights.sum() == pytest.approx(1, abs=1e-6)
+    assert identity.norm == pytest.approx(float(identity.weights @ identity.norms), rel=1e-5)
+    mean = identity.weights @ identity.photos
+    np.testing.assert_allclose(identity.embedding, mean / np.linalg.norm(mean), atol=1e-6)
+    assert identity.photos.dtype == identity.norms.dtype == identity.weights.dtype == np.float32
+    assert (identity.aligned.shape, identity.aligned.dtype) == ((4, 224, 224, 3), np.uint8)
+    assert (identity.space, identity.name, identity.gender) == ("scripted:0123456789", "", None)
+
+
+def test_the_aligned_crops_follow_the_landmarks():
+    """The square of side 112 lies as the template does: its crop is the square itself, at twice the size."""
+    made = photos(1)
+    aligned = aggregate_photos(made, Scripted([face(direction(1))])).aligned[0]
+    np.testing.assert_allclose(aligned[:200:2, :200:2], made[0].image[:100, :100], atol=40)
+    assert np.abs(aligned[:200:2, :200:2].astype(int) - made[0].image[:100, :100]).mean() < 4
 
 
 def test_two_that_differ_are_used_with_a_warning():
