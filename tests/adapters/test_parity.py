@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+import functools
+from dataclasses import replace
 
 import pytest
 import torch
 
-from lib_beyondfacial.adapters.branch import IdentityBranch
+from lib_beyondfacial.adapters.branch import IdentityBranch, LoraDelta
 from lib_beyondfacial.adapters.checkpoints import describe
-from lib_beyondfacial.adapters.projections import FaceInput, project_identity
+from lib_beyondfacial.adapters.families import FAMILIES, FaceInput
+from lib_beyondfacial.adapters.files import Weights
+from lib_beyondfacial.adapters.projections import project_identity
 from lib_beyondfacial.adapters.sites import Site, adapter_order, attn1_twin
+from tests.adapters.synthetic import cast, random_family
 
 diffusers = pytest.importorskip("diffusers")
-CONTEXT = 24
+attention_processor = pytest.importorskip("diffusers.models.attention_processor")
+LEAVES = ("to_q", "to_k", "to_v", "to_out.0")
+CONTEXT = 64
 SHAPES = {
     "like SD1.5": {
         "block_out_channels": (16, 32, 32),
@@ -34,10 +41,16 @@ SHAPES = {
 }
 
 
+def ask(family: str) -> str:
+    """What the user says of a file whose shapes leave a choice."""
+    return "auto" if family in ("faceid", "portrait") else family
+
+
+@functools.cache
 def make_unet(shape: str):
     torch.manual_seed(0)
     unet = diffusers.UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, cross_attention_dim=CONTEXT, norm_num_groups=8, **SHAPES[shape]
+        sample_size=8, in_channels=4, out_channels=4, cross_attention_dim=CONTEXT, norm_num_groups=8, **SHAPES[shape]
     )
     return unet.eval()
 
@@ -53,13 +66,14 @@ def attach(unet, branch: IdentityBranch, weight: float) -> None:
     for i, site in enumerate(branch.sites):
         for kind, name in (("attn1", attn1_twin(site.name)), ("attn2", site.name)):
             attention = unet.get_submodule(name)
-            for leaf in ("to_q", "to_k", "to_v", "to_out.0"):
-                lora = branch.lora(kind, i, leaf)
-                if lora is not None:
-                    attention.get_submodule(leaf).register_forward_hook(
-                        lambda _m, inputs, out, lora=lora: out + lora.delta(inputs[0])
-                    )
+            for leaf in LEAVES:
+                attach_lora(attention, leaf, branch.lora(kind, i, leaf))
         attach_branch(unet.get_submodule(site.name), branch, i, weight)
+
+
+def attach_lora(attention, leaf: str, lora: LoraDelta | None) -> None:
+    if lora is not None:
+        attention.get_submodule(leaf).register_forward_hook(lambda _m, inputs, out: out + lora.delta(inputs[0]))
 
 
 def attach_branch(attention, branch: IdentityBranch, site: int, weight: float) -> None:
@@ -79,23 +93,94 @@ def merge_lora(unet, ip: dict[str, torch.Tensor], sites: list[Site]) -> None:
                 linear.weight.data += ip[f"{n}.{leaf}_lora.up.weight"] @ ip[f"{n}.{leaf}_lora.down.weight"]
 
 
-def embedding(rows: int = 1) -> torch.Tensor:
-    return torch.nn.functional.normalize(torch.randn(rows, 512, generator=torch.Generator().manual_seed(7)), dim=1)
+def embedding(rows: int = 1, seed: int = 7) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(rows, 512, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-@pytest.mark.parametrize("context_dim", [768, 2048])
-def test_projection(make_adapter, context_dim):
-    """At the published sizes. diffusers' module is filled by its own loader."""
-    weights = make_adapter((8,), context_dim)
-    unet = make_unet("like SD1.5")
-    theirs = unet._convert_ip_adapter_image_proj_to_diffusers(weights.image_proj, low_cpu_mem_usage=False)
-    faces = torch.cat([embedding(3), torch.zeros(1, 512)])
+def person(rows: int = 1, photos: int = 0) -> FaceInput:
+    """A raw embedding's usual length; CLIP's features about as large as they are; photos for Portrait."""
+    clip = torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(8))
+    return FaceInput(embedding(rows), 21.0, embedding(photos, seed=9) if photos else None, clip)
+
+
+def their_input(family: str, face: FaceInput, rows: int) -> torch.Tensor:
+    """The image_embeds of a pipeline: (rows, faces, 512), with one more axis for a resampler's sequence."""
+    if FAMILIES[family].embedding == "raw":
+        return face.raw[:, None, None].expand(rows, 1, 1, 512)
+    faces = face.normed if face.photos is None else face.photos
+    return faces[None].expand(rows, -1, 512)
+
+
+def set_up_plus(projection, family: str, face: FaceInput, rows: int, clip_weight: float) -> None:
+    if FAMILIES[family].needs_clip:
+        projection.clip_embeds = face.clip[None].expand(rows, -1, -1, -1).to(projection.norm.weight.dtype)
+        projection.shortcut = family == "faceid_plus_v2"
+        projection.shortcut_scale = clip_weight
+
+
+def their_projection(weights, family: str, face: FaceInput, clip_weight: float, dtype=torch.float32):
+    """diffusers' module, filled by its own loader."""
+    with pytest.MonkeyPatch.context() as patch:  # their random start of 79 million numbers is overwritten anyway
+        patch.setattr(torch.nn.Linear, "reset_parameters", lambda _self: None)
+        convert = diffusers.UNet2DConditionModel._convert_ip_adapter_image_proj_to_diffusers
+        theirs = convert(None, weights.image_proj, low_cpu_mem_usage=False).to(dtype)
+    set_up_plus(theirs, family, face, len(face.normed), clip_weight)
+    given = face.raw[:, None] if FAMILIES[family].embedding == "raw" else face.normed
     with torch.no_grad():
-        expected = theirs(faces)
-    ours = project_identity(describe(weights), weights, FaceInput(faces))
-    assert ours.shape == (4, 4, context_dim)
+        return theirs(given.to(dtype)).float()
+
+
+PUBLISHED = [  # family, C, d: the sizes of the published files
+    ("faceid", 768, 0),
+    ("faceid", 2048, 0),
+    ("portrait", 768, 0),
+    ("portrait", 2048, 0),
+    ("faceid_plus", 768, 0),
+    ("faceid_plus_v2", 768, 0),
+    ("instantid", 2048, 1280),
+]
+SMALLER = [("faceid_plus_v2", 128, 0), ("portrait_unnorm", 2048, 128)]  # at full size: 2e-6 and 2e-6, measured once
+
+
+@pytest.mark.parametrize(("family", "context_dim", "width"), PUBLISHED + SMALLER)
+def test_projection(family, context_dim, width):
+    weights = random_family(family, (8,), context_dim, width=width)
+    faces = person(3)
+    faces = replace(faces, normed=torch.cat([faces.normed, torch.zeros(1, 512)]))
+    expected = their_projection(weights, family, faces, 0.7)
+    ours = project_identity(describe(weights, family=ask(family)), weights, faces, 0.7)
+    assert ours.shape == (4, 4 if family.startswith("faceid") else 16, context_dim)
     assert ours.dtype is torch.float32
-    assert float((ours - expected).abs().max()) <= 1e-6
+    difference = float((ours - expected).abs().max())
+    print(f"{family}, C {context_dim}: max |difference| {difference:.1e} of {float(expected.abs().max()):.1f}")
+    assert difference <= 1e-5
+    assert float(expected.std()) > 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_projection_of_half_precision_files(family, dtype):
+    """Exactly their fp32 of the rounded weights; near their arithmetic in the file's own dtype."""
+    weights = cast(random_family(family, (8,), 128), dtype)
+    face = person(2)
+    ours = project_identity(describe(weights, family=ask(family)), weights, face)
+    rounded = their_projection(cast(weights, torch.float32), family, face, 1.0)
+    assert float((ours - rounded).abs().max()) <= 1e-5
+    theirs = their_projection(weights, family, face, 1.0, dtype)
+    difference = float((ours - theirs).abs().max() / theirs.abs().max())
+    print(f"{family}, {dtype}: max |difference| / max {difference:.1e}")
+    assert difference <= 2e-2
+
+
+def test_clip_weight_is_the_originals_s_scale():
+    """Plus v2 adds CLIP's part by a weight; Plus has nothing but that part."""
+    weights, face = random_family("faceid_plus", (8,), 64), person()
+    plus, v2 = (describe(weights, family=family) for family in ("faceid_plus", "faceid_plus_v2"))
+    none, half, whole = (project_identity(v2, weights, face, weight) for weight in (0.0, 0.5, 1.0))
+    faceid = Weights({k: v for k, v in weights.image_proj.items() if "resampler" not in k}, weights.ip_adapter)
+    assert torch.equal(none, project_identity(describe(faceid), faceid, face))
+    torch.testing.assert_close(half, (none + whole) / 2)
+    torch.testing.assert_close(project_identity(plus, weights, face, 0.5), whole - none, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -106,31 +191,79 @@ def test_sites_are_numbered_as_diffusers_numbers_them(shape):
     assert [attn1_twin(site.name) for site in list_sites(unet)] == theirs[0::2]
 
 
-@pytest.mark.parametrize("lora_rank", [0, 4], ids=["plain", "lora"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_whole_unet(make_adapter, shape, lora_rank):
-    plain, weight = make_unet(shape), 1.0
+UNETS = [  # family, shape, LoRA rank, photos, weight
+    ("faceid", "like SD1.5", 4, 0, 1.0),
+    ("faceid", "like SDXL", 4, 0, 0.6),
+    ("portrait", "like SD1.5", 0, 3, 1.0),
+    ("portrait", "like SDXL", 0, 5, 1.0),
+    ("faceid_plus", "like SD1.5", 4, 0, 1.0),
+    ("faceid_plus_v2", "like SDXL", 4, 0, 0.8),
+    ("instantid", "like SDXL", 0, 0, 0.8),
+]
+
+
+def predict_both(family: str, shape: str, lora_rank: int, photos: int, weight: float):
+    """(theirs, ours, plain): eps of one tiny UNet with the adapter in diffusers, with ours, and without."""
+    plain = make_unet(shape)
     sites = list_sites(plain)
-    weights = make_adapter([site.width for site in sites], CONTEXT, lora_rank=lora_rank)
-    spec = describe(weights)
+    weights = random_family(family, [site.width for site in sites], CONTEXT, lora_rank=lora_rank)
+    spec, face = describe(weights, family=ask(family)), person(photos=photos)
     theirs, ours = copy.deepcopy(plain), copy.deepcopy(plain)
     if lora_rank:
         merge_lora(theirs, weights.ip_adapter, sites)
     theirs._load_ip_adapter_weights(
         [{"image_proj": weights.image_proj, "ip_adapter": weights.ip_adapter}], low_cpu_mem_usage=False
     )
-    face = embedding()
-    branch = IdentityBranch(spec, weights, project_identity(spec, weights, FaceInput(face)), sites)
-    attach(ours, branch, weight)
-    x, text = torch.randn(2, 4, 16, 16), torch.randn(2, 7, CONTEXT)
-    given = {"image_embeds": [face[:, None].expand(2, 1, 512)]}
+    set_up_plus(theirs.encoder_hid_proj.image_projection_layers[0], family, face, 2, 0.7)
+    for processor in theirs.attn_processors.values():
+        if hasattr(processor, "scale"):
+            processor.scale = [weight]
+    attach(ours, IdentityBranch(spec, weights, project_identity(spec, weights, face, 0.7), sites), weight)
+    x, text = torch.randn(2, 4, 8, 8), torch.randn(2, 7, CONTEXT)
+    given = {"image_embeds": [their_input(family, face, 2)]}
     with torch.no_grad():
         expected = theirs(x, 500, text, added_cond_kwargs=given).sample
-        found, without = ours(x, 500, text).sample, plain(x, 500, text).sample
+        return expected, ours(x, 500, text).sample, plain(x, 500, text).sample
+
+
+@pytest.mark.parametrize(("family", "shape", "lora_rank", "photos", "weight"), UNETS)
+def test_a_whole_unet(family, shape, lora_rank, photos, weight):
+    expected, found, without = predict_both(family, shape, lora_rank, photos, weight)
     difference = float((found - expected).abs().max())
-    print(f"{shape}, lora rank {lora_rank}: max |difference| {difference:.2e} of {float(expected.abs().max()):.2f}")
+    print(f"{family}, {shape}: max |difference| {difference:.1e} of {float(expected.abs().max()):.2f}")
     assert difference <= 1e-5
     assert float((expected - without).abs().max()) > 0.05  # the adapter does something
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_attention_in_half_precision(family, dtype):
+    """A site of 64 channels in that dtype: their processor with the LoRA merged, our hooks on the leaves."""
+    torch.manual_seed(1)
+    plain = attention_processor.Attention(query_dim=64, cross_attention_dim=CONTEXT, heads=4, dim_head=16)
+    weights, face = cast(random_family(family, (64,), CONTEXT, lora_rank=8), dtype), person(photos=3)
+    spec = describe(weights, family=ask(family))
+    tokens = project_identity(spec, weights, face)
+    branch = IdentityBranch(spec, weights, tokens, [Site("attn2", 64, 4, CONTEXT)])
+    theirs, ours = copy.deepcopy(plain), copy.deepcopy(plain).to(dtype)
+    for leaf in LEAVES:
+        lora = branch.lora("attn2", 0, leaf)
+        theirs.get_submodule(leaf).weight.data += lora.up.float() @ lora.down.float()
+    processor = attention_processor.IPAdapterAttnProcessor2_0(64, CONTEXT, (16,), [0.8])
+    processor.to_k_ip[0].weight.data = weights.ip_adapter["1.to_k_ip.weight"].float()
+    processor.to_v_ip[0].weight.data = weights.ip_adapter["1.to_v_ip.weight"].float()
+    theirs.set_processor(processor.to(dtype))
+    theirs.to(dtype)
+    for leaf in LEAVES:
+        attach_lora(ours, leaf, branch.lora("attn2", 0, leaf))
+    attach_branch(ours, branch, 0, 0.8)
+    x, text = torch.randn(2, 36, 64).to(dtype), torch.randn(2, 7, CONTEXT).to(dtype)
+    with torch.no_grad():
+        expected = theirs(x, (text, [tokens[:, None].expand(2, -1, -1, -1).to(dtype)])).float()
+        found = ours(x, text).float()
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    print(f"{family}, {dtype}: max |difference| / max {difference:.1e}")
+    assert difference <= 2e-2
 
 
 def test_weight_zero_is_the_plain_unet(make_adapter):
