@@ -65,6 +65,10 @@ class Library:
         """All that are saved; a damaged file is listed with its sentence."""
         return [self._entry(name) for name in self.names()]
 
+    def entry(self, name: str) -> Entry:
+        """What is saved under the name, as entries() lists it."""
+        return self._entry(self._known(name))
+
     def save(self, name: str, identity: Identity, keep_crops: bool = False, overwrite: bool = False) -> None:
         """Write an identity under a name.
 

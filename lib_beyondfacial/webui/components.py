@@ -12,6 +12,8 @@ from ..errors import BeyondFacialError
 from ..settings import Field
 from .failures import sentence_of
 
+REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
+
 
 def own(kind: type, tab: str, name: str, **options: Any) -> Any:
     """A component of ours, with its elem_id."""
@@ -43,12 +45,14 @@ def field_component(tab: str, field: Field) -> Any:
 def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], none_found: str) -> Any:
     """A dropdown of names with a button that reads the folders again; a name that is not listed may be typed."""
     names, sentence = read_names(list_names, none_found)
-    with own(gr.Row, tab, f"row_{field.key}", equal_height=False):
+    with own(gr.Row, tab, f"row_{field.key}"):
         dropdown = own(
             gr.Dropdown, tab, field.key,
             choices=names, value="", label=field.label, info=field.help, allow_custom_value=True, scale=8,
         )  # fmt: skip
-        refresh = own(gr.Button, tab, f"refresh_{field.key}", value="Refresh", scale=1, min_width=90)
+        refresh = own(
+            gr.Button, tab, f"refresh_{field.key}", value=REFRESH, scale=0, min_width=44, elem_classes=["tool"]
+        )
     missing = own(gr.HTML, tab, f"missing_{field.key}", value=html.escape(sentence), visible=bool(sentence))
 
     def read_again() -> tuple[Any, Any]:

@@ -19,7 +19,8 @@ from .failures import sentence_of
 from .previews import to_base64_png
 
 INPUTS = ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
-HEADS = ("Photo", "Faces", "Score", "Detector", "Agreement", "")
+USED, DROPPED = "\N{CHECK MARK}", "\N{BALLOT X}"
+HINT = "Check faces shows what a run would make of each photo."
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ def check_request(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(*values: Any) -> tuple[Any, str]:
-    """For the page's button: the photos with their boxes, and a table of what was found."""
+    """For the page's button: the photos with their boxes, and in words what was found."""
     try:
         settings = settings_of(*values)
         if not settings.references:
@@ -72,11 +73,11 @@ def show(*values: Any) -> tuple[Any, str]:
         look = look_at(settings, readable) if readable else None
     except Exception as error:
         return gr.update(), said(error)
-    shown = []
-    if look:
-        for photo, check in zip(look.photos, look.checks, strict=True):
-            shown.append((draw_check(photo, check), f"{'used' if check.used else 'not used'}: {check.name}"))
-    return gr.update(value=shown, visible=bool(shown)), "".join([*_table(look), *(f"<p>{line}</p>" for line in bad)])
+    if look is None:
+        return gr.update(value=[]), "<br>".join(bad)
+    marked = zip(look.photos, look.checks, strict=True)
+    shown = [(draw_check(photo, check), f"{USED if check.used else DROPPED} {check.name}") for photo, check in marked]
+    return gr.update(value=shown), "<br>".join([*_lines(look), *bad])
 
 
 def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]]:
@@ -89,35 +90,26 @@ def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]
     return readable, bad
 
 
-def _table(look: Look | None) -> list[str]:
-    if look is None:
-        return []
-    cell = 'style="padding: 2px 12px 2px 0; text-align: left; vertical-align: top; border: 0"'
-    rows = "".join(f"<tr>{''.join(f'<td {cell}>{text}</td>' for text in _cells(check))}</tr>" for check in look.checks)
-    heads = "".join(f"<th {cell}>{head}</th>" for head in HEADS)
+def _lines(look: Look) -> list[str]:
+    """One line of HTML a photo, then one on all of them, then what else is to be said."""
     count = sum(check.used for check in look.checks)
-    gender = f"; {look.gender} by the pack" if look.gender else ""
-    line = f'{count} of {len(look.checks)} used, with the face pack "{look.pack}"{gender}.'
-    said_already = {check.sentence for check in look.checks} | {check.note for check in look.checks}
-    notes = [complaint(each) for each in (look.problem, *look.warnings) if each and each not in said_already]
-    return [
-        f'<table style="border: 0; margin: 0"><tr>{heads}</tr>{rows}</table>',
-        *(f"<p>{each}</p>" for each in (html.escape(line), *notes)),
-    ]
+    gender = f"; by the pack {look.gender}" if look.gender else ""
+    total = f'{count} of {len(look.checks)} used, with the face pack "{look.pack}"{gender}.'
+    in_lines = {check.sentence for check in look.checks} | {check.note for check in look.checks}
+    notes = [each for each in (look.problem, *look.warnings) if each and each not in in_lines]
+    return [*map(_line, look.checks), f"<b>{html.escape(total)}</b>", *map(complaint, notes)]
 
 
-def _cells(check: PhotoCheck) -> tuple[str, ...]:
-    chosen = next((face for face in check.faces if face.chosen), None)
-    size = f"{check.detector_size}{', with a border' if check.padded else ''}" if check.faces else "-"
-    verdict = complaint(check.sentence) if check.sentence else html.escape(f"used. {check.note}".strip())
-    return (
-        html.escape(check.name),
-        str(len(check.faces)),
-        f"{chosen.score:.2f}" if chosen else "-",
-        size,
-        "-" if check.agreement is None else f"{check.agreement:.2f}",
-        verdict,
-    )
+def _line(check: PhotoCheck) -> str:
+    facts = [f"{len(check.faces)} face{'' if len(check.faces) == 1 else 's'}"]
+    facts += [f"score {face.score:.2f}" for face in check.faces if face.chosen]
+    if check.agreement is not None:
+        facts.append(f"agreement {check.agreement:.2f}")
+    if check.faces:
+        facts.append(f"detector {check.detector_size}{' with a border' if check.padded else ''}")
+    if check.used:
+        return html.escape(f"{USED} {check.name}: {', '.join(facts)}. {check.note}".strip())
+    return complaint(f"{DROPPED} {check.sentence}") + html.escape(f" ({', '.join(facts)})" if check.faces else "")
 
 
 def _photo_to_json(photo: photos.Photo, check: PhotoCheck) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from ..faces.aggregate import Identity
 from ..faces.analysis import FaceAnalyser
 from ..faces.library import Entry, Library, UnknownIdentityError
-from ..faces.names import check_name
 from . import folders
 from .permissions import require_writes
 from .previews import to_base64_png
@@ -27,14 +26,9 @@ def names() -> list[str]:
 
 def entry_of(name: str) -> Entry:
     """What is saved under the name; UnknownIdentityError if nothing is."""
-    for entry in library().entries():
-        if entry.name == name:
-            return entry
-    raise UnknownIdentityError(
-        f'There is no saved identity "{check_name(name)}"; choose one from the list.'
-        if name
-        else "No saved identity is chosen; choose one from the list."
-    )
+    if not name:
+        raise UnknownIdentityError("No saved identity is chosen; choose one from the list.")
+    return library().entry(name)
 
 
 def load(name: str, analyser: FaceAnalyser) -> Identity:

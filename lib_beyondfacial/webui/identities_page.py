@@ -15,9 +15,9 @@ from ..settings import BY_KEY
 from . import face_check, identities, person
 from .components import complaint, listing, own, said
 from .permissions import require_writes
-from .previews import to_data_url
 
-DELETE = "Delete the chosen one"
+DELETE = "Delete chosen"
+NONE_CHOSEN = "None chosen: the photos above are used."
 
 
 @dataclass
@@ -34,19 +34,25 @@ class Manager:
     delete: Any
     message: Any
 
-    def connect(self, references: Any, look: list[Any], status: Any, status_text: Callable[..., str]) -> None:
-        """Tie the buttons to their actions; `look` are the components of face_check.INPUTS."""
+    def connect(
+        self, look: list[Any], references: Any, gallery: Any, status: Any, status_text: Callable[..., str]
+    ) -> None:
+        """Tie the components to their actions; `look` are those of face_check.INPUTS."""
 
-        def choose(chosen: str | None, uploads: Any) -> tuple[Any, Any, Any, str]:
+        def choose(chosen: str | None, uploads: Any) -> tuple[Any, ...]:
             """A saved identity takes the place of photos; one that is not there leaves them."""
-            card, is_there = card_text(chosen or "")
-            takes_over = is_there and bool(uploads)
-            count = 0 if takes_over else len(uploads or ())
-            photos = gr.update(value=None) if takes_over else gr.update()
-            return card, photos, gr.update(value=DELETE), status_text(count, chosen or "")
+            card, thumbnail = card_text(chosen or "")
+            delete = gr.update(value=DELETE)
+            if thumbnail is None:
+                shown = gr.update() if uploads else gr.update(value=[])
+                return card, gr.update(), shown, delete, status_text(len(uploads or ()), "")
+            photos = gr.update(value=None) if uploads else gr.update()
+            return card, photos, gr.update(value=[(thumbnail, chosen)]), delete, status_text(0, chosen)
 
         self.chosen.change(
-            fn=choose, inputs=[self.chosen, references], outputs=[self.card, references, self.delete, status]
+            fn=choose,
+            inputs=[self.chosen, references],
+            outputs=[self.card, references, gallery, self.delete, status],
         )
         self.save.click(
             fn=save_photos,
@@ -64,7 +70,7 @@ class Manager:
 def build(tab: str) -> tuple[Any, Manager]:
     """The dropdown of saved identities and, folded away, what changes them."""
     chosen = listing(tab, BY_KEY["identity"], identities.names, "")
-    card = own(gr.HTML, tab, "identity_card", value="")
+    card = own(gr.HTML, tab, "identity_card", value=NONE_CHOSEN)
     with own(gr.Accordion, tab, "manage", label="Save, rename or delete an identity", open=False):
         name = own(gr.Textbox, tab, "identity_name", value="", label="Name to save or rename to", max_lines=1)
         with own(gr.Row, tab, "row_identity_flags"):
@@ -77,38 +83,34 @@ def build(tab: str) -> tuple[Any, Manager]:
                 info="If there is a saved identity of that name.",
             )  # fmt: skip
         with own(gr.Row, tab, "row_identity_buttons"):
-            save = own(gr.Button, tab, "save_identity", value="Save the photos above")
-            rename = own(gr.Button, tab, "rename_identity", value="Rename the chosen one")
-            delete = own(gr.Button, tab, "delete_identity", value=DELETE)
+            save = own(gr.Button, tab, "save_identity", value="Save photos", size="sm")
+            rename = own(gr.Button, tab, "rename_identity", value="Rename chosen", size="sm")
+            delete = own(gr.Button, tab, "delete_identity", value=DELETE, size="sm")
         message = own(gr.HTML, tab, "identity_message", value="")
     return chosen, Manager(chosen, card, name, keep_crops, overwrite, save, rename, delete, message)
 
 
-def card_text(name: str) -> tuple[str, bool]:
-    """What is saved under the name, as HTML, and whether it is there."""
+def card_text(name: str) -> tuple[str, Any]:
+    """What is saved under the name, as HTML, and its thumbnail; None where it cannot be used."""
     if not name:
-        return "", False
+        return NONE_CHOSEN, None
     try:
         entry = identities.entry_of(name)
     except Exception as error:
-        return said(error), False
-    if entry.sentence or entry.thumbnail is None:
-        return complaint(entry.sentence), True
-    crops = "face crops kept" if entry.has_crops else "no face crops"
+        return said(error), None
+    if entry.sentence:
+        return complaint(entry.sentence), None
     told = (
-        f"{entry.photos} photo{'' if entry.photos == 1 else 's'}",
+        f"From {entry.photos} photo{'' if entry.photos == 1 else 's'}",
         f"saved {entry.created[:10]}",
         f"face pack {', '.join(entry.packs)}",
-        crops,
+        f"face crops {'kept' if entry.has_crops else 'not kept'}.",
     )
-    picture = to_data_url(entry.thumbnail)
-    image = f'<img src="{picture}" alt="" width="64" height="64" style="border-radius: 8px; margin: 0">'
-    words = f"<b>{html.escape(entry.name)}</b><br>{html.escape('; '.join(told))}"
-    return f'<div style="display: flex; gap: 12px; align-items: center">{image}<div>{words}</div></div>', True
+    return html.escape("; ".join(told)), entry.thumbnail
 
 
 def save_photos(name: str, keep_crops: bool, overwrite: bool, *look: Any) -> tuple[Any, Any, Any, str]:
-    """Save the photos given under the name, and choose it."""
+    """Save the photos given under the name. They stay in use."""
     try:
         require_writes()
         name = check_name(name.strip())
@@ -120,9 +122,9 @@ def save_photos(name: str, keep_crops: bool, overwrite: bool, *look: Any) -> tup
     except Exception as error:
         return gr.update(), gr.update(), gr.update(), said(error)
     count = len(identity.names)
-    told = f'Saved as "{name}" from {count} photo{"" if count == 1 else "s"}, and chosen.'
+    told = f'Saved as "{name}" from {count} photo{"" if count == 1 else "s"}; it can be chosen above.'
     lines = [html.escape(told), *map(complaint, warnings)]
-    return _choices(name), gr.update(value=""), gr.update(value=False), "<br>".join(lines)
+    return _choices(), gr.update(value=""), gr.update(value=False), "<br>".join(lines)
 
 
 def rename_chosen(chosen: str | None, name: str) -> tuple[Any, Any, str]:
@@ -134,7 +136,7 @@ def rename_chosen(chosen: str | None, name: str) -> tuple[Any, Any, str]:
         identities.rename(chosen or "", name)
     except Exception as error:
         return gr.update(), gr.update(), said(error)
-    return _choices(name), gr.update(value=""), html.escape(f'"{chosen}" is now "{name}".')
+    return _choices(value=name), gr.update(value=""), html.escape(f'"{chosen}" is now "{name}".')
 
 
 def delete_chosen(chosen: str | None, label: str) -> tuple[Any, Any, str]:
@@ -148,8 +150,8 @@ def delete_chosen(chosen: str | None, label: str) -> tuple[Any, Any, str]:
         identities.delete(chosen or "")
     except Exception as error:
         return gr.update(), gr.update(value=DELETE), said(error)
-    return _choices(""), gr.update(value=DELETE), html.escape(f'"{chosen}" is deleted.')
+    return _choices(value=""), gr.update(value=DELETE), html.escape(f'"{chosen}" is deleted.')
 
 
-def _choices(value: str) -> Any:
-    return gr.update(choices=["", *identities.names()], value=value)
+def _choices(**value: str) -> Any:
+    return gr.update(choices=["", *identities.names()], **value)

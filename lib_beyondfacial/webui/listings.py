@@ -12,12 +12,12 @@ from . import folders
 from .components import complaint, said
 
 NO_ADAPTER = (
-    f"None found. {FAMILIES['faceid'].where_from} Put it into models/ipadapter, then Refresh. "
+    f"None found. {FAMILIES['faceid'].where_from} Put it into models/ipadapter, then read the list again. "
     f"{FAMILIES['faceid'].licence}"
 )
 NO_PACK = (
     'None found. Put an insightface pack such as "buffalo_l" (github.com/deepinsight/insightface, "model_zoo") into '
-    "models/insightface/models, then Refresh. The packs are for non-commercial research only."
+    "models/insightface/models, then read the list again. The packs are for non-commercial research only."
 )
 
 

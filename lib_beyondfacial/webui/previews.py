@@ -37,8 +37,3 @@ def to_base64_png(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def to_data_url(pixels: np.ndarray) -> str:
-    """The same as an address that an <img> can show."""
-    return f"data:image/png;base64,{to_base64_png(pixels)}"

@@ -52,9 +52,9 @@ def build(is_img2img: bool) -> Page:
         made["references"] = field_component(tab, BY_KEY["references"])
         with own(gr.Row, tab, "row_status", equal_height=False):
             status = own(gr.HTML, tab, "status", value=status_text(0, ""))
-            check = own(gr.Button, tab, "check", value="Check faces", scale=0, min_width=160)
-        gallery = own(gr.Gallery, tab, "previews", label="Photos given", columns=6, height=200, visible=False)
-        checked = own(gr.HTML, tab, "checked", value="")
+            check = own(gr.Button, tab, "check", value="Check faces", scale=0, min_width=140, size="sm")
+        gallery = own(gr.Gallery, tab, "previews", label="Person in use", columns=6, height=160)
+        checked = own(gr.HTML, tab, "checked", value=face_check.HINT)
         made["identity"], manager = identities_page.build(tab)
         made["adapter"] = listing(tab, BY_KEY["adapter"], *LISTED["adapter"])
         described = own(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
@@ -76,7 +76,7 @@ def build(is_img2img: bool) -> Page:
         outputs=[gallery, status, checked, made["identity"]],
     )
     check.click(fn=face_check.show, inputs=look, outputs=[gallery, checked])
-    manager.connect(made["references"], look, status, status_text)
+    manager.connect(look, made["references"], gallery, status, status_text)
     for key in ("adapter", "adapter_family"):
         made[key].change(
             fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described]
@@ -90,17 +90,18 @@ def look_at_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, A
 
     Photos given take the place of a saved identity, and of what was checked before.
     """
+    if not uploads:
+        shown = gr.update() if identity else gr.update(value=[])
+        return shown, status_text(0, identity or ""), face_check.HINT, gr.update()
     thumbnails, bad = [], []
-    for upload in uploads or ():
+    for upload in uploads:
         try:
             photo = photos.decode_upload(upload)
             thumbnails.append((_thumbnail(photo), photo.name))
         except BeyondFacialError as error:
             bad.append(sentence_of(error))
-    identity = "" if uploads else identity
-    status = status_text(len(uploads or ()) - len(bad), identity or "", bad)
-    deselected = gr.update(value="") if uploads else gr.update()
-    return gr.update(value=thumbnails, visible=bool(thumbnails)), status, "", deselected
+    status = status_text(len(thumbnails), "", bad)
+    return gr.update(value=thumbnails), status, face_check.HINT, gr.update(value="")
 
 
 def status_text(count: int, identity: str, problems: list[str] | None = None) -> str:
