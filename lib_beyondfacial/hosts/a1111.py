@@ -5,20 +5,20 @@ Nothing is registered per run; what a run attaches comes off in the `finally` of
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from torch import Tensor
 
 from ..adapters.branch import check_fits
-from ..errors import BeyondFacialError
-from ..method.engine import RunState
-from ..method.schedule import Schedule
 from . import a1111_model as model
 from .a1111_pass import RUN, Run, finish_pass, fuse, prepare
 from .a1111_start import edit_start
 from .plan import RunHandle, RunPlan
+from .requests import fail_request, unwrap_sample, wrap_sample
+from .start import ever_acts
 from .unet_sites import enumerate_sites
+
+__all__ = ["before_sampling", "begin", "end", "fail_request", "handle_of", "install_callbacks", "run_of"]
 
 
 def install_callbacks() -> None:
@@ -46,7 +46,7 @@ def begin(p: Any, plan: RunPlan) -> RunHandle:
     run.handle.warnings.extend(plan.identity.warnings)
     check_fits(plan.adapter.spec, [site.site for site in enumerate_sites(model.unet_of(p))], plan.adapter.name)
     setattr(p, RUN, run)
-    wrap_sample(p, run)
+    wrap_sample(p, run, lambda: release(run), lambda: end(p))
     return run.handle
 
 
@@ -54,68 +54,9 @@ def end(p: Any) -> None:
     """Take everything of ours off `p`."""
     run = run_of(p)
     if run is not None:
-        finish_pass(run)
-        release_sampler(run)
+        release(run)
         delattr(p, RUN)
     unwrap_sample(p)
-
-
-def fail_request(p: Any, message: str) -> None:
-    """Make the host fail this request with the sentence: 422 in the API, under the picture on the page.
-
-    Exceptions of scripts are swallowed by the hosts; what `p.sample` raises is not.
-    """
-    unwrap_sample(p)
-
-    def sample(*args: Any, **kwargs: Any) -> None:
-        unwrap_sample(p)
-        raise_to_user(p, message)
-
-    sample._beyondfacial = True  # type: ignore[attr-defined]
-    p.sample = sample
-
-
-def raise_to_user(p: Any, message: str) -> None:
-    if getattr(p, "is_api", False):
-        from fastapi import HTTPException
-
-        raise HTTPException(status_code=422, detail=message)
-    raise BeyondFacialError(message)
-
-
-def wrap_sample(p: Any, run: Run) -> None:
-    """Chain `p.sample`: whatever happens inside, our hooks come off; an error of ours becomes the request's."""
-    unwrap_sample(p)
-    before = p.__dict__.get("sample")
-    original = p.sample
-
-    @functools.wraps(original)
-    def sample(*args: Any, **kwargs: Any) -> Any:
-        try:
-            result = original(*args, **kwargs)
-        finally:
-            finish_pass(run)
-            release_sampler(run)
-        if run.error is not None:
-            error, run.error = run.error, None
-            end(p)
-            if isinstance(error, BeyondFacialError):
-                raise_to_user(p, str(error))
-            raise error
-        return result
-
-    sample._beyondfacial = True  # type: ignore[attr-defined]
-    sample._before = before  # type: ignore[attr-defined]
-    p.sample = sample
-
-
-def unwrap_sample(p: Any) -> None:
-    """Put back what `p.sample` was; the copies of `p` that grids make come with our wrapper on them."""
-    wrapper = p.__dict__.get("sample")
-    if getattr(wrapper, "_beyondfacial", False):
-        del p.__dict__["sample"]
-        if getattr(wrapper, "_before", None) is not None:
-            p.sample = wrapper._before
 
 
 def before_sampling(p: Any, noise: Tensor | None) -> None:
@@ -131,8 +72,7 @@ def before_sampling(p: Any, noise: Tensor | None) -> None:
 
 def follow_sampler(p: Any, run: Run, noise: Tensor | None) -> None:
     """Note the schedule of the pass that begins on `p.sampler`, and hang the start's edit on it."""
-    finish_pass(run)
-    release_sampler(run)
+    release(run)
     run.levels, run.noise = None, noise
     run.handle.masks, run.handle.boxes = [], []
     name = "get_sigmas" if hasattr(p.sampler, "get_sigmas") else "get_timesteps"
@@ -155,7 +95,7 @@ def wrap_launch(p: Any, run: Run) -> None:
 
     def launching(steps: int, func: Any) -> Any:
         try:
-            if ever_acts(run):
+            if ever_acts(run.settings, run.levels):
                 edit_start(p, run, sampler)
         except Exception as error:  # an interruption would not be caught out here; `p.sample` raises this again
             run.error = error
@@ -165,14 +105,9 @@ def wrap_launch(p: Any, run: Run) -> None:
     run.patches.lay(sampler, "launch_sampling", launching)
 
 
-def ever_acts(run: Run) -> bool:
-    """Whether the identity acts at any level of the pass; if it never does, its start is not prepended either."""
-    state = RunState(run.settings, Schedule.from_levels(run.levels or [1.0]))
-    return run.settings.weight > 0 and any(state.active(level) for level in state.schedule.levels)
-
-
-def release_sampler(run: Run) -> None:
-    """The sampler is the host's alone again."""
+def release(run: Run) -> None:
+    """Nothing of ours is attached any more; the sampler is the host's alone again."""
+    finish_pass(run)
     run.patches.undo()
     run.noise = None
 

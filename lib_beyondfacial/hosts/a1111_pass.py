@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ..adapters.branch import IdentityBranch
-from ..errors import BeyondFacialError
 from ..method.engine import Lines, Readings, RunState
 from ..method.schedule import Schedule
 from . import a1111_model as model
+from . import words
 from .and_prompts import add_to_cond_rows, compose, compose_maps
 from .patches import Patches
 from .plan import RunHandle
+from .requests import refuse_nan
 from .unet_sites import AttentionSite, BranchHooks, Probe, RowLedger, count_rows, enumerate_sites, hooked, remove
 
 RUN = "_beyondfacial_run"
@@ -89,10 +90,10 @@ def make_pass(run: Run, denoiser: Any, level: float) -> Pass:
         run.unet, run.sites = unet, enumerate_sites(unet)
         run.branch = IdentityBranch(adapter.spec, adapter.weights, run.tokens, [site.site for site in run.sites])
     schedule = Schedule.from_levels(run.levels or [level], first=level)
-    probe = Probe(run.sites, *model.probe_contexts(p, settings.subject))
+    probe = Probe(run.sites, *words.probe_contexts(p, settings.subject))
     current = Pass(denoiser, RunState(settings, schedule), probe)
     if settings.id_prompt:
-        current.id_cond = model.encode(p, [settings.id_prompt.replace("{prompt}", prompt) for prompt in p.prompts])
+        current.id_cond = words.encode(p, words.identity_prompts(settings.id_prompt, p.prompts))
     return current
 
 
@@ -109,18 +110,14 @@ def fuse(run: Run, params: Any) -> None:
     if state.wants_identity_line(current.level):
         identity, energy = evaluate_identity(run, params.inner_model, uncond, weights)
         readings = Readings(
-            head=[compose_maps(r, weights) for r in current.probe.result(model.HEAD)],
-            person=[compose_maps(r, weights) for r in current.probe.result(model.PERSON)],
+            head=[compose_maps(r, weights) for r in current.probe.result(words.HEAD)],
+            person=[compose_maps(r, weights) for r in current.probe.result(words.PERSON)],
             energy=energy,
         )
         delta = state.fuse(current.level, Lines(semantic, identity, uncond), readings, to_x0)
     else:
         delta = state.reuse(semantic, to_x0)
-    if not torch.isfinite(delta).all():
-        raise BeyondFacialError(
-            f"BeyondFacial: the identity line gave NaN at noise level {current.level:.3g}; lower the identity weight, "
-            "or run the model in full precision (--no-half)."
-        )
+    refuse_nan(delta, current.level)
     add_to_cond_rows(params.x, delta, weights)
     current.params = None
     run.handle.masks = [m[0].cpu().numpy() for m in state.fused_mask.float()]

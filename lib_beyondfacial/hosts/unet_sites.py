@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from ..adapters.branch import IdentityBranch
 from ..adapters.sites import Site, adapter_order, attn1_twin
 from ..errors import BeyondFacialError
 from ..method.attention_maps import compute_identity_energy, compute_margin, compute_probe_shares
+
+Rows = slice | list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +51,19 @@ def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
     return sites
 
 
+class Ledger(Protocol):
+    """Which rows of the call that runs are to be read; None: none of them."""
+
+    def begin_call(self, rows: int) -> None: ...
+
+    def rows_of_interest(self) -> Rows | None: ...
+
+
 @dataclass
 class RowLedger:
     """Which rows of the coming UNet calls are whose, when a host feeds its rows in order, in one call or in several.
 
-    `begin_call` is told each call's number of rows; `slice_of_interest` says which of them are among the first `count`
+    `begin_call` is told each call's number of rows; `rows_of_interest` says which of them are among the first `count`
     of the whole.
     """
 
@@ -64,9 +75,23 @@ class RowLedger:
         self.here = (self.seen, self.seen + rows)
         self.seen += rows
 
-    def slice_of_interest(self) -> slice:
+    def rows_of_interest(self) -> Rows | None:
         start, end = self.here
-        return slice(0, max(0, min(end, self.count) - start))
+        stop = max(0, min(end, self.count) - start)
+        return slice(0, stop) if stop else None
+
+
+@dataclass
+class KnownRows:
+    """The ledger of one call whose rows are known beforehand (hosts that say which rows of their batch are whose)."""
+
+    rows: Rows | None
+
+    def begin_call(self, rows: int) -> None:
+        """Nothing to count."""
+
+    def rows_of_interest(self) -> Rows | None:
+        return self.rows
 
 
 @contextmanager
@@ -83,7 +108,7 @@ def remove(handles: list[torch.utils.hooks.RemovableHandle]) -> None:
         handles.pop().remove()
 
 
-def count_rows(sites: list[AttentionSite], ledger: RowLedger) -> torch.utils.hooks.RemovableHandle:
+def count_rows(sites: list[AttentionSite], ledger: Ledger) -> torch.utils.hooks.RemovableHandle:
     """Tell the ledger of every UNet call: adapter order puts the site first that a forward pass comes to first."""
     return sites[0].attn2.to_q.register_forward_hook(lambda module, args, query: ledger.begin_call(query.shape[0]))
 
@@ -103,7 +128,7 @@ class Probe:
     readings: dict[str, dict[int, list[Tensor]]] = field(default_factory=dict)
     _queries: dict[int, Tensor] = field(default_factory=dict)
 
-    def attach(self, ledger: RowLedger) -> list[torch.utils.hooks.RemovableHandle]:
+    def attach(self, ledger: Ledger) -> list[torch.utils.hooks.RemovableHandle]:
         """Hook every site for the coming calls; the rows of interest are the ledger's."""
         self.readings = {group: {} for group in self.contexts}
         self._queries.clear()
@@ -124,15 +149,16 @@ class Probe:
 
         return hook
 
-    def _read(self, number: int, site: AttentionSite, ledger: RowLedger) -> Callable:
+    def _read(self, number: int, site: AttentionSite, ledger: Ledger) -> Callable:
         def hook(module: nn.Module, args: tuple, key: Tensor) -> None:
-            query, rows = self._queries.pop(number, None), ledger.slice_of_interest()
-            if query is None or query.shape[0] != key.shape[0] or rows.stop == 0:
+            query, rows = self._queries.pop(number, None), ledger.rows_of_interest()
+            if query is None or query.shape[0] != key.shape[0] or rows is None:
                 return
 
             def shares(context: Tensor) -> Tensor:
-                # The weight itself, not the module: a call would come back to this hook.
-                probe_key = nn.functional.linear(context.to(key.device, key.dtype), module.weight.to(key.dtype))
+                # Not a call of the module, which would come back to this hook; its own forward knows where its weight
+                # is (offloaded, quantised or patched by a LoRA).
+                probe_key = module.forward(context.to(key.device, key.dtype))
                 return compute_probe_shares(query[rows], key[rows], probe_key, site.site.heads)
 
             reference = shares(self.reference)
@@ -145,14 +171,15 @@ class Probe:
 
 @dataclass
 class BranchHooks:
-    """The identity branch on all rows of the calls made while attached: `to_out[0]`'s input += weight * attend(query).
+    """The identity branch on `rows` of the calls made while attached: `to_out[0]`'s input += weight * attend(query).
 
-    The adapter's LoRA, where it has one, acts in the same calls, on attn1 and attn2, so no other line ever sees it.
+    The adapter's LoRA, where it has one, acts on the same rows, in attn1 and attn2, so no other line ever sees it.
     """
 
     sites: list[AttentionSite]
     branch: IdentityBranch
     weight: float
+    rows: Rows | None = None  # None: all of them
     hits: int = 0
     energies: dict[int, list[Tensor]] = field(default_factory=dict)
     _queries: dict[int, Tensor] = field(default_factory=dict)
@@ -185,15 +212,19 @@ class BranchHooks:
 
         return hook
 
+    def _mine(self, x: Tensor) -> Tensor:
+        return x if self.rows is None else x[self.rows]
+
     def _add(self, number: int) -> Callable:
         def hook(module: nn.Module, args: tuple) -> tuple | None:
             query = self._queries.pop(number, None)
             if query is None or query.shape != args[0].shape:
                 return None
             self.hits += 1
-            attended = self.branch.attend(number, query)
+            attended = self.branch.attend(number, self._mine(query))
             self.energies.setdefault(number, []).append(compute_identity_energy(attended))
-            return (args[0] + self.weight * attended.to(args[0].dtype), *args[1:])
+            addition = self.weight * attended.to(args[0].dtype)
+            return (add_to_rows(args[0], self.rows, addition), *args[1:])
 
         return hook
 
@@ -203,12 +234,20 @@ class BranchHooks:
             for leaf in ("to_q", "to_k", "to_v", "to_out.0"):
                 delta = self.branch.lora(kind, number, leaf)
                 if delta is not None and module is not None:
-                    handles.append(module.get_submodule(leaf).register_forward_hook(_add_delta(delta.delta)))
+                    handles.append(module.get_submodule(leaf).register_forward_hook(self._add_delta(delta.delta)))
         return handles
 
+    def _add_delta(self, delta: Callable[[Tensor], Tensor]) -> Callable:
+        def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            return add_to_rows(output, self.rows, delta(self._mine(args[0])))
 
-def _add_delta(delta: Callable[[Tensor], Tensor]) -> Callable:
-    def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return output + delta(args[0])
+        return hook
 
-    return hook
+
+def add_to_rows(x: Tensor, rows: Rows | None, addition: Tensor) -> Tensor:
+    """x with something added to some of its rows (None: to all); the others stay what they are, bit by bit."""
+    if rows is None:
+        return x + addition
+    x = x.clone()
+    x[rows] += addition
+    return x
