@@ -64,6 +64,10 @@ class IdentityBranch:
                 )
                 for i, site in enumerate(self.sites)
             ]
+        if not all(bool(torch.isfinite(each).all()) for pair in self._keys_values for each in pair):
+            raise BeyondFacialError(
+                "The adapter's attention makes no finite numbers of this face; its file is damaged, download it again."
+            )
         self._placed: dict[tuple[int, Place], tuple[Tensor, Tensor]] = {}
         self._lora = _make_lora(ip, len(self.sites)) if spec.has_lora else {}
 

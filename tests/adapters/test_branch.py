@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -112,3 +113,11 @@ def test_another_base_model_is_refused_in_words():
 def test_a_branch_is_not_built_for_the_wrong_model(weights, tokens):
     with pytest.raises(BeyondFacialError, match="attention sites"):
         IdentityBranch(describe(weights), weights, tokens, SITES[:2])
+
+
+@pytest.mark.parametrize("leaf", ["to_k_ip", "to_v_ip"])
+def test_numbers_that_run_over_are_refused(weights, tokens, leaf):
+    """Finite in the file, not in the attention: such a picture would be black without a word."""
+    huge = replace(weights, ip_adapter=weights.ip_adapter | {f"3.{leaf}.weight": torch.full((16, CONTEXT), 3e38)})
+    with pytest.raises(BeyondFacialError, match="attention makes no finite numbers"):
+        IdentityBranch(describe(huge), huge, tokens, SITES)

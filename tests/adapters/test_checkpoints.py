@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import pickle
-import resource
 import zipfile
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save, save_file
+from safetensors.torch import save_file
 
 from lib_beyondfacial.adapters import checkpoints
 from lib_beyondfacial.adapters.checkpoints import describe, recognise
@@ -167,6 +167,7 @@ def saved(value) -> bytes:
     return buffer.getvalue()
 
 
+@functools.cache
 def bad_files() -> dict[str, bytes]:
     good = saved({"image_proj": {"a": torch.ones(4)}})
     return {
@@ -185,6 +186,7 @@ def bad_files() -> dict[str, bytes]:
         "list.bin": saved([torch.ones(2)]),
         "number.bin": saved(3),
         "expanded.bin": saved({"image_proj": {"x": torch.zeros(1).expand(10**12)}}),
+        "alias.bin": saved({str(i): expanded for expanded in [torch.ones(1000)] for i in range(1000)}),
         "meta.bin": saved({"image_proj": {"x": torch.zeros(10**9, device="meta")}}),
         "sparse.bin": saved({"image_proj": {"x": torch.eye(3).to_sparse()}}),
         "deep.bin": saved({"a": {"b": {"c": {"d": {"e": {"f": {"g": torch.ones(1)}}}}}}}),
@@ -222,35 +224,6 @@ def test_weights_only_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: seen.update(kwargs) or real(*args, **kwargs))
     assert load_adapter_file(tmp_path / "a.bin").image_proj["x"].tolist() == [1, 1]
     assert seen["weights_only"] is True
-
-
-SMALL = Weights({"proj.0.weight": torch.ones(2, 512)}, {"1.to_k_ip.weight": torch.ones(2, 3)})
-GOOD = [
-    save(
-        {f"image_proj.{k}": v for k, v in SMALL.image_proj.items()}
-        | {f"ip_adapter.{k}": v for k, v in SMALL.ip_adapter.items()}
-    ),
-    saved({"image_proj": SMALL.image_proj, "ip_adapter": SMALL.ip_adapter}),
-]
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(GOOD), st.data())
-def test_mutated_files_load_or_give_a_sentence(tmp_path_factory, good, data):
-    broken = bytearray(good)
-    for _ in range(data.draw(st.integers(1, 8))):
-        where = data.draw(st.one_of(st.integers(0, 400), st.integers(0, len(broken) - 1)))
-        broken[where % len(broken)] = data.draw(st.integers(0, 255))
-    broken = broken[: data.draw(st.integers(0, len(broken)))] if data.draw(st.booleans()) else broken
-    path = tmp_path_factory.getbasetemp() / "mutated.bin"
-    path.write_bytes(bytes(broken))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    try:
-        describe(load_adapter_file(path), path.name)
-    except BeyondFacialError as error:
-        said = str(error)
-        assert "mutated.bin" in said
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
+import torch
 
+from demo.nets.unet import UNetModel
 from lib_beyondfacial.adapters.sites import adapter_order, attn1_twin
 
 SD15 = {  # N: (ldm block, diffusers block)
@@ -64,6 +67,55 @@ def test_every_site_has_its_number(table, count, naming):
         ordered = adapter_order(prefix + name for name in names)
         for i, name in enumerate(ordered):
             assert name == prefix + numbered[2 * i + 1]
+
+
+def widths_of(numbered: dict[int, str], width: Callable[[str], int]) -> dict[int, int]:
+    return {n: width(name) for n, name in numbered.items()}
+
+
+SD15_H = {n: 320 for n in (1, 3, 25, 27, 29)} | {n: 640 for n in (5, 7, 19, 21, 23)}
+SD15_H |= {n: 1280 for n in (9, 11, 13, 15, 17, 31)}
+SDXL_H = {n: 640 if n <= 7 or 109 <= n <= 119 else 1280 for n in range(1, 140, 2)}
+
+
+def test_a_real_unet_in_ldms_names():
+    """SD1.5 at its size, without its numbers."""
+    with torch.device("meta"):
+        modules = dict(
+            UNetModel(320, (1, 2, 4, 4), 2, (1, 2, 4), num_heads=8, context_dim=768).named_modules(),
+        )
+    ordered = adapter_order(name for name in modules if name.endswith("attn2"))
+    assert ordered == [sd15(0)[n] for n in range(1, 32, 2)]
+    assert widths_of(sd15(0), lambda name: modules[name].to_q.out_features) == SD15_H
+
+
+DIFFUSERS = {  # as in the published configurations
+    "SD1.5": {"cross_attention_dim": 768, "attention_head_dim": 8},
+    "SDXL": {
+        "cross_attention_dim": 2048,
+        "attention_head_dim": (5, 10, 20),
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 10),
+        "use_linear_projection": True,
+    },
+}
+
+
+@pytest.mark.parametrize(("kind", "table", "expected"), [("SD1.5", sd15, SD15_H), ("SDXL", sdxl, SDXL_H)])
+def test_a_real_unet_in_diffusers_names(kind, table, expected):
+    """At its size, without its numbers; and diffusers counts its processors as adapter files number them."""
+    diffusers = pytest.importorskip("diffusers")
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel(**DIFFUSERS[kind])
+    numbered, modules = table(1), dict(unet.named_modules())
+    ordered = adapter_order(name for name in modules if name.endswith("attn2"))
+    assert ordered == [numbered[n] for n in range(1, 2 * len(numbered), 2)]
+    assert widths_of(numbered, lambda name: modules[name].to_q.out_features) == expected
+    theirs = [name.removesuffix(".processor") for name in unet.attn_processors]
+    for n, name in numbered.items():
+        assert (theirs[n - 1], theirs[n]) == (attn1_twin(name), name)
 
 
 def test_twins():

@@ -1,0 +1,38 @@
+"""300 broken weight files: never a crash, a hang or memory without bound; a sentence, or a load that can be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COUNT = 300
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space and /proc are Linux's")
+def test_mutated_weight_files(tmp_path):
+    """In a process of its own, so that a crash is seen as one."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.adapters.mutate", str(tmp_path), str(COUNT), "20"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    told = [json.loads(line) for line in run.stdout.splitlines()]
+    assert (run.returncode, len(told)) == (0, COUNT), f"after {told[-1:]}: {run.stderr[-2000:]}"
+    outcomes = Counter(each["outcome"] for each in told)
+    print(outcomes, "slowest", max(each["seconds"] for each in told))
+    assert set(outcomes) == {"used", "refused"}, [each for each in told if each["outcome"] not in ("used", "refused")]
+    assert outcomes["refused"] > COUNT / 2  # the mutations do break files
+    assert outcomes["used"] > COUNT / 20  # and are not all so coarse that nothing behind the readers is reached
+    assert max(each["seconds"] for each in told) < 5
+    assert told[-1]["peak_kb"] - told[0]["peak_kb"] < 100_000
