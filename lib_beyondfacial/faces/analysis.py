@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = ["Face", "FaceAnalyser", "find_packs", "get_analyser", "unload_analyse
 
 DETECTOR_SIZES = (640, 512, 384, 256)  # stepped down before "no face" is said: big faces are missed at 640
 THRESHOLD = 0.5
+PADDED_SIDE = 2048  # a photo is shrunk to that before a border quadruples it: faces found then fill it anyway
 MAX_ASPECT = 64  # a thinner picture would shrink to nothing in the detector
 
 
@@ -72,8 +73,8 @@ class FaceAnalyser:
         if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
             return []
         with self._lock:
-            for picture, border, size in self._attempts(image):
-                faces = self._find_once(picture, border, size)
+            for attempt in self._attempts(image):
+                faces = self._find_once(attempt)
                 if faces:
                     return sorted(faces, key=lambda face: -face.area)
         return []
@@ -86,37 +87,65 @@ class FaceAnalyser:
             except Exception as error:
                 raise self._failure() from error
 
-    def _find_once(self, picture: np.ndarray, border: int, size: tuple[int, int]) -> list[Face]:
+    def _find_once(self, attempt: _Attempt) -> list[Face]:
+        border, scale, size = attempt.border, attempt.scale, attempt.size
         try:
-            found = self._engine.find(picture, size, THRESHOLD)
+            found = self._engine.find(attempt.picture, size, THRESHOLD)
         except Exception as error:  # onnxruntime's and OpenCV's own, from models that load but do not run
             raise self._failure() from error
-        shifted = [
+        faces = [
             replace(
                 face,
-                box=face.box - border,
-                landmarks=face.landmarks - border,
+                box=(face.box - border) / np.tile(scale, 2),
+                landmarks=(face.landmarks - border) / scale,
                 detector_size=max(size),
                 padded=border > 0,
             )
             for face in found
         ]
-        return [face for face in shifted if face.area > 0 and np.isfinite(face.embedding).all()]
+        return [face for face in faces if face.area > 0 and np.isfinite(face.embedding).all()]
 
     def _failure(self) -> BeyondFacialError:
         return BeyondFacialError(
             f'The face pack "{self.name}" fails when it is run; download it again or choose another.'
         )
 
-    def _attempts(self, image: np.ndarray) -> Iterator[tuple[np.ndarray, int, tuple[int, int]]]:
-        """(BGR picture, width of the border around it, detector size (width, height)), in the order to be tried."""
+    def _attempts(self, image: np.ndarray) -> Iterator[_Attempt]:
+        """In the order to be tried."""
         bgr = np.ascontiguousarray(image[..., ::-1])
         for size in self._sizes:
-            yield bgr, 0, size
-        border = (max(image.shape[:2]) + 1) // 2
-        padded = np.pad(bgr, ((border, border), (border, border), (0, 0)), constant_values=127)
+            yield _Attempt(bgr, 0, np.ones(2, np.float32), size)
+        small, scale = _shrink(bgr, PADDED_SIDE)
+        border = (max(small.shape[:2]) + 1) // 2
+        padded = np.pad(small, ((border, border), (border, border), (0, 0)), constant_values=127)
         for size in self._sizes:
-            yield padded, border, size
+            yield _Attempt(padded, border, scale, size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """A BGR picture to be searched: the photo, shrunk to `scale` in both directions, with a border around it.
+
+    size: the detector's (width, height).
+    """
+
+    picture: np.ndarray
+    border: int
+    scale: np.ndarray
+    size: tuple[int, int]
+
+
+def _shrink(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `side` pixels a side; and by how much, for x and y."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    if max(height, width) <= side:
+        return picture, np.ones(2, np.float32)
+    ratio = side / max(height, width)
+    target = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+    scale = np.array([target[0] / width, target[1] / height], np.float32)
+    return cv2.resize(picture, target, interpolation=cv2.INTER_AREA), scale
 
 
 def get_analyser(pack_dir: Path, provider: str = CPU) -> FaceAnalyser:

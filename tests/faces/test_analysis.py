@@ -82,6 +82,29 @@ def test_fixed_detector_pads_too(analyser, draw_faces):
     np.testing.assert_allclose(filling.box, [0, 0, 256, 256], atol=1)
 
 
+def test_a_huge_photo_is_shrunk_before_it_is_padded(analyser, draw_faces, monkeypatch):
+    """What the border would make of 16384 pixels is more than OpenCV can warp, and hundreds of MB."""
+    shapes, find = [], analyser._engine.find
+    monkeypatch.setattr(
+        analyser._engine, "find", lambda picture, *rest: shapes.append(picture.shape) or find(picture, *rest)
+    )
+    assert analyser.find(np.zeros((300, 16_384, 3), np.uint8)) == []
+    filling = draw_faces(1, size=250, boxes=((0, 0, 250),))
+    (small,), (large,) = analyser.find(filling), analyser.find(filling.repeat(12, 0).repeat(12, 1))
+    assert shapes == [
+        (300, 16_384, 3),
+        (2086, 4096, 3),
+        (250, 250, 3),
+        (500, 500, 3),
+        (3000, 3000, 3),
+        (4096, 4096, 3),
+    ]
+    assert large.padded
+    np.testing.assert_allclose(large.box, [0, 0, 3000, 3000], atol=12)
+    np.testing.assert_allclose(large.landmarks, small.landmarks * 12, atol=15)
+    assert large.normed_embedding @ small.normed_embedding > 0.99
+
+
 def test_no_face_and_odd_shapes(analyser):
     for shape in ((64, 48, 3), (1, 1, 3), (2, 3000, 3), (3000, 2, 3), (33, 900, 3)):
         assert analyser.find(np.zeros(shape, np.uint8)) == []
