@@ -125,7 +125,8 @@ def load_clip_model(path: Path, shape: ClipShape = VIT_H) -> nn.Module:
     fits = all(key in tensors and tensors[key].shape == size for key, size in wanted.items())
     if is_deeper or is_shallower or not fits:
         raise BeyondFacialError(f'"{Path(path).name}" is no CLIP-ViT-H vision model; {INSTEAD}.')
-    model.load_state_dict({key: tensors[key].float() for key in wanted}, strict=False, assign=True)
+    wide = {key: tensors.pop(key).float() for key in wanted}  # one by one, not the file and its fp32 copy at once
+    model.load_state_dict(wide, strict=False, assign=True)
     embeddings = model.vision_model.embeddings
     embeddings.position_ids = torch.arange(embeddings.num_positions)[None]  # a buffer that files need not have
     return model.eval()

@@ -22,6 +22,9 @@ MIXED_FOLDER = "controlnet"  # holds mostly other models: there a file must be n
 NAMED_LIKE_ADAPTER = re.compile(r"ip[-_]?adapter|face[-_]?id|instant[-_]?id|pulid|photomaker", re.IGNORECASE)
 HASH_CHUNK = 1 << 20
 SHORT_HASH = 10
+NAMED_LIKE_OTHERS = re.compile(  # what lies beside adapters: CLIP vision models, InstantID's IdentityNet
+    r"image[-_]?encoder|clip[-_](vision|vit|h\b|g\b)|controlnetmodel|diffusion_pytorch_model", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +68,19 @@ def list_adapters(dirs: Iterable[Path]) -> dict[str, Path]:
 
 
 def get_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> LoadedAdapter:
-    """Load an adapter by its name in the listing (its file name will do, too); "" means the only one there is.
+    """Load an adapter by its name in the listing (its file name will do, too); "" means the only one there is
+    that can be used.
 
     family is the user's word where a file's shapes fit two families (Settings.adapter_family). Kept in memory until
     the file changes. Raises BeyondFacialError listing the known names.
     """
-    name = _choose(name, listing)
+    name = _choose(name, listing, family)
     return _load(name, listing[name], *_stamp(name, listing[name]), family)
 
 
 def peek_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> AdapterCard:
     """What an adapter is, by its name, without loading it: for lists. Remembered until the file changes."""
-    name = _choose(name, listing)
+    name = _choose(name, listing, family)
     try:
         return _peek(name, listing[name], *_stamp(name, listing[name]), family)
     except BeyondFacialError as error:
@@ -135,7 +139,7 @@ def _called(path: Path) -> tuple[str, str]:
     return path.stem, path.parent.name
 
 
-def _choose(name: str, listing: Mapping[str, Path]) -> str:
+def _choose(name: str, listing: Mapping[str, Path], family: str) -> str:
     if not listing:
         raise BeyondFacialError(
             "No identity adapter was found; put an IP-Adapter FaceID or InstantID file into models/ipadapter."
@@ -145,19 +149,22 @@ def _choose(name: str, listing: Mapping[str, Path]) -> str:
     by_file_name = {path.name: known for known, path in listing.items()}
     if name in by_file_name:
         return by_file_name[name]
-    known = ", ".join(f'"{each}"' for each in listing)
     if name:
+        known = ", ".join(f'"{each}"' for each in listing)
         near = difflib.get_close_matches(name, list(listing), n=1, cutoff=0)[0]
         raise BeyondFacialError(
             f'There is no adapter "{name[:60]}"; the nearest is "{near}", and the adapters found are {known}.'
         )
-    if len(listing) > 1:
-        raise BeyondFacialError(f'There are several adapters; set "adapter" to one of {known}.')
-    return next(iter(listing))
+    usable = [each for each in listing if len(listing) == 1 or peek_adapter(each, listing, family).spec is not None]
+    if len(usable) == 1:
+        return usable[0]
+    known = ", ".join(f'"{each}"' for each in usable or listing)
+    raise BeyondFacialError(f'There are several adapters; set "adapter" to one of {known}.')
 
 
 def _adapter_files(folder: Path) -> Iterator[Path]:
     is_mixed = folder.name.lower() == MIXED_FOLDER
     for path in weight_files(folder, SUFFIXES):
-        if not is_mixed or NAMED_LIKE_ADAPTER.search(str(path.relative_to(folder))):
+        place = str(path.relative_to(folder))
+        if not NAMED_LIKE_OTHERS.search(place) and (NAMED_LIKE_ADAPTER.search(place) or not is_mixed):
             yield path

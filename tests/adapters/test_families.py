@@ -130,6 +130,14 @@ def test_the_users_word_goes_before_the_name_but_not_before_shapes(get):
         get("ipadapter/y.bin", small("instantid"), "faceid_plus")
 
 
+def test_the_users_word_chooses_among_files_when_no_name_is_given(get, tmp_path):
+    get("ipadapter/x.bin", small("faceid"))
+    get("ipadapter/y.bin", small("instantid"), "instantid")
+    listing = list_adapters(adapter_dirs(tmp_path))
+    assert get_adapter("", listing).name == "x"  # y cannot be used before it is said what it is
+    assert get_adapter("", listing, "portrait_unnorm").name == "y"
+
+
 def test_what_users_can_say_is_what_shapes_leave_open():
     assert set(BY_KEY["adapter_family"].choices) == {"auto", *PAIRS, *PAIRS.values()}
     assert set(BY_KEY["adapter_family"].choices) - {"auto"} < set(FAMILIES)

@@ -6,10 +6,11 @@ import hashlib
 import os
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from lib_beyondfacial.adapters import registry
-from lib_beyondfacial.adapters.registry import adapter_dirs, get_adapter, list_adapters
+from lib_beyondfacial.adapters.registry import adapter_dirs, get_adapter, list_adapters, peek_adapter
 from lib_beyondfacial.errors import BeyondFacialError
 
 WIDTHS, CONTEXT = (8, 16, 8), 12
@@ -42,6 +43,46 @@ def test_files_are_found_where_users_keep_them(put, tmp_path):
     assert listing == {"deep": deep, "ip-adapter-faceid_sd15": mixed, "mine": mine}
     assert list_adapters([tmp_path / "absent"]) == {}
     assert adapter_dirs(tmp_path / "absent") == []
+
+
+def test_what_lies_beside_adapters_is_not_listed(put, tmp_path):
+    mine = put("instantid/ip-adapter.bin")
+    for place in (
+        "instantid/ControlNetModel/diffusion_pytorch_model.safetensors",
+        "ipadapter/image_encoder/model.safetensors",
+        "ipadapter/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors",
+        "ControlNet/clip_vision/clip_h.pt",
+    ):
+        put(place)
+    assert list_adapters(adapter_dirs(tmp_path)) == {"ip-adapter": mine}
+
+
+def test_an_empty_name_means_the_only_one_that_can_be_used(put, tmp_path):
+    put("ipadapter/mine.safetensors")
+    lora = {"lora_unet_down_blocks_0_attn1_to_q.lora_down.weight": torch.ones(2, 2)}
+    save_file(lora, tmp_path / "ipadapter" / "mine_lora.safetensors")
+    (tmp_path / "ipadapter" / "broken.bin").write_text("hello", encoding="utf-8")
+    listing = list_adapters(adapter_dirs(tmp_path))
+    assert list(listing) == ["broken", "mine", "mine_lora"]
+    assert get_adapter("", listing).name == "mine"
+    assert peek_adapter("mine_lora", listing).sentence.startswith('"mine_lora" is a FaceID LoRA file')
+    with pytest.raises(BeyondFacialError, match="is a FaceID LoRA file"):
+        get_adapter("mine_lora", listing)
+    put("ipadapter/other.safetensors")
+    with pytest.raises(BeyondFacialError, match='set "adapter" to one of "mine", "other".'):
+        get_adapter("", list_adapters(adapter_dirs(tmp_path)))
+
+
+def test_a_peek_follows_the_file(put, tmp_path):
+    path = put("ipadapter/mine.safetensors")
+    listing = list_adapters(adapter_dirs(tmp_path))
+    assert peek_adapter("mine", listing).spec.family == "faceid"
+    path.write_text("hello", encoding="utf-8")
+    assert "damaged" in peek_adapter("mine", listing).sentence
+    path.unlink()
+    assert "gone" in peek_adapter("mine", listing).sentence
+    with pytest.raises(BeyondFacialError, match="There is no adapter"):
+        peek_adapter("none", listing)
 
 
 def test_equal_names_are_told_apart_by_ending_and_the_first_folder_wins(put, tmp_path):
