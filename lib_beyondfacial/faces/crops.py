@@ -45,6 +45,8 @@ def head_crop(image: np.ndarray, face: Face, size: int = 256) -> np.ndarray:
     scale = size / max(side, 1e-3)
     shrink = min(1.0, 2 * scale)
     if shrink < 1:  # warping alone would skip pixels: shrink by area to about twice the size first
+        image, corner = _surroundings(image, centre, side)
+        centre = centre - corner
         height, width = image.shape[:2]
         target = (max(round(width * shrink), 1), max(round(height * shrink), 1))
         image = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
@@ -55,3 +57,13 @@ def head_crop(image: np.ndarray, face: Face, size: int = 256) -> np.ndarray:
     offset = np.full(2, size / 2 - 0.5) - linear @ centre
     matrix = np.concatenate([linear, offset[:, None]], axis=1)
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _surroundings(image: np.ndarray, centre: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a photo that holds the square, however it is turned, and its upper left corner: phones send 12
+    megapixels of which the head is one. The photo's own border is in it wherever the square leaves the photo."""
+    size = np.array(image.shape[1::-1])
+    reach = 0.75 * side  # half the diagonal is 0.71
+    low = np.clip(np.floor(centre - reach), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(centre + reach), low + 1, size).astype(int)
+    return image[low[1] : high[1], low[0] : high[0]], low
