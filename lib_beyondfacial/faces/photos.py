@@ -23,6 +23,7 @@ MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 16_384  # OpenCV's warps stop at 32767
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")  # no EPS, PDF, SVG: they run programs
+MAX_SCANS = 50  # of a JPEG: encoders write a dozen; each costs a pass over all pixels and 42 bytes
 GREY = 127  # what transparency is laid over
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
@@ -139,6 +140,9 @@ def _decode_bytes(name: str, data: bytes) -> Photo:
     formats = [known for known in FORMATS if known in Image.OPEN]
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
+            is_jpeg = image.format in ("JPEG", "MPO") or "jpeg" in str(image.info.get("compression"))
+            if is_jpeg and data.count(b"\xff\xda") > MAX_SCANS:
+                raise BeyondFacialError(f'"{name}" is a JPEG in hundreds of scans; save it anew as an ordinary one.')
             return _decode_image(name, image)
     except BeyondFacialError:
         raise
@@ -188,12 +192,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
     """16 bit, 32 bit and float grey to 8 bit; Pillow itself would clip at 255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    values = np.asarray(image)
     if image.mode == "F":
-        values = values * 255.0 if values.size and values.max() <= 1.0 else values
-    elif image.mode != "I" or values.max(initial=0) > 255:  # older Pillow opens 16-bit PNG as "I"
-        values = values / 257.0
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+        values *= 255.0 if values.size and values.max() <= 1.0 else 1.0
+        return Image.fromarray(np.rint(np.clip(values, 0, 255, out=values), out=values).astype(np.uint8))
+    deep: np.ndarray = np.clip(values, 0, 65535).astype(np.uint32)
+    if image.mode != "I" or deep.max(initial=0) > 255:  # older Pillow opens 16-bit PNG as "I"
+        deep = (deep + 128) // 257
+    return Image.fromarray(deep.astype(np.uint8))
 
 
 def _array_to_image(name: str, array: np.ndarray) -> Image.Image:

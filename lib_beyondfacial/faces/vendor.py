@@ -21,11 +21,13 @@ def vendor_folder(extension: Path = EXTENSION) -> Path:
 
 
 def use_vendor(folder: Path | None = None) -> None:
-    """Make the private packages importable, after the host's own, with onnxruntime's telemetry off.
+    """Make the private packages importable, after the host's own, and keep them from telling or asking anybody.
 
+    (onnxruntime has telemetry; albumentations, which older insightface imports, looks for newer versions of itself.)
     Call it before the first import of onnxruntime or insightface. Calling it again changes nothing.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     folder = vendor_folder() if folder is None else folder
     if folder.is_dir() and str(folder) not in sys.path:
         sys.path.append(str(folder))

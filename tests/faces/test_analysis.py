@@ -120,13 +120,14 @@ def test_analysers_are_kept_until_the_files_change(make_pack, tmp_path):
     analysis.unload_analysers()
 
 
-def test_telemetry_is_off_before_onnxruntime_comes(monkeypatch, tmp_path):
-    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+def test_telemetry_and_questions_are_off_before_the_packages_come(monkeypatch, tmp_path):
+    for name in ("ORT_DISABLE_TELEMETRY", "NO_ALBUMENTATIONS_UPDATE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
     vendor.use_vendor(tmp_path)
     vendor.use_vendor(tmp_path)
     vendor.use_vendor(tmp_path / "absent")
-    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
     assert sys.path[-1] == str(tmp_path)
     assert sys.path.count(str(tmp_path)) == 1
     assert str(tmp_path / "absent") not in sys.path

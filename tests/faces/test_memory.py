@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "demo/dollhouse/weights/models/insightface/models/dollhouse"
@@ -129,3 +131,45 @@ def test_mutated_files_claim_neither_time_nor_memory(seed):
     assert min(seen["photo"], seen["sentence"]) > 30
     assert seen["slowest"] < 5
     assert seen["grown"] < 700
+
+
+LARGEST = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from lib_beyondfacial.faces import decode_photo
+
+def peak():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+data = open(sys.argv[2], "rb").read()
+before, began = peak(), time.process_time()
+image = decode_photo("photo 1", data).image
+spent = time.process_time() - began
+print(json.dumps({"grown": peak() - before, "seconds": spent, "shape": image.shape, "pixel": image[7, 7].tolist()}))
+"""
+SIDE = 5000
+
+
+@pytest.mark.parametrize(
+    ("make", "form", "options", "pixel"),
+    [
+        (lambda: Image.new("RGB", (SIDE, SIDE), (9, 99, 200)), "JPEG", {"progressive": True}, [9, 99, 200]),
+        (lambda: Image.new("RGBA", (SIDE, SIDE), (9, 99, 200, 80)), "PNG", {"compress_level": 1}, [90, 118, 150]),
+        (lambda: Image.fromarray(np.full((SIDE, SIDE), 25_700, np.uint16)), "PNG", {"compress_level": 1}, [100] * 3),
+        (lambda: Image.new("F", (SIDE, SIDE), 0.4), "TIFF", {"compression": "tiff_deflate"}, [102] * 3),
+    ],
+    ids=["progressive", "transparent", "16 bit", "float"],
+)
+def test_the_largest_photo_of_each_kind(make, form, options, pixel, tmp_path):
+    """25 megapixels are 75 MB as RGB, and 100 in Pillow."""
+    make().save(tmp_path / "photo", form, **options)
+    command = [sys.executable, "-W", "ignore", "-c", LARGEST, ROOT, tmp_path / "photo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout)
+    print(seen)
+    assert seen["shape"] == [SIDE, SIDE, 3]
+    assert seen["pixel"] == pytest.approx(pixel, abs=2)
+    assert seen["grown"] < 520
+    assert seen["seconds"] < 5

@@ -142,6 +142,25 @@ def test_too_many_pixels_are_refused_before_decoding():
         decode_photo("photo 3", png_header_only(5000, 5000))
 
 
+def jpeg_of_scans(side: int, count: int) -> bytes:
+    """A progressive JPEG whose last scan, a few bytes, comes `count` times."""
+    data = encode(Image.new("RGB", (side, side), (90, 80, 70)), "JPEG", progressive=True)
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * count + data[-2:]
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_refused_before_decoding():
+    """At 25 megapixels, 200 of them took 13 seconds, and 10 MB hold a quarter of a million."""
+    began = time.process_time()
+    with pytest.raises(BeyondFacialError, match='"photo 3" is a JPEG in hundreds of scans'):
+        decode_photo("photo 3", jpeg_of_scans(5000, 200))
+    assert time.process_time() - began < 3  # nearly all of it is the making
+    assert decode_photo("photo 3", jpeg_of_scans(50, 20)).image.shape == (50, 50, 3)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3)).astype(np.uint8))
+    png = encode(noise, "PNG", compress_level=0)
+    assert png.count(b"\xff\xda") > photos.MAX_SCANS  # by chance, and no JPEG
+    assert decode_photo("photo 3", png).image.shape == (1500, 1500, 3)
+
+
 def test_too_many_bytes_are_refused_before_decoding(monkeypatch):
     monkeypatch.setattr(base64, "b64decode", lambda *_a, **_k: pytest.fail("was decoded"))
     monkeypatch.setattr(Image, "open", lambda *_a, **_k: pytest.fail("was opened"))
