@@ -61,8 +61,10 @@ class InsightfaceEngine:
     def find(self, picture: np.ndarray, size: tuple[int, int], threshold: float) -> list[Face]:
         """All faces of a BGR picture, the detector's input being of `size` (width, height)."""
         if self._prepared != (*size, threshold):
-            self._prepared = None
-            self._app.prepare(ctx_id=0, det_thresh=threshold, det_size=size)
+            detector, self._prepared = self._app.det_model, None
+            if self.fixed_size is None:
+                detector.input_size = None  # releases before 1.0 take the first size for good otherwise
+            detector.prepare(0, input_size=size, det_thresh=threshold)
             self._prepared = (*size, threshold)
         return [_to_face(found) for found in self._app.get(picture)]
 

@@ -77,6 +77,22 @@ def test_detector_steps_down_then_pads(any_size_analyser, draw_faces):
     assert any_size_analyser.find(draw_faces(1, size=256))[0].detector_size == 512  # and back up again
 
 
+def test_sizes_step_down_with_older_insightface_too(make_pack, tmp_path, draw_faces, monkeypatch):
+    """Before release 1.0 a detector kept the first size that it was prepared with, and said so on the console."""
+    from insightface.model_zoo.scrfd import SCRFD
+
+    def prepare(detector, ctx_id, input_size, det_thresh):
+        detector.det_thresh = det_thresh
+        if detector.input_size is None:
+            detector.input_size, detector.input_sizes = input_size, [input_size]
+
+    monkeypatch.setattr(SCRFD, "prepare", prepare)
+    analyser = analysis.FaceAnalyser(make_pack(tmp_path / "old"))
+    assert analyser.engine == "insightface"
+    for side, size in ((64, 512), (128, 256), (64, 512)):
+        assert analyser.find(draw_faces(1, size=256, boxes=((64, 64, side),)))[0].detector_size == size
+
+
 def test_fixed_detector_pads_too(analyser, draw_faces):
     filling = analyser.find(draw_faces(1, size=256, boxes=((0, 0, 256),)))[0]
     np.testing.assert_allclose(filling.box, [0, 0, 256, 256], atol=1)
