@@ -100,7 +100,6 @@ def test_photos_are_shown_and_bad_ones_named(tmp_path):
     assert name == "good.png"
     assert not rest
     assert thumbnail.size == (256, 128)
-    assert gallery["visible"]
     assert ">1 photo.<" in status
     assert "bad &lt;b&gt;.png" in status
     assert ui.CONSENT in status
@@ -112,7 +111,6 @@ def test_photos_are_shown_and_bad_ones_named(tmp_path):
 def test_no_photos(nothing):
     gallery, status, _, identity = ui.look_at_photos(nothing, "")
     assert gallery["value"] == []
-    assert not gallery["visible"]
     assert ">No photo yet.<" in status
     assert "value" not in identity
 

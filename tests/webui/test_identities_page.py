@@ -1,0 +1,130 @@
+"""Saved identities on the page: what the buttons do, asked as gradio asks it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from demo.miniwebui import shared
+from lib_beyondfacial.webui import bodies, identities
+from lib_beyondfacial.webui import identities_page as page
+from tests.faces.conftest import draw
+
+
+@pytest.fixture
+def own(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared.cmd_opts, "beyondfacial_models_dir", str(tmp_path), raising=False)
+    return tmp_path / "beyondfacial" / "identities"
+
+
+@pytest.fixture
+def look(own, tmp_path):
+    """The page's values of face_check.INPUTS with one photo uploaded."""
+    path = tmp_path / "anna.png"
+    Image.fromarray(draw(1)).save(path)
+    return [str(path)], "", "fits", "auto", "largest", 1
+
+
+@pytest.fixture
+def anna(look):
+    page.save_photos("Anna", False, False, *look)
+    return "Anna"
+
+
+def test_saving_lists_it_and_leaves_the_photos(look):
+    dropdown, name, overwrite, message = page.save_photos(" Anna ", True, True, *look)
+    assert dropdown["choices"] == ["", "Anna"]
+    assert "value" not in dropdown  # the photos stay in use
+    assert (name["value"], overwrite["value"]) == ("", False)
+    assert message == "Saved as &quot;Anna&quot; from 1 photo; it can be chosen above."
+    assert identities.entry_of("Anna").has_crops
+
+
+@pytest.mark.parametrize(
+    ("name", "photos", "said"),
+    [
+        ("../x", True, "cannot be the name of an identity"),
+        ("", True, "it is empty"),
+        ("Anna", True, "already a saved identity"),
+        ("Berta", False, "There are no photos to save"),
+    ],
+)
+def test_what_cannot_be_saved_is_said(anna, look, name, photos, said):
+    uploads = look[0] if photos else None
+    dropdown, kept, _, message = page.save_photos(name, False, False, uploads, *look[1:])
+    assert said in message
+    assert "choices" not in dropdown
+    assert "value" not in kept  # the name that was typed is still there
+    assert identities.names() == ["Anna"]
+
+
+def test_the_card(anna, own):
+    text, thumbnail = page.card_text("Anna")
+    assert re.fullmatch(r"From 1 photo; saved 20\d\d-\d\d-\d\d; face pack squares; face crops not kept\.", text)
+    assert thumbnail.shape == (128, 128, 3)
+    assert page.card_text("") == (page.NONE_CHOSEN, None)
+    (own / "Broken.safetensors").write_bytes(b"x")
+    for name, said in (("Broken", "Broken"), ("Nobody", "no saved identity"), ("<b>", "&lt;b&gt;")):
+        text, thumbnail = page.card_text(name)
+        assert said in text
+        assert thumbnail is None
+
+
+def test_renaming(anna):
+    dropdown, name, message = page.rename_chosen("Anna", "Berta ")
+    assert (dropdown["choices"], dropdown["value"], name["value"]) == (["", "Berta"], "Berta", "")
+    assert message == "&quot;Anna&quot; is now &quot;Berta&quot;."
+    assert "No saved identity is chosen" in page.rename_chosen(None, "Clara")[2]
+    assert "cannot be the name" in page.rename_chosen("Berta", "a/b")[2]
+    assert identities.names() == ["Berta"]
+
+
+def test_deleting_takes_two_clicks_on_the_same_one(anna, look):
+    page.save_photos("Berta", False, False, *look)
+    dropdown, button, _ = page.delete_chosen("Anna", page.DELETE)
+    question = button["value"]
+    assert "Anna" in question
+    assert "choices" not in dropdown
+    _, button, _ = page.delete_chosen("Berta", question)  # asked about the other one
+    assert "Berta" in button["value"]
+    assert identities.names() == ["Anna", "Berta"]
+    dropdown, button, message = page.delete_chosen("Anna", question)
+    assert (dropdown["choices"], dropdown["value"], button["value"]) == (["", "Berta"], "", page.DELETE)
+    assert message == "&quot;Anna&quot; is deleted."
+    assert "No saved identity is chosen" in page.delete_chosen("", page.DELETE)[2]
+
+
+def test_nothing_changes_where_others_can_reach_it(anna, look, monkeypatch):
+    monkeypatch.setattr(shared.cmd_opts, "listen", True, raising=False)
+    question = f'Really delete "{anna}"?'
+    answers = (
+        page.save_photos("Berta", False, False, *look),
+        page.rename_chosen("Anna", "Berta"),
+        page.delete_chosen("Anna", question),
+    )
+    assert all("--beyondfacial-allow-writes" in answer[-1] for answer in answers)
+    assert identities.names() == ["Anna"]
+    assert page.card_text("Anna")[1] is not None  # it may still be used
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from([field.key for field in bodies.SAVE_FIELDS]),
+        st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text(), max_size=2),
+    )
+)
+def test_any_body_gets_one_sentence_and_saves_nothing(host, own, body):
+    client = TestClient(host.app)
+    answer = client.post(
+        "/beyondfacial/v1/identities", content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code in (404, 422)
+    assert answer.json()["detail"].endswith(".")
+    assert identities.names() == []
