@@ -9,7 +9,7 @@ from PIL import Image
 
 from demo.miniwebui import basics
 from lib_beyondfacial.settings import BY_KEY, FIELDS, Settings
-from lib_beyondfacial.webui import components, folders, ui
+from lib_beyondfacial.webui import components, face_check, folders, ui
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_photos_are_shown_and_bad_ones_named(tmp_path):
     assert ">1 photo.<" in status
     assert "bad &lt;b&gt;.png" in status
     assert ui.CONSENT in status
-    assert checked == ""
+    assert checked == face_check.HINT
     assert identity["value"] == ""  # photos take the saved identity's place
 
 
