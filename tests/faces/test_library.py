@@ -62,6 +62,9 @@ def test_saved_and_loaded(library, identity, analyser):
     assert (entry.photos, entry.has_crops, entry.sentence) == (3, False, "")
     assert began <= entry.created <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     assert (entry.thumbnail.shape, entry.thumbnail.dtype) == ((128, 128, 3), np.uint8)
+    assert library.entry("Änne").photo_hash == identity.photo_hash
+    with pytest.raises(UnknownIdentityError, match='no saved identity "Anne"'):
+        library.entry("Anne")
     assert library.by_hash(identity.photo_hash) == "Änne"
     assert library.by_hash("0" * 10) is None
     assert library.by_hash("") is None
