@@ -130,6 +130,7 @@ def _space(tensors: dict[str, np.ndarray], i: int, space: str, norm: float) -> S
     _require(all(parts[key].shape == shape and parts[key].dtype == np.float32 for key, shape in shapes.items()))
     _require(all(np.isfinite(part).all() for part in parts.values()))
     directions = np.vstack([parts["photos"], parts["embedding"]])
+    _require(bool((abs(directions) < 1 + UNIT_TOLERANCE).all()))  # squares of anything larger may overflow
     _require(bool((abs(np.linalg.norm(directions, axis=1) - 1) < UNIT_TOLERANCE).all()))
     _require(math.isfinite(norm) and norm > 0 and bool((parts["norms"] > 0).all()))
     _require(bool((parts["weights"] >= 0).all()) and abs(float(parts["weights"].sum()) - 1) < UNIT_TOLERANCE)
