@@ -109,6 +109,7 @@ def fuse(run: Run, params: Any) -> None:
     to_x0 = model.x0_per_prediction(current.denoiser, current.level)
     if state.wants_identity_line(current.level):
         identity, energy = evaluate_identity(run, params.inner_model, uncond, weights)
+        refuse_nan(identity, current.level)  # a map of NaN would be an empty mask
         readings = Readings(
             head=[compose_maps(r, weights) for r in current.probe.result(words.HEAD)],
             person=[compose_maps(r, weights) for r in current.probe.result(words.PERSON)],

@@ -110,8 +110,12 @@ def register(p: Any, run: Run) -> None:
         modifier.run.clear()  # type: ignore[attr-defined]  clones that others keep hold no run of ours
         if objects.unet is unet:
             objects.unet = before
-        elif modifier in objects.unet.model_options.get(MODIFIERS, []):  # cloned once more by another script
-            objects.unet.model_options[MODIFIERS].remove(modifier)
+            return
+        options = objects.unet.model_options  # cloned once more by another script
+        if modifier in options.get(MODIFIERS, []):
+            options[MODIFIERS] = [m for m in options[MODIFIERS] if m is not modifier]
+            if not options[MODIFIERS]:
+                del options[MODIFIERS]
             objects.unet.extra_preserved_memory_during_sampling -= wanted
 
     run.undo.append(undo)
@@ -237,6 +241,7 @@ def compute(run: Run, step: Step | None, args: dict[str, Any]) -> Tensor:
     else:
         uncond = args["uncond_denoised"] if step.has_uncond else None
         lines = Lines(semantic, step.identity(), uncond)
+        refuse_nan(lines.identity, level)  # a map of NaN would be an empty mask
         delta = current.state.fuse(level, lines, step.compose_readings())
         run.handle.identity_rows += step.rows
     refuse_nan(delta, level)

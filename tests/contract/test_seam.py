@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 
 import cv2
 import numpy as np
 import pytest
 
-REQUEST = {
-    "prompt": "photo of a man running in the city, full body shot",
-    "steps": 6,
-    "width": 128,
-    "height": 128,
-    "seed": 11,
+SIZE, STEPS = int(os.environ.get("WEBUI_SIZE", "128")), int(os.environ.get("WEBUI_STEPS", "6"))
+REQUEST = {"prompt": "photo of a man running in the city, full body shot", "steps": STEPS, "seed": 11}
+REQUEST |= {"width": SIZE, "height": SIZE, "cfg_scale": 5.0, "batch_size": 1}
+REQUEST |= {"save_images": False, "do_not_save_samples": True, "do_not_save_grid": True}
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
+HIRES |= {"hr_additional_modules": [], "hr_cfg": 5.0}  # Forge's API asks for these two
+SAMPLERS = ["Euler a", "DPM++ 2M", "DDIM"]
+SHAPES = {
+    "batch of 2": {"batch_size": 2},
+    "AND": {"prompt": "photo of a man in the city AND red hair :0.5"},
+    "long prompt": {"prompt": "photo of a man running in the city, full body shot, " * 12},
+    "hires": HIRES,
 }
-REQUEST |= {
-    "cfg_scale": 5.0,
-    "batch_size": 2,
-    "save_images": False,
-    "do_not_save_samples": True,
-    "do_not_save_grid": True,
-}
+GUIDES = ("perturbedattentionguidance", "freeu")
 
 
 def decode(text: str) -> np.ndarray:
@@ -30,15 +31,27 @@ def decode(text: str) -> np.ndarray:
 
 
 @pytest.fixture
-def ask(client, reference):
-    """ask(unit, **request) -> (pictures, info); unit None: without the extension. Fails unless 200."""
+def payload(client, reference):
+    """payload(unit, others=..., **request) -> the body of a request; unit None: without the extension."""
+
+    def payload(unit=None, others=(), **request):
+        body = {**REQUEST, **request, "alwayson_scripts": {title: {"args": [True]} for title in others}}
+        if unit is not None:
+            unit = {"enabled": True, "references": [reference], "adapter": client.adapter, **unit}
+            body["alwayson_scripts"]["BeyondFacial"] = {"args": [unit]}
+        return body
+
+    return payload
+
+
+@pytest.fixture
+def ask(client, payload):
+    """ask(unit, **request) -> (pictures, info). Fails unless 200; skips what the host says it does not have."""
 
     def ask(unit=None, **request):
-        payload = {**REQUEST, **request}
-        if unit is not None:
-            unit = {"enabled": True, "references": [reference], **unit}
-            payload["alwayson_scripts"] = {"BeyondFacial": {"args": [unit]}}
-        status, body = client.post("/sdapi/v1/txt2img", payload)
+        status, body = client.post("/sdapi/v1/txt2img", payload(unit, **request))
+        if "no hires fix" in json.dumps(body)[:1000]:
+            pytest.skip("this host has no hires fix")
         assert status == 200, body
         info = json.loads(body["info"])
         return [decode(image) for image in body["images"]], info
@@ -56,24 +69,7 @@ def test_the_script_is_listed_and_answers_for_its_version(client):
     assert client.get("/beyondfacial/v1/version")["version"].count(".") == 2
 
 
-@pytest.mark.parametrize("sampler_name", ["Euler a", "DDIM"])
-def test_pictures_masks_and_reports_come_back_for_every_image_of_a_batch(ask, sampler_name):
-    plain, _ = ask(sampler_name=sampler_name)
-    images, info = ask({"show_mask": True, "start": 0.0}, sampler_name=sampler_name)
-    assert len(plain) == 2
-    assert len(images) == 4
-    assert {image.shape for image in images} == {(128, 128, 3)}
-    assert not same(plain, images[:2])
-    reports = info["extra_generation_params"]["BeyondFacial report"]
-    assert len(reports) == 2
-    for report, mask in zip(reports, images[2:], strict=True):
-        assert set(report) == {"similarity", "face_area", "mask_coverage"}
-        assert report["similarity"] is None or -1 <= report["similarity"] <= 1
-        assert 0 <= report["mask_coverage"] < 0.5
-        assert mask.max() == 0 or report["mask_coverage"] > 0
-
-
-@pytest.mark.parametrize("sampler_name", ["Euler a", "DDIM"])
+@pytest.mark.parametrize("sampler_name", SAMPLERS)
 def test_disabled_is_as_if_not_asked_and_a_run_leaves_nothing_behind(ask, sampler_name):
     plain, _ = ask(sampler_name=sampler_name)
     assert same(plain, ask({"enabled": False}, sampler_name=sampler_name)[0])
@@ -81,6 +77,72 @@ def test_disabled_is_as_if_not_asked_and_a_run_leaves_nothing_behind(ask, sample
     assert not same(plain, changed)
     assert same(plain, ask(sampler_name=sampler_name)[0])
     assert same(changed, ask({"start": 0.0}, sampler_name=sampler_name)[0])
+
+
+@pytest.mark.parametrize("sampler_name", SAMPLERS)
+def test_where_the_identity_may_not_act_the_picture_is_the_hosts(ask, sampler_name):
+    plain, _ = ask(sampler_name=sampler_name)
+    assert same(plain, ask({"mask_strength": 0.0}, sampler_name=sampler_name)[0])
+    assert same(plain, ask({"weight": 0.0}, sampler_name=sampler_name)[0])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_image_gets_its_picture_mask_and_report(ask, shape):
+    request = SHAPES[shape]
+    plain, _ = ask(**request)
+    images, info = ask({"show_mask": True, "start": 0.0}, **request)
+    count = request.get("batch_size", 1)
+    assert len(plain) == count
+    assert len(images) == 2 * count
+    assert {image.shape for image in images} == {image.shape for image in plain}
+    assert not same(plain, images[:count])
+    reports = info["extra_generation_params"]["BeyondFacial report"]
+    assert len(reports) == count
+    for report, mask in zip(reports, images[count:], strict=True):
+        assert set(report) == {"similarity", "face_area", "mask_coverage"}
+        assert report["similarity"] is None or -1 <= report["similarity"] <= 1
+        assert 0 <= report["mask_coverage"] < 0.5
+        assert mask.max() == 0 or report["mask_coverage"] > 0
+    assert same(plain, ask(**request)[0])
+
+
+def test_perturbed_attention_and_freeu_do_their_part_at_the_same_time(client, ask):
+    titles = client.get("/sdapi/v1/scripts")["txt2img"]
+    guides = [title for title in titles for guide in GUIDES if title.lower().replace(" ", "").startswith(guide)]
+    if len(guides) < len(GUIDES):
+        pytest.skip("this host does not come with them")
+    alone, _ = ask()
+    guided, _ = ask(others=guides)
+    both, info = ask({"start": 0.0, "show_mask": True}, others=guides)
+    assert not same(alone, guided)
+    assert not same(guided, both[:1])
+    assert info["extra_generation_params"]["BeyondFacial report"][0]["mask_coverage"] > 0
+    assert same(guided, ask(others=guides)[0])
+    assert same(alone, ask()[0])
+
+
+@pytest.mark.parametrize("shape", ["one", "hires"])
+def test_an_identity_line_that_overflows_fails_in_words_and_leaves_nothing(client, ask, payload, shape):
+    if not client.broken_adapter:
+        pytest.skip("WEBUI_BROKEN_ADAPTER names no adapter, so no error inside the sampling was tried")
+    request = SHAPES.get(shape, {})
+    plain, _ = ask(**request)
+    unit = {"start": 0.0, "adapter": client.broken_adapter}
+    status, body = client.post("/sdapi/v1/txt2img", payload(unit, **request))
+    assert status == 422, body
+    assert "NaN" in json.dumps(body)
+    assert same(plain, ask(**request)[0])
+
+
+@pytest.mark.parametrize("sampler_name", ["Euler a", "DDIM"])
+def test_an_interrupt_leaves_nothing(client, ask, payload, sampler_name):
+    plain, _ = ask(sampler_name=sampler_name)
+    unit = {"start": 0.0, "mask_mode": "whole"}
+    finished = client.post("/sdapi/v1/txt2img", payload(unit, sampler_name=sampler_name, steps=10 * STEPS))
+    stopped = client.interrupted(payload(unit, sampler_name=sampler_name, steps=10 * STEPS))
+    assert stopped[0] == finished[0] == 200
+    assert stopped[1]["images"] != finished[1]["images"]
+    assert same(plain, ask(sampler_name=sampler_name)[0])
 
 
 def grey(width: int, height: int) -> str:
@@ -102,12 +164,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_request_fails_in_words_and_the_next_one_works(ask, client, reference, case):
+def test_a_bad_request_fails_in_words_and_the_next_one_works(ask, client, payload, case):
     unit, named = BAD[case]
-    args = [{"enabled": True, "references": [reference], **unit}]
-    payload = {**REQUEST, "steps": 2, "alwayson_scripts": {"BeyondFacial": {"args": args}}}
-    status, body = client.post("/sdapi/v1/txt2img", payload)
+    status, body = client.post("/sdapi/v1/txt2img", payload(unit, steps=2))
     assert 400 <= status < 500, body
     assert named in json.dumps(body, ensure_ascii=False)
     images, _ = ask(steps=2)
-    assert len(images) == 2
+    assert len(images) == 1

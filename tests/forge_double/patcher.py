@@ -1,0 +1,152 @@
+"""The model as the family hands it out: `sd_model.forge_objects` with patchers that deep-copy their options."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from demo.sd1 import solvers
+
+
+class Predictor(nn.Module):
+    def __init__(self, sigmas: Tensor):
+        super().__init__()
+        self.register_buffer("sigmas", sigmas)
+
+
+class KModel(nn.Module):
+    """x0 at a sigma. `schedule` is the name under which its noise levels are found."""
+
+    def __init__(self, model: Any, schedule: str):
+        super().__init__()
+        self.diffusion_model = model.model.diffusion_model
+        self._denoiser = [solvers.CompVisDenoiser(model)]  # in a list: not a submodule
+        setattr(self, schedule, Predictor(self._denoiser[0].sigmas))
+        self.scale_factor = model.scale_factor
+
+    def memory_required(self, input_shape: list[int]) -> int:
+        return input_shape[0]
+
+    def process_latent_in(self, latent: Tensor) -> Tensor:
+        return latent * self.scale_factor
+
+    def apply_model(
+        self,
+        x: Tensor,
+        t: Tensor,
+        c_crossattn: Tensor,
+        c_concat: Tensor | None = None,
+        control: Tensor | None = None,
+        transformer_options: dict | None = None,
+    ) -> Tensor:
+        """Keys that it does not know are an error, as in the hosts' UNet."""
+        sigma, replaced = t[:, None, None, None], (transformer_options or {}).get("patches_replace", {})
+        hooks = []
+        if ("middle", 0) in replaced.get("attn1", {}):
+            attn1 = self.diffusion_model.middle_block[1].transformer_blocks[0].attn1
+            hooks = [attn1.register_forward_hook(lambda module, args, _: module.to_out(module.to_v(args[0])))]
+        try:
+            timestep = self._denoiser[0].sigma_to_t(t)
+            eps = self.diffusion_model(x / (sigma**2 + 1) ** 0.5, timestep, context=c_crossattn)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if control is not None:
+            eps = eps + control
+        return x - sigma * eps
+
+
+@dataclass(eq=False)
+class UnetPatcher:
+    model: Any
+    model_options: dict = field(default_factory=lambda: {"transformer_options": {}})
+    controlnet_linked_list: Any = None
+    extra_concat_condition: Any = None
+    extra_preserved_memory_during_sampling: int = 0
+    extra_model_patchers_during_sampling: list = field(default_factory=list)
+
+    def clone(self) -> UnetPatcher:
+        return replace(
+            self,
+            model_options=copy.deepcopy(self.model_options),
+            extra_model_patchers_during_sampling=list(self.extra_model_patchers_during_sampling),
+        )
+
+    def memory_required(self, input_shape: list[int]) -> int:
+        return self.model.memory_required(input_shape)
+
+    def add_extra_preserved_memory_during_sampling(self, memory_in_bytes: int) -> None:
+        self.extra_preserved_memory_during_sampling += memory_in_bytes
+
+    def add_conditioning_modifier(self, modifier: Any, ensure_uniqueness: bool = False) -> None:
+        self.model_options.setdefault("conditioning_modifiers", []).append(modifier)
+
+    def set_model_unet_function_wrapper(self, wrapper: Any) -> None:
+        self.model_options["model_function_wrapper"] = wrapper
+
+    def set_model_sampler_cfg_function(self, function: Any) -> None:
+        self.model_options["sampler_cfg_function"] = function
+
+    def set_model_sampler_post_cfg_function(self, function: Any, disable_cfg1_optimization: bool = False) -> None:
+        self.model_options.setdefault("sampler_post_cfg_function", []).append(function)
+        if disable_cfg1_optimization:
+            self.model_options["disable_cfg1_optimization"] = True
+
+
+class Options:
+    """What the VAE's own patcher carries."""
+
+    def __init__(self) -> None:
+        self.model_options: dict = {}
+
+
+class Vae:
+    """Pictures (N, H, W, 3) in [0, 1] to unscaled latents; samples the posterior, unless it is told otherwise."""
+
+    def __init__(self, model: Any):
+        self._model, self.patcher, self.latent_channels = model, Options(), 4
+        self.first_stage_model = model.first_stage_model
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        posterior = self.first_stage_model.encode(pixels.movedim(-1, 1) * 2 - 1)
+        regulation = self.patcher.model_options.get("model_vae_regulation")
+        return posterior.sample() if regulation is None else regulation(posterior)
+
+
+@dataclass(eq=False)
+class ForgeObjects:
+    unet: UnetPatcher
+    vae: Vae
+
+    def shallow_copy(self) -> ForgeObjects:
+        return replace(self)
+
+
+class ForgeModel:
+    """`shared.sd_model`: what A1111's scripts know, without `.model`."""
+
+    is_sd1, is_sd2, is_sd3, is_sdxl, is_inpaint = True, False, False, False, False
+
+    def __init__(self, model: Any, schedule: str):
+        self._model = model
+        unet = UnetPatcher(KModel(model, schedule).requires_grad_(False))
+        self.forge_objects = ForgeObjects(unet, Vae(model))
+        self.forge_objects_original = self.forge_objects.shallow_copy()
+        self.forge_objects_after_applying_lora = self.forge_objects.shallow_copy()
+
+    def reset(self) -> None:
+        """Before every sampling the hosts forget what scripts registered."""
+        self.forge_objects = self.forge_objects_after_applying_lora.shallow_copy()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("model", "_model"):
+            raise AttributeError(name)
+        return getattr(self._model, name)
+
+    @torch.no_grad()
+    def decode_first_stage(self, z: Tensor) -> Tensor:
+        return self._model.decode_first_stage(z)
