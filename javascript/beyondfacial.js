@@ -35,6 +35,20 @@
         relabel("img2img");
     }
 
+    // The page's own list of saved identities is as old as the server: read it again when our accordion is first used.
+    const isRead = new Set();
+
+    function readIdentities(event) {
+        for (const tab of ["txt2img", "img2img"]) {
+            const button = root().querySelector(`#beyondfacial_${tab}_refresh_identity`);
+            if (button && !isRead.has(tab) && event.target.closest(`#beyondfacial_${tab}`)) {
+                isRead.add(tab);
+                button.click();
+            }
+        }
+    }
+
+    document.addEventListener("click", readIdentities);
     if (typeof onUiUpdate === "function") {
         onUiUpdate(refresh);
     } else {

@@ -44,7 +44,7 @@ def schema_of(route: str) -> dict[str, Any]:
     return schemas[route]
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytearray:
     """The body, as long as it is JSON by its header and no larger than 16 of the largest photos.
 
     The header is insisted on because other sites' pages cannot send it here without the browser asking first.
@@ -59,11 +59,11 @@ async def read_body(request: Request) -> bytes:
             if len(body) > MAX_BODY:
                 break
         else:
-            return bytes(body)
+            return body
     raise TooLargeError(f"The request is larger than {MAX_BODY // 1_000_000} MB; send fewer or smaller photos.")
 
 
-def parse_body(body: bytes, table: Sequence[Field]) -> dict[str, Any]:
+def parse_body(body: bytes | bytearray, table: Sequence[Field]) -> dict[str, Any]:
     """All fields of the table, checked, with defaults for what was left out; BeyondFacialError names what is wrong."""
     try:
         given = json.loads(body)
