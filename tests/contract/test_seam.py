@@ -111,14 +111,16 @@ def test_perturbed_attention_and_freeu_do_their_part_at_the_same_time(client, as
     guides = [title for title in titles for guide in GUIDES if title.lower().replace(" ", "").startswith(guide)]
     if len(guides) < len(GUIDES):
         pytest.skip("this host does not come with them")
-    alone, _ = ask()
-    guided, _ = ask(others=guides)
-    both, info = ask({"start": 0.0, "show_mask": True}, others=guides)
-    assert not same(alone, guided)
+    large = {"width": 2 * SIZE, "height": 2 * SIZE}  # in one latent px there is no attention to perturb
+    alone, _ = ask(**large)
+    for guide in guides:
+        assert not same(alone, ask(others=[guide], **large)[0])
+    guided, _ = ask(others=guides, **large)
+    both, info = ask({"start": 0.0, "show_mask": True}, others=guides, **large)
     assert not same(guided, both[:1])
     assert info["extra_generation_params"]["BeyondFacial report"][0]["mask_coverage"] > 0
-    assert same(guided, ask(others=guides)[0])
-    assert same(alone, ask()[0])
+    assert same(guided, ask(others=guides, **large)[0])
+    assert same(alone, ask(**large)[0])
 
 
 @pytest.mark.parametrize("shape", ["one", "hires"])
