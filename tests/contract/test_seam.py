@@ -86,6 +86,16 @@ def test_where_the_identity_may_not_act_the_picture_is_the_hosts(ask, sampler_na
     assert same(plain, ask({"weight": 0.0}, sampler_name=sampler_name)[0])
 
 
+@pytest.mark.parametrize("sampler_name", SAMPLERS)
+def test_an_identity_line_that_adds_nothing_changes_rounding_at_most(ask, sampler_name):
+    """It runs beside the host's own rows (its mask is there), and the picture stays; bit by bit on A1111."""
+    plain, _ = ask(sampler_name=sampler_name)
+    unit = {"start": 0.0, "idap_strength": 0.0, "rho": 0.0, "mask_mode": "whole", "show_mask": True}
+    idle, info = ask(unit, sampler_name=sampler_name)
+    assert info["extra_generation_params"]["BeyondFacial report"][0]["mask_coverage"] == 1.0
+    assert int(np.abs(plain[0].astype(int) - idle[0]).max()) <= 1
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_image_gets_its_picture_mask_and_report(ask, shape):
     request = SHAPES[shape]
