@@ -37,9 +37,9 @@ def adapter_text(name: str | None, family: str | None) -> str:
         listing = folders.adapters_by_name()
         if not listing:
             return ""  # the list itself says so
-        if not name and len(listing) > 1:
+        card = _peek(name or "", listing, family or "auto")
+        if card is None:
             return html.escape(f"{len(listing)} adapters found; choose one.")
-        card = registry.peek_adapter(name or "", listing, family or "auto")
         if card.spec is None:
             return complaint(card.sentence)
         facts = card.spec.facts
@@ -48,6 +48,16 @@ def adapter_text(name: str | None, family: str | None) -> str:
         return said(error)
     small = html.escape(f"{facts.licence} {facts.where_from}")
     return "<br>".join([*lines, f'<small style="opacity: 0.75">{small}</small>'])
+
+
+def _peek(name: str, listing: Any, family: str) -> registry.AdapterCard | None:
+    """The named adapter's card, or that of the only one that can be used; None where one has to be chosen first."""
+    try:
+        return registry.peek_adapter(name, listing, family)
+    except BeyondFacialError:
+        if name:
+            raise
+        return None
 
 
 def _needs(facts: Any) -> list[str]:

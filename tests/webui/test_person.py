@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from demo.miniwebui import shared
 from lib_beyondfacial.adapters import registry
-from lib_beyondfacial.webui import listings, person
+from lib_beyondfacial.webui import folders, listings, person
 from lib_beyondfacial.webui import run as requests
 from tests.adapters.synthetic import random_family, write
 from tests.random_adapter import site_widths, write_faceid_adapter
@@ -173,7 +173,7 @@ def test_models_are_listed_with_what_they_may_be_used_for(families, host):
     assert told["clip_models"] == []
 
 
-def test_the_page_says_what_an_adapter_is_and_lacks(families):
+def test_the_page_says_what_an_adapter_is_and_lacks(families, monkeypatch):
     plus = listings.adapter_text("faceid-plus", "auto")
     assert "IP-Adapter FaceID-Plus for" in plus
     assert "non-commercial" in plus
@@ -182,6 +182,9 @@ def test_the_page_says_what_an_adapter_is_and_lacks(families):
     assert "squares" in plus
     assert "made with &quot;buffalo_l&quot;" in plus
     assert "adapters found; choose one" in listings.adapter_text("", "auto")
+    only = {"fits": folders.adapters_by_name()["fits"], "text": folders.adapters_by_name()["text"]}
+    monkeypatch.setattr(listings.folders, "adapters_by_name", lambda: only)
+    assert "IP-Adapter FaceID for" in listings.adapter_text("", "auto")  # the other one is no adapter
     assert "There is no adapter &quot;x&lt;b&gt;&quot;" in listings.adapter_text("x<b>", None)
 
 
