@@ -186,7 +186,7 @@ def test_a_grids_copies_of_p_do_not_run_an_older_cells_sampling(host, photo):
     """X/Y/Z copies p with its instance attributes; a wrapper of ours on it must not outlive its request."""
     import copy
 
-    from lib_beyondfacial.hosts import a1111
+    from lib_beyondfacial.hosts import a1111, requests
 
     class P:
         def sample(self):
@@ -194,9 +194,9 @@ def test_a_grids_copies_of_p_do_not_run_an_older_cells_sampling(host, photo):
 
     p = P()
     run = a1111.Run(handle=None, tokens=None)
-    a1111.wrap_sample(p, run)
+    requests.wrap_sample(p, run, lambda: None, lambda: None)
     twin = copy.copy(p)
     assert twin.__dict__["sample"]._beyondfacial
-    a1111.unwrap_sample(twin)
+    requests.unwrap_sample(twin)
     assert "sample" not in twin.__dict__
     assert twin.sample() is twin
