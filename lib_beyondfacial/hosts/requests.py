@@ -7,7 +7,8 @@ not. So an error is stored, the sampling is left through the host's own interrup
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -37,7 +38,34 @@ def raise_to_user(p: Any, message: str) -> None:
         from fastapi import HTTPException
 
         raise HTTPException(status_code=422, detail=message)
-    raise BeyondFacialError(message)
+    error = BeyondFacialError(message)
+    leave_with_task(error)
+    raise error
+
+
+class Refusal:
+    """A task's result that raises when the page takes it apart."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def __iter__(self) -> Iterator[Any]:
+        raise self.error
+
+
+def leave_with_task(error: Exception) -> None:
+    """Have the page told where the host's main thread drops what its tasks raise (reForge, Forge Classic).
+
+    There the page is handed the task's result, which nobody has set: None, and says so in a TypeError. The task is
+    known to the frame that works on it alone. Where tasks keep their exception, or there are none, nothing is done.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        task = frame.f_locals.get("self")
+        if hasattr(task, "task_id") and hasattr(task, "result") and not hasattr(task, "exception"):
+            task.result = Refusal(error)
+            return
+        frame = frame.f_back  # type: ignore[assignment]
 
 
 def wrap_sample(p: Any, run: HasError, release: Callable[[], None], end: Callable[[], None]) -> None:
