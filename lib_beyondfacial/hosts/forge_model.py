@@ -115,8 +115,8 @@ def encode_picture(p: Any, picture: np.ndarray) -> Tensor:
     options["model_vae_regulation"] = lambda posterior: posterior.mode()
     try:
         # Tiled encoding does not ask for the regulation and samples; then at least from a generator of its own.
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(0)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
             latent = objects.vae.encode(torch.from_numpy(picture.copy())[None].float() / 255)
     finally:
         if before is None:
