@@ -11,8 +11,10 @@ import numpy as np
 from demo.dollhouse.draw import draw
 from demo.dollhouse.world import (
     ACTION_WORDS,
+    MEDIA_WORDS,
     PERSON_WORDS,
     SCENE_WORDS,
+    SHOT_WORDS,
     Identity,
     Picture,
     random_identity,
@@ -24,8 +26,13 @@ SPLITS = {"tuning": 7001, "heldout": 9001}  # two seeds, two crowds: no tuning r
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One person in one scene: the prompt, the seed, and the reference photo as the API takes it."""
+    """One person in one scene: the prompt, the seed, and the reference photo as the API takes it.
 
+    index: its number in the split; word: the prompt's person word.
+    """
+
+    index: int
+    word: str
     person: Identity
     scene: str
     action: str
@@ -46,14 +53,34 @@ def to_base64(photo: np.ndarray) -> str:
 
 
 def make_pairs(n: int, split: str = "tuning") -> list[Pair]:
-    """The first n pairs of a split, always the same: full-shot prompts, the person word by the person's gender."""
+    """The first n pairs of a split, always the same: full-shot prompts, the person word by the person's gender.
+
+    Tuning has each notion's first wording, held-out the others where there are any.
+    """
     rng = np.random.default_rng(SPLITS[split])
+
+    def wording(options: tuple[str, ...]) -> str:
+        if split == "tuning":
+            return options[0]
+        others = [words for words in options[1:] if words]
+        return str(rng.choice(others)) if others else options[0]
+
     pairs = []
-    for _ in range(n):
+    for index in range(n):
         person = random_identity(rng)
         scene, action = str(rng.choice(list(SCENE_WORDS))), str(rng.choice(list(ACTION_WORDS)))
-        word = PERSON_WORDS[person.gender][0]
-        prompt = f"photo of a {word} {ACTION_WORDS[action][0]} {SCENE_WORDS[scene][0]}, full body shot"
+        word, medium = wording(PERSON_WORDS[person.gender]), wording(MEDIA_WORDS["flat"])
+        doing, where = wording(ACTION_WORDS[action]), wording(SCENE_WORDS[scene])
+        prompt = f"{medium} a {word} {doing} {where}, {wording(SHOT_WORDS['full'])}"
         seed, photo = int(rng.integers(2**31)), reference_photo(person, rng)
-        pairs.append(Pair(person, scene, action, prompt, seed, photo, to_base64(photo)))
+        pairs.append(Pair(index, word, person, scene, action, prompt, seed, photo, to_base64(photo)))
     return pairs
+
+
+def make_batches(pairs: list[Pair], size: int) -> list[list[Pair]]:
+    """Pairs in batches of one person word each: the probe reads a batch's person words all together."""
+    words: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        words.setdefault(pair.word, []).append(pair)
+    batches = [group[i : i + size] for group in words.values() for i in range(0, len(group), size)]
+    return sorted(batches, key=lambda batch: batch[0].index)

@@ -1,168 +1,154 @@
 """The quality table: methods side by side on the same persons, prompts and seeds, judged by Dollhouse's own judges.
 
-    python -m bench.quality --quick --out DIR
+    python -m bench.quality                                    200 tuning pairs, every method of the table -> bench/out
+    python -m bench.quality --split heldout --pairs 600        the release's table and records -> bench/results
+    python -m bench.quality --split heldout --subset 50 --seed 1    a random part made anew, against these records
+    python -m bench.quality --quick                            README's small table: 64 pairs, three methods
+    python -m bench.quality --methods plain beyondfacial --set strong:weight=3,rho=1.5 hard@argmax_in_region
 
-Runs through the embedded host's API with the extension's own script, as a user's request would.
+Runs through the embedded host's API with the extension's own script. Records are kept in bench/cache, so a run that
+was ended goes on where it stopped; `--shard 1/4` to `4/4` fill that cache in four processes, a run without it writes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from dataclasses import dataclass
+import platform
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
-from bench.pairs import Pair, make_pairs
+from bench import plots, subset, tables
+from bench.collect import BATCH, Bench
+from bench.methods import METHODS, QUICK, TABLE, Method, parse_method
+from bench.painter import REPOSITORY, Sampling
+from bench.pairs import Pair, make_batches, make_pairs
+from bench.records import Record, hash_weights, read_records, write_records
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-WEIGHTS = REPOSITORY / "demo" / "dollhouse" / "weights"
+RESULTS, OUT = REPOSITORY / "bench" / "results", REPOSITORY / "bench" / "out"
+PAIRS = {"tuning": 200, "heldout": 600}
 QUICK_PAIRS = 64
-COLUMNS = ("full_shot", "close_up", "similarity", "scene_accuracy", "action_accuracy")
-# None: the extension is off. The others are what the API is given besides the photo.
-METHODS: dict[str, dict[str, Any] | None] = {
-    "plain": None,
-    "single_line": {"mask_mode": "whole", "weight": 1.0, "start": 0.0, "idap_strength": 0.0},
-    "beyondfacial": {},
-}
 
 
-@dataclass
-class Judges:
-    """The evaluator of scenes, and the second recogniser, which never feeds the adapter."""
-
-    evaluator: Any
-    analyser: Any
-
-    @classmethod
-    def load(cls) -> Judges:
-        from demo.dollhouse.evaluate import Evaluator
-        from lib_beyondfacial.faces.analysis import get_analyser
-
-        return cls(Evaluator.load(), get_analyser(WEIGHTS / "judge" / "dollhouse_judge"))
-
-    def records(self, pairs: list[Pair], images: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """One value a pair and column. A missed face counts as similarity 0."""
-        seen = self.evaluator.judge(np.stack(images))
-        return {
-            "full_shot": seen["shot"] == "full",
-            "close_up": seen["shot"] == "close-up",
-            "similarity": np.array([self.similarity(pair, image) for pair, image in zip(pairs, images, strict=True)]),
-            "scene_accuracy": seen["scene"] == np.array([pair.scene for pair in pairs]),
-            "action_accuracy": seen["action"] == np.array([pair.action for pair in pairs]),
-        }
-
-    def similarity(self, pair: Pair, image: np.ndarray) -> float:
-        person = self.analyser.find(pair.photo)[0].normed_embedding
-        return max((float(face.normed_embedding @ person) for face in self.analyser.find(image)), default=0.0)
+def parse_shard(text: str) -> tuple[int, int]:
+    part, _, whole = text.partition("/")
+    if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; the second of four is 2/4.")
+    return int(part) - 1, int(whole)
 
 
-def bootstrap(values: np.ndarray, rng: np.random.Generator, draws: int = 4000) -> tuple[float, float]:
-    """The 95% interval of the mean, by resampling pairs."""
-    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def row_of(method: str, records: dict[str, np.ndarray]) -> dict[str, Any]:
-    row: dict[str, Any] = {"method": method, "n": len(next(iter(records.values())))}
-    rng = np.random.default_rng(0)  # the same resamples for every method: the comparison stays paired
-    for column in COLUMNS:
-        values = np.asarray(records[column], np.float64)
-        row[column] = round(float(values.mean()), 4)
-        row[f"{column}_ci"] = [round(v, 4) for v in bootstrap(values, rng)]
-    return row
-
-
-def generate(host: Any, pair: Pair, extra: dict[str, Any] | None, steps: int) -> np.ndarray:
-    request: dict[str, Any] = {
-        "prompt": pair.prompt,
-        "seed": pair.seed,
-        "steps": steps,
-        "cfg_scale": 4.0,
-        "width": 128,
-        "height": 128,
-    }
-    request["sampler_name"] = "DDIM"
-    if extra is not None:
-        unit = {"enabled": True, "references": [pair.reference], **extra}
-        request["alwayson_scripts"] = {"BeyondFacial": {"args": [unit]}}
-    images, _ = host.txt2img(**request)
-    return np.asarray(images[0].convert("RGB"))
-
-
-def run(
-    methods: dict[str, dict[str, Any] | None], pairs: list[Pair], steps: int = 20
-) -> tuple[list[dict[str, Any]], dict[str, list]]:
-    """Every method on every pair -> the table's rows, and the pictures by method."""
-    from demo.miniwebui.host import boot
-
-    host, judges = boot(models_dir=WEIGHTS / "models", extensions=[REPOSITORY]), Judges.load()
-    rows, pictures = [], {}
-    for method, extra in methods.items():
-        began, images = time.time(), []
-        for i, pair in enumerate(pairs):
-            images.append(generate(host, pair, extra, steps))
-            pace = (time.time() - began) / (i + 1)
-            print(f"\r{method}: {i + 1}/{len(pairs)}, {pace:.2f} s a picture ", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-        pictures[method] = images
-        rows.append(row_of(method, judges.records(pairs, images)))
-    return rows, pictures
-
-
-def to_markdown(rows: list[dict[str, Any]]) -> str:
-    head = ["method", "n", *COLUMNS]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in rows:
-        cells = [f"{row[c]:.2f} ({row[c + '_ci'][0]:.2f}-{row[c + '_ci'][1]:.2f})" for c in COLUMNS]
-        lines.append("| " + " | ".join([row["method"], str(row["n"]), *cells]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def contact_sheet(pictures: dict[str, list[np.ndarray]], pairs: list[Pair], most: int = 12) -> np.ndarray:
-    """One column a pair: the reference photo, then every method's picture."""
-    import cv2
-
-    columns = []
-    for i, pair in enumerate(pairs[:most]):
-        side = next(iter(pictures.values()))[i].shape[0]
-        photo = cv2.resize(pair.photo, (side, side), interpolation=cv2.INTER_AREA)
-        columns.append(np.vstack([photo, *(images[i] for images in pictures.values())]))
-    return np.hstack(columns)
-
-
-def main() -> None:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs, {', '.join(QUICK)}; quick.json")
+    parser.add_argument("--split", choices=tuple(PAIRS), default="tuning")
+    parser.add_argument("--pairs", type=int, help=f"how many; {PAIRS['tuning']}, held-out {PAIRS['heldout']}")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, help="instead of the table's own")
     parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK_PAIRS} pairs, three methods, one file quick.json"
+        "--set", nargs="*", default=[], metavar="NAME[@ALTERNATIVE]:KEY=VALUE,...", help="more methods"
     )
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "bench" / "out")
-    parser.add_argument("--pairs", type=int, default=QUICK_PAIRS)
-    parser.add_argument("--split", choices=("tuning", "heldout"), default="tuning")
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME:KEY=VALUE,...", help="more methods, by settings")
-    args = parser.parse_args()
-    methods = {name: METHODS[name] for name in args.methods}
-    for spec in args.set:
-        name, _, values = spec.partition(":")
-        pairs_of = (item.split("=", 1) for item in values.split(",") if item)
-        methods[name] = {k: json.loads(v) if v[:1] in "0123456789-tf" else v for k, v in pairs_of}
-    pairs = make_pairs(QUICK_PAIRS if args.quick else args.pairs, args.split)
-    rows, pictures = run(methods, pairs)
-    args.out.mkdir(parents=True, exist_ok=True)
-    name = "quick" if args.quick else f"quality_{args.split}"
-    (args.out / f"{name}.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-    (args.out / f"{name}.md").write_text(to_markdown(rows))
-    import cv2
+    parser.add_argument("--out", type=Path, help="bench/results for held-out, else bench/out")
+    parser.add_argument("--batch", type=int, help="pairs painted at once; 4 on the CPU, 32 on a GPU")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; bit-equal pictures want the same")
+    parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="fill the cache with the i-th of n parts")
+    parser.add_argument("--subset", type=int, metavar="N", help="make N committed pairs anew and compare")
+    parser.add_argument("--seed", type=int, default=0, help="which subset")
+    parser.add_argument("--steps", type=int, default=Sampling.steps)
+    parser.add_argument("--size", type=int, default=Sampling.size, help="side of the pictures, pixels")
+    args = parser.parse_args(argv)
+    args.pairs = args.pairs or (QUICK_PAIRS if args.quick else PAIRS[args.split])
+    args.out = args.out or (RESULTS if args.split == "heldout" and not args.quick else OUT)
+    return args
 
-    cv2.imwrite(str(args.out / f"{name}.png"), contact_sheet(pictures, pairs)[..., ::-1])
-    print(to_markdown(rows))
+
+def chosen_methods(args: argparse.Namespace) -> list[Method]:
+    """The asked ones, else quick's or the table's; the command line's own after them."""
+    asked = args.methods if args.methods is not None else (QUICK if args.quick else [m.name for m in TABLE])
+    return [METHODS[name] for name in asked] + [parse_method(text) for text in args.set]
+
+
+def facts(args: argparse.Namespace, bench: Bench, batch: int) -> dict[str, Any]:
+    """What else decides what comes out."""
+    return {
+        "split": args.split,
+        "sampling": asdict(bench.sampling),
+        "batch": batch,
+        "device": bench.device,
+        "threads": args.threads,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "weights": hash_weights()[:12],
+    }
+
+
+def write_quick(out: Path, records: dict[str, list[Record]]) -> str:
+    rows = tables.quick_rows(records)
+    (out / "quick.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+    text = tables.quick_markdown(rows)
+    (out / "quick.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def write_table(out: Path, records: dict[str, list[Record]], about: dict[str, Any], methods: list[Method]) -> str:
+    """JSON, records, markdown and plots beside each other."""
+    name, content = f"quality_{about['split']}", tables.to_content(records, about)
+    (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_records(out / f"{name}_records.jsonl.gz", records)
+    text = tables.to_markdown(content, {method.name: method for method in methods})
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    plots.plot_frontier(content, out / f"{name}_scene.png")
+    plots.plot_frontier(content, out / f"{name}_shot.png", "shot_accuracy")
+    plots.plot_by_area(content, out / f"{name}_area.png")
+    return text
+
+
+def draw_sheet(path: Path, bench: Bench, methods: list[Method], pairs: list[Pair]) -> None:
+    pictures = {method.name: bench.pictures(method, pairs) for method in methods}
+    photos = [pair.photo for pair in pairs[: plots.COLUMNS]]
+    plots.contact_sheet(pictures, photos, path)
+
+
+def run_subset(args: argparse.Namespace) -> int:
+    """0 where every method agrees with what was committed."""
+    path = args.out / f"quality_{args.split}.json"
+    if not path.exists():
+        raise SystemExit(f"{path.name} is not there; compute it first, without --subset.")
+    about = json.loads(path.read_text(encoding="utf-8"))["about"]
+    records = read_records(args.out / f"quality_{args.split}_records.jsonl.gz")
+    if about["weights"] != hash_weights()[:12]:
+        print("The weights have changed since; a difference is to be expected.")
+    methods = subset.methods_of(records, args.methods)
+    verdicts = subset.recompute(records, about, methods, args.subset, args.seed, args.device)
+    print(subset.to_markdown(verdicts))
+    return 0 if all(verdict["agrees"] for verdict in verdicts.values()) else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    torch.set_num_threads(args.threads)
+    if args.subset:
+        return run_subset(args)
+    methods = chosen_methods(args)
+    bench = Bench(args.split, replace(Sampling(), steps=args.steps, size=args.size), args.device)
+    batch = args.batch or BATCH.get(bench.device, 1)
+    pairs = make_pairs(args.pairs, args.split)
+    batches = make_batches(pairs, batch)
+    if args.shard:
+        bench.collect(methods, batches[args.shard[0] :: args.shard[1]])
+        return 0
+    records = bench.collect(methods, batches)
+    methods = [*(METHODS[name] for name in records if name == "plain"), *(m for m in methods if m.name != "plain")]
+    args.out.mkdir(parents=True, exist_ok=True)
+    about = facts(args, bench, batch)
+    text = write_quick(args.out, records) if args.quick else write_table(args.out, records, about, methods)
+    draw_sheet(args.out / ("quick.png" if args.quick else f"quality_{args.split}_pictures.png"), bench, methods, pairs)
+    plots.check_size(args.out)
+    print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,0 +1,158 @@
+"""What the table measures in place of the method's own parts: the relatives' decision, a true mask, parts taken out.
+
+Each alternative is a context manager that puts functions into lib_beyondfacial's core for one batch; the product has
+no switch for any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib_beyondfacial.hosts import a1111_start
+from lib_beyondfacial.method import attention_maps as maps
+from lib_beyondfacial.method import decision, engine
+from lib_beyondfacial.method.engine import HEAD_SHARE, Lines, Readings, RunState
+from lib_beyondfacial.method.prepend import prior_box
+
+HeadBox = tuple[float, float, float, float]  # x0, y0, x1, y1 in shares of the picture
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute that is another for a while."""
+    before = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def smoothed_responses(lines: Lines) -> tuple[Tensor, Tensor]:
+    """blur(mean_c |D_s - D_u|) and blur(mean_c |D_i - D_u|), (B, 1, H, W), over the whole picture."""
+    if lines.uncond is None:
+        raise RuntimeError("the relatives' decision needs an unconditional line")
+    sigma = HEAD_SHARE * min(lines.semantic.shape[-2:]) / 5
+    uncond = lines.uncond.float()
+    semantic, identity = (
+        decision.blur((line.float() - uncond).abs().mean(1, keepdim=True), sigma)
+        for line in (lines.semantic, lines.identity)
+    )
+    return semantic, identity
+
+
+def compute_argmax_mask(lines: Lines) -> Tensor:
+    """1 where the spatial softmax of the identity line's smoothed response is the larger, as in MagicFusion's
+    saliency-aware noise blending and Face-diffuser's saliency-adaptive noise fusion."""
+    semantic, identity = (s.flatten(1).softmax(1).unflatten(1, s.shape[1:]) for s in smoothed_responses(lines))
+    return (identity > semantic).float()
+
+
+def saliency_only(boxes: list[HeadBox | None]) -> AbstractContextManager:
+    """The relatives' way: a hard argmax over the picture, no attention, no memory."""
+    return replaced(RunState, "_adaptive_mask", lambda self, level, lines, readings: compute_argmax_mask(lines))
+
+
+def box_mask(boxes: list[HeadBox | None], height: int, width: int) -> Tensor:
+    """By how much each latent pixel is covered by its image's box, (B, 1, H, W); without a box nothing is."""
+
+    def cover(low: float, high: float, n: int) -> Tensor:
+        edges = torch.arange(n, dtype=torch.float32)
+        return (torch.clamp(edges + 1, max=high * n) - torch.clamp(edges, min=low * n)).clamp(0, 1)
+
+    masks = [
+        torch.zeros(height, width) if b is None else cover(b[1], b[3], height)[:, None] * cover(b[0], b[2], width)
+        for b in boxes
+    ]
+    return torch.stack(masks)[:, None]
+
+
+def oracle_mask(boxes: list[HeadBox | None]) -> AbstractContextManager:
+    """The head's box in the plain picture, as the judge's detector sees it, is the mask at every level."""
+
+    def mask(self: RunState, level: float, lines: Lines, readings: Readings) -> Tensor:
+        return box_mask(boxes, *lines.semantic.shape[-2:]).to(lines.semantic.device)
+
+    return replaced(RunState, "_adaptive_mask", mask)
+
+
+@contextmanager
+def no_attention(boxes: list[HeadBox | None]) -> Iterator[None]:
+    """A = 1/2 everywhere and an open gate: the decision of eq. 6 by saliency alone, judged over the whole picture."""
+
+    def region(self: RunState, readings: Readings, size: tuple[int, int]) -> Tensor | None:
+        own = engine.compute_semantic_map(readings, size)
+        return None if own is None else torch.full_like(own, 0.5)
+
+    with replaced(RunState, "compute_region", region), replaced(RunState, "gate", lambda self: (0.0, 0.25)):
+        yield
+
+
+def no_decision(boxes: list[HeadBox | None]) -> AbstractContextManager:
+    """M* = G: whatever attention's gate lets through is the identity's."""
+
+    def gate_alone(a: Tensor, s_identity: Tensor, s_semantic: Any, gate: tuple[float, float]) -> Tensor:
+        mask = decision.smoothstep(a, *gate)
+        return torch.where(mask < decision.MASK_FLOOR, torch.zeros_like(mask), mask)
+
+    return replaced(decision, "compute_decision", gate_alone)
+
+
+def argmax_in_region(boxes: list[HeadBox | None]) -> AbstractContextManager:
+    """The relatives' hard argmax, but inside attention's gate."""
+    before = RunState._adaptive_mask
+
+    def mask(self: RunState, level: float, lines: Lines, readings: Readings) -> Tensor:
+        before(self, level, lines, readings)  # for self.region
+        assert self.region is not None
+        return decision.smoothstep(self.region, *self.gate()) * compute_argmax_mask(lines)
+
+    return replaced(RunState, "_adaptive_mask", mask)
+
+
+def saliency_over_picture(boxes: list[HeadBox | None]) -> AbstractContextManager:
+    """Eq. 5 with the mean over the whole picture in place of the candidate region."""
+    before = decision.compute_saliency
+
+    def over_picture(response: Tensor, region: Tensor, sigma: float) -> Tensor:
+        return before(response, torch.ones_like(region), sigma)
+
+    return replaced(decision, "compute_saliency", over_picture)
+
+
+def region_of(pick: Callable[[Readings, tuple[int, int]], Tensor | None]) -> Callable[[list], AbstractContextManager]:
+    """A region of one map alone in place of eq. 3's mix."""
+
+    def alternative(boxes: list[HeadBox | None]) -> AbstractContextManager:
+        return replaced(RunState, "compute_region", lambda self, readings, size: pick(readings, size))
+
+    return alternative
+
+
+def average(responses: list[Tensor], size: tuple[int, int], relative: bool) -> Tensor | None:
+    seen = maps.average_sites(responses, *size, relative=relative)
+    return None if seen is None else maps.normalise(seen)
+
+
+def prior_start(boxes: list[HeadBox | None]) -> AbstractContextManager:
+    """IdAP's box from the prior, without looking ahead."""
+    return replaced(a1111_start, "boxes_of", lambda readings, batch, size: [prior_box(*size)] * batch)
+
+
+ALTERNATIVES: dict[str, Callable[[list[HeadBox | None]], AbstractContextManager]] = {
+    "saliency_only": saliency_only,
+    "oracle_mask": oracle_mask,
+    "no_attention": no_attention,
+    "no_decision": no_decision,
+    "argmax_in_region": argmax_in_region,
+    "saliency_over_picture": saliency_over_picture,
+    "region_head": region_of(engine.compute_semantic_map),
+    "region_person": region_of(lambda readings, size: average(readings.person, size, relative=False)),
+    "region_energy": region_of(lambda readings, size: average(readings.energy, size, relative=True)),
+    "prior_start": prior_start,
+}

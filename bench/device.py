@@ -1,0 +1,42 @@
+"""The embedded host, which is the CPU's, on another device: its model is moved, and what the host makes on the CPU
+follows. Noise is drawn on the CPU as ever, so that the starts are the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def choose_device(asked: str = "auto") -> torch.device:
+    """ "auto": the GPU where torch has one."""
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(asked)
+
+
+def move_host(device: torch.device) -> None:
+    """Move the booted host to a device, for good; the text encoder, which is small and cached, stays on the CPU."""
+    from modules import devices, shared
+    from modules.rng import ImageRNG
+    from modules.sd_samplers_timesteps import CompVisSampler
+
+    model = shared.sd_model
+    devices.device = shared.device = device
+    model.model.to(device)
+    model.first_stage_model.to(device)
+    model.alphas_cumprod = model.alphas_cumprod.to(device)
+    model.device = device
+    encode, decode = model.get_learned_conditioning, model.decode_first_stage
+    model.get_learned_conditioning = lambda texts: encode(texts).to(device)
+    model.decode_first_stage = lambda z: decode(z).cpu()  # the host hands pictures to NumPy next
+    draw, timesteps = ImageRNG.next, CompVisSampler.get_timesteps
+
+    def next_noise(self: Any) -> Tensor:
+        return draw(self).to(device)
+
+    def get_timesteps(self: Any, p: Any, steps: int) -> Tensor:
+        return timesteps(self, p, steps).to(device)
+
+    ImageRNG.next, CompVisSampler.get_timesteps = next_noise, get_timesteps

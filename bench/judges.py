@@ -1,0 +1,108 @@
+"""What Dollhouse's own judges see in a picture: the evaluator of scenes and heads, and the second recogniser, which
+never feeds the adapter. One record a pair."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench.painter import WEIGHTS
+from bench.pairs import Pair
+from demo.dollhouse.align import aligned_crop
+from demo.dollhouse.canvas import Canvas
+from demo.dollhouse.draw import draw_body, draw_head, skin_colour
+from demo.dollhouse.evaluate import HEAD_CLASSES, Evaluator
+from demo.dollhouse.scenes import draw_scene
+from demo.dollhouse.world import HEAD_RADIUS
+from lib_beyondfacial.faces.analysis import FaceAnalyser, get_analyser
+
+BOX_OF_RADIUS = (2.1, 2.2)  # a head's box is 2.1 x 2.2 radii (draw.draw)
+RADIUS_STEP = 0.004  # of the picture's side; half a pixel at 128
+
+
+@dataclass
+class Judges:
+    """through_vae: a picture as the checkpoint's VAE gives it back."""
+
+    evaluator: Evaluator
+    analyser: FaceAnalyser
+    through_vae: Callable[[np.ndarray], np.ndarray]
+    _persons: dict[int, np.ndarray] = field(default_factory=dict)
+    _ceilings: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, through_vae: Callable[[np.ndarray], np.ndarray]) -> Judges:
+        return cls(Evaluator.load(), get_analyser(WEIGHTS / "judge" / "dollhouse_judge"), through_vae)
+
+    def records(self, pairs: list[Pair], images: list[np.ndarray]) -> list[dict[str, Any]]:
+        """One record a pair. A missed face counts as similarity 0, attributes 0, face area 0."""
+        seen = self.evaluator.judge(np.stack(images))
+        records = []
+        for i, (pair, image) in enumerate(zip(pairs, images, strict=True)):
+            shot, scene, action = (str(seen[key][i]) for key in ("shot", "scene", "action"))
+            head = self.look(pair, image)
+            ceiling = self.ceiling(pair, head["face_area"], image.shape[0])
+            records.append({
+                "shot": shot,
+                "scene": scene,
+                "action": action,
+                "shot_accuracy": int(shot == "full"),
+                "scene_accuracy": int(scene == pair.scene),
+                "action_accuracy": int(action == pair.action),
+                "close_up": int(shot == "close-up"),
+                **head,
+                "ceiling": ceiling["similarity"],
+                "attribute_ceiling": ceiling["attribute_accuracy"],
+                "picture": hashlib.sha256(image.tobytes()).hexdigest()[:16],
+            })  # fmt: skip
+        return records
+
+    def person(self, pair: Pair) -> np.ndarray:
+        """The reference photo's embedding."""
+        if pair.seed not in self._persons:
+            self._persons[pair.seed] = self.analyser.find(pair.photo)[0].normed_embedding
+        return self._persons[pair.seed]
+
+    def look(self, pair: Pair, image: np.ndarray) -> dict[str, Any]:
+        """The face most like the person: how like, how large, where (shares of the picture), and what it shows."""
+        faces = self.analyser.find(image)
+        if not faces:
+            return {"found": 0, "similarity": 0.0, "attribute_accuracy": 0.0, "face_area": 0.0, "box": None}
+        cosines = [float(face.normed_embedding @ self.person(pair)) for face in faces]
+        face = faces[int(np.argmax(cosines))]
+        height, width = image.shape[:2]
+        x0, y0, x1, y1 = (float(v) for v in np.clip(face.box / [width, height, width, height], 0, 1))
+        told = self.evaluator.attributes(aligned_crop(image, face.landmarks)[None])
+        right = [told[name][0] == getattr(pair.person, name) for name in HEAD_CLASSES]
+        return {
+            "found": 1,
+            "similarity": round(max(cosines), 6),
+            "attribute_accuracy": round(float(np.mean(right)), 6),
+            "face_area": round((x1 - x0) * (y1 - y0), 6),
+            "box": [round(v, 5) for v in (x0, y0, x1, y1)],
+        }
+
+    def ceiling(self, pair: Pair, face_area: float, side: int) -> dict[str, float]:
+        """What the judge says of the true person, drawn at the found head's size and put through the VAE: no picture
+        with a head of that size can be expected to be more like. Where no face was found: at a full shot's size."""
+        radius = (face_area / (BOX_OF_RADIUS[0] * BOX_OF_RADIUS[1])) ** 0.5 or HEAD_RADIUS["full"]
+        step = max(round(radius / RADIUS_STEP), 1)
+        if (pair.seed, step) not in self._ceilings:
+            looked = self.look(pair, self.through_vae(draw_at_size(pair, step * RADIUS_STEP, side)))
+            self._ceilings[pair.seed, step] = {key: looked[key] for key in ("similarity", "attribute_accuracy")}
+        return self._ceilings[pair.seed, step]
+
+
+def draw_at_size(pair: Pair, radius: float, side: int) -> np.ndarray:
+    """The pair's person in the pair's scene and action, the head of a given radius (share of the side)."""
+    rng = np.random.default_rng(pair.seed)
+    canvas = Canvas(side, side)
+    draw_scene(canvas, pair.scene, rng)
+    x, y = 0.5 + rng.uniform(-0.05, 0.05), max(0.25, min(1.25 * radius, 0.5))
+    draw_body(canvas, x, y, radius, pair.action, skin_colour(pair.person.skin), rng)
+    draw_head(canvas, x, y, radius, pair.person)
+    return canvas.finish()

@@ -1,0 +1,174 @@
+"""Records to rows, rows to JSON and markdown: means with 95% intervals, paired differences, what was to be reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench import intervals
+from bench.intervals import Estimate
+from bench.methods import Method
+from bench.records import Record
+
+COLUMNS = ("shot_accuracy", "scene_accuracy", "action_accuracy", "similarity", "attribute_accuracy", "close_up")
+COLUMNS += ("face_area", "unet_rows", "seconds")
+MORE_COLUMNS = ("found", "ceiling", "attribute_ceiling", "flicker", "coverage")
+COMPARED = ("shot_accuracy", "scene_accuracy", "action_accuracy", "close_up", "similarity", "attribute_accuracy")
+AREA_EDGES = (0.0, 0.03, 0.045, 0.06, 0.08, 0.15, 1.0)  # a full shot's head fills about 0.056, a half shot's 0.12
+RIVALS = ("single_line", "single_line_late", "saliency_only")
+QUICK_NAMES = {"full_shot": "shot_accuracy"}  # as README's first table calls it
+QUICK_COLUMNS = ("full_shot", "close_up", "similarity", "scene_accuracy", "action_accuracy")
+
+
+def column(records: list[Record], name: str) -> np.ndarray | None:
+    """One value a pair; None where a method has no such thing (a mask, without a mask)."""
+    values = [record[name] for record in records]
+    return None if any(value is None for value in values) else np.array(values, np.float64)
+
+
+def put(row: dict[str, Any], name: str, estimate: Estimate | None) -> None:
+    row[name], row[f"{name}_ci"] = (None, None) if estimate is None else estimate.rounded()
+
+
+def row_of(method: str, records: list[Record]) -> dict[str, Any]:
+    """A method's row: every column and its interval; then what is made of two columns."""
+    row: dict[str, Any] = {"method": method, "n": len(records)}
+    for name in (*COLUMNS, *MORE_COLUMNS):
+        values = column(records, name)
+        put(row, name, None if values is None else intervals.mean(values))
+    scene, similarity, ceiling = (
+        np.array([r[k] for r in records]) for k in ("scene_accuracy", "similarity", "ceiling")
+    )
+    put(row, "scene_times_similarity", intervals.product(scene, similarity))
+    put(row, "similarity_of_ceiling", intervals.ratio(similarity, ceiling))
+    return row
+
+
+def differences(by_method: dict[str, list[Record]], name: str, base: str) -> dict[str, Any]:
+    """name minus base in every compared column, paired."""
+    row: dict[str, Any] = {"method": name, "base": base}
+    for key in COMPARED:
+        a, b = column(by_method[name], key), column(by_method[base], key)
+        assert a is not None
+        assert b is not None
+        put(row, key, intervals.difference(a, b))
+    return row
+
+
+def by_area(records: list[Record]) -> list[dict[str, Any]]:
+    """Similarity and its ceiling binned by the found face's share of the picture."""
+    areas = np.array([record["face_area"] for record in records])
+    bins = []
+    for low, high in zip(AREA_EDGES[:-1], AREA_EDGES[1:], strict=True):
+        inside = [record for record, area in zip(records, areas, strict=True) if low < area <= high]
+        entry: dict[str, Any] = {"above": low, "to": high, "n": len(inside)}
+        for key in ("similarity", "ceiling"):
+            values = column(inside, key)
+            put(entry, key, intervals.mean(values) if inside and values is not None else None)
+        bins.append(entry)
+    return bins
+
+
+def to_content(by_method: dict[str, list[Record]], about: dict[str, Any]) -> dict[str, Any]:
+    """The JSON file: the ceiling is that of BeyondFacial's heads where it was measured, else of the last method's."""
+    rows = [row_of(name, records) for name, records in by_method.items()]
+    own = next((row for row in rows if row["method"] == "beyondfacial"), rows[-1])
+    names, bases = list(by_method), {"plain", "beyondfacial"} & by_method.keys()
+    content = {
+        "similarity_ceiling": own["ceiling"],
+        "rows": rows,
+        "differences": [differences(by_method, m, base) for base in sorted(bases) for m in names if m != base],
+        "by_face_area": {name: by_area(records) for name, records in by_method.items()},
+        "about": about,
+    }
+    return {**content, "reached": reached(content)}
+
+
+def reached(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What BeyondFacial is to reach, the value, and whether it does."""
+    rows = {row["method"]: row for row in content["rows"]}
+    own = rows.get("beyondfacial")
+    if own is None:
+        return []
+    margin = 0.02 if own["n"] >= 1500 else 0.05
+    goals = []
+
+    def goal(text: str, value: Any, ok: bool) -> None:
+        goals.append({"goal": text, "value": value, "reached": bool(ok)})
+
+    against = {(d["method"], d["base"]): d for d in content["differences"]}
+    if ("beyondfacial", "plain") in against:
+        change = against["beyondfacial", "plain"]
+        for key in ("shot_accuracy", "scene_accuracy", "action_accuracy"):
+            ci = change[f"{key}_ci"]
+            goal(f"{key} not below plain's by more than {margin}", [change[key], ci], ci[0] >= -margin)
+        ci = change["close_up_ci"]
+        goal("close_up not above plain's by more than 0.02", [change["close_up"], ci], ci[1] <= 0.02)
+    share = own["similarity_of_ceiling"]
+    goal("similarity at least 0.9 of the ceiling", [share, own["similarity_of_ceiling_ci"]], share >= 0.9)
+    for rival in (rows[name] for name in RIVALS if name in rows):
+        low, high = own["scene_times_similarity_ci"][0], rival["scene_times_similarity_ci"][1]
+        goal(f"scene x similarity ahead of {rival['method']}, intervals apart", [low, high], low > high)
+    return goals
+
+
+def cell(row: dict[str, Any], name: str, digits: int = 2) -> str:
+    if row[name] is None:
+        return "-"
+    low, high = row[f"{name}_ci"]
+    return f"{row[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def grid(head: list[str], lines: list[list[str]]) -> str:
+    text = ["| " + " | ".join(line) + " |" for line in [head, *lines]]
+    return "\n".join([text[0], "|" + "---|" * len(head), *text[1:]]) + "\n"
+
+
+def to_markdown(content: dict[str, Any], methods: dict[str, Method]) -> str:
+    """For readers: the table, the differences, the goals, and what the methods are."""
+    rows, about = content["rows"], content["about"]
+    said = ", ".join(f"{key} {value}" for key, value in about.items())
+    columns = [*COLUMNS, "flicker", "scene_times_similarity", "similarity_of_ceiling"]
+    digits = {"face_area": 3, "unet_rows": 1}
+    parts = [
+        f"# Methods side by side, split {about['split']}\n",
+        "Dollhouse, a toy world of drawn persons. Means over the same pairs of person, prompt and seed, with 95% "
+        "bootstrap intervals; similarity by a second recogniser that the adapter never saw, a missed face counts 0. "
+        "unet_rows and seconds are per picture, persons already analysed.\n",
+        f"Similarity ceiling, the true person drawn at the found head's size through the VAE: "
+        f"{content['similarity_ceiling']:.3f}. {said}.\n",
+        grid(
+            ["method", "n", *columns],
+            [[row["method"], str(row["n"]), *(cell(row, c, digits.get(c, 2)) for c in columns)] for row in rows],
+        ),
+    ]
+    for base in dict.fromkeys(d["base"] for d in content["differences"]):
+        lines = [
+            [d["method"], *(cell(d, c, 3) for c in COMPARED)] for d in content["differences"] if d["base"] == base
+        ]
+        parts += [f"Difference to {base}, paired:\n", grid(["method", *COMPARED], lines)]
+    if content["reached"]:
+        lines = [[g["goal"], str(g["value"]), "yes" if g["reached"] else "**no**"] for g in content["reached"]]
+        parts += ["What beyondfacial is to reach:\n", grid(["goal", "value", "reached"], lines)]
+    lines = [[row["method"], methods[row["method"]].says] for row in rows if row["method"] in methods]
+    parts += ["The methods:\n", grid(["method", "what it is"], lines)]
+    return "\n".join(parts)
+
+
+def quick_rows(by_method: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    """README's small table."""
+    rows = []
+    for method, records in by_method.items():
+        row: dict[str, Any] = {"method": method, "n": len(records)}
+        for name in QUICK_COLUMNS:
+            values = column(records, QUICK_NAMES.get(name, name))
+            put(row, name, None if values is None else intervals.mean(values))
+        rows.append(row)
+    return rows
+
+
+def quick_markdown(rows: list[dict[str, Any]]) -> str:
+    cells = [[f"{r[c]:.2f} ({r[c + '_ci'][0]:.2f}-{r[c + '_ci'][1]:.2f})" for c in QUICK_COLUMNS] for r in rows]
+    head = ["method", "n", *QUICK_COLUMNS]
+    return grid(head, [[r["method"], str(r["n"]), *line] for r, line in zip(rows, cells, strict=True)])

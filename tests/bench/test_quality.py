@@ -1,0 +1,223 @@
+"""Every method on two pairs and three steps, through the host and the script as a user's request goes; then the table
+made of it, resumed, and made anew."""
+
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import quality, subset
+from bench.collect import Bench
+from bench.judges import draw_at_size
+from bench.methods import METHODS, TABLE
+from bench.painter import Painter, Sampling
+from bench.pairs import make_batches, make_pairs
+from bench.records import read_records, write_records
+from bench.tables import COLUMNS, by_area, reached, to_content
+from lib_beyondfacial.hosts import a1111_start
+from lib_beyondfacial.method.engine import RunState
+
+pytestmark = pytest.mark.weights
+ISSUES = [method for method in TABLE if "_w" not in method.name]  # other weights go the same way
+MADE = [*ISSUES, METHODS["stride_2"], METHODS["idap_prior"]]  # test_alternatives has the others
+STEPS = 3
+CALLS = 3  # DDIM asks once a step here; the default window leaves out the first
+PLAIN_ROWS = 2 * CALLS
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return next(batch for batch in make_batches(make_pairs(4), 2) if len(batch) == 2)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return Bench("tuning", Sampling(steps=STEPS), "cpu", cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def collected(bench, batch):
+    untouched = dict(vars(RunState)), dict(vars(a1111_start))
+    found = bench.collect(MADE, [batch])
+    assert (dict(vars(RunState)), dict(vars(a1111_start))) == untouched
+    return found
+
+
+@pytest.fixture(scope="module")
+def table(collected, tmp_path_factory):
+    """The table's own methods, written as the command writes them."""
+    out, records = tmp_path_factory.mktemp("out"), {method.name: collected[method.name] for method in ISSUES}
+    about = {"split": "tuning", "sampling": {"steps": STEPS}, "batch": 2, "weights": "w"}
+    text = quality.write_table(out, records, about, ISSUES)
+    return out, records, about, text
+
+
+def test_every_method_makes_its_own_pictures(collected, batch):
+    assert list(collected) == [method.name for method in MADE]
+    pictures = {name: [record["picture"] for record in records] for name, records in collected.items()}
+    for name, records in collected.items():
+        assert [record["pair"] for record in records] == sorted(pair.index for pair in batch)
+        assert name == "plain" or pictures[name] != pictures["plain"]
+        for record in records:
+            assert all(np.isfinite(record[column]) for column in COLUMNS)
+            assert (record["box"] is not None) == bool(record["found"])
+            assert 0 <= record["ceiling"] <= 1
+            assert record["seconds"] > 0
+    assert len({tuple(pictures[method.name]) for method in ISSUES}) == len(ISSUES)
+
+
+def test_unet_rows_are_those_that_ran(collected):
+    rows = {name: records[0]["unet_rows"] for name, records in collected.items()}
+    assert rows["plain"] == PLAIN_ROWS
+    assert rows["single_line"] == PLAIN_ROWS + CALLS
+    assert rows["single_line_late"] == PLAIN_ROWS + CALLS - 1
+    assert rows["beyondfacial"] == PLAIN_ROWS + CALLS - 1 + 1  # the look-ahead's row
+    assert rows["minus_idap"] == rows["saliency_only"] == rows["beyondfacial"] - 1
+    assert rows["stride_2"] == rows["beyondfacial"] - 1
+
+
+def test_masks_flicker_where_they_can(collected):
+    flicker = {name: [record["flicker"] for record in records] for name, records in collected.items()}
+    assert flicker["plain"] == [None, None]
+    assert flicker["single_line"] == flicker["oracle_mask"] == [0.0, 0.0]
+    assert all(0 < value <= 1 for value in flicker["saliency_only"] + flicker["minus_smoothing"])
+    assert np.mean(flicker["beyondfacial"]) < np.mean(flicker["minus_smoothing"])
+    assert collected["single_line"][0]["coverage"] == 1
+    boxes = [record["box"] for record in collected["plain"]]
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) if b else 0.0 for b in boxes]
+    assert [record["coverage"] for record in collected["oracle_mask"]] == pytest.approx(areas, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["plain", "beyondfacial"])
+def test_a_batch_is_its_pictures_made_one_by_one(bench, batch, collected, name):
+    """Alone, a pair goes the product's own way: nobody stands in for the person or the start."""
+    kept = bench.pictures(METHODS[name], batch)
+    for pair, together in zip(batch, kept, strict=True):
+        alone = bench.painter.paint([pair], METHODS[name])
+        assert np.abs(alone.images[0].astype(int) - together.astype(int)).max() <= 2
+        assert alone.rows == collected[name][0]["unet_rows"]
+
+
+def test_a_second_run_reads_what_the_first_one_made(bench, batch, collected, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("painted again")
+
+    monkeypatch.setattr(Painter, "paint", refuse)
+    methods = MADE
+    assert Bench("tuning", bench.sampling, "cpu", bench.cache).collect(methods, [batch]) == collected
+    store = bench.store(METHODS["minus_idap"])
+    store.path.write_bytes(store.path.read_bytes()[:-5])
+    with pytest.raises(AssertionError, match="painted again"):
+        Bench("tuning", bench.sampling, "cpu", bench.cache).collect(methods, [batch])
+    store.add(collected["minus_idap"])
+
+
+def test_the_json_has_the_issues_form(table):
+    out, *_ = table
+    number, ci = {"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    row = {"method": {"type": "string"}, "n": {"const": 2}}
+    row |= {column: number for column in COLUMNS} | {f"{column}_ci": ci for column in COLUMNS}
+    rows = {"type": "array", "items": {"type": "object", "properties": row, "required": list(row)}}
+    form = {"type": "object", "properties": {"similarity_ceiling": number, "rows": rows}}
+    content = json.loads((out / "quality_tuning.json").read_text())
+    jsonschema.validate(content, form | {"required": ["similarity_ceiling", "rows"]})
+    assert [row["method"] for row in content["rows"]] == [method.name for method in ISSUES]
+    for row in content["rows"]:
+        assert row["similarity_ci"][0] <= row["similarity"] <= row["similarity_ci"][1]
+    bases = {(d["method"], d["base"]) for d in content["differences"]}
+    assert {("beyondfacial", "plain"), ("minus_idap", "beyondfacial")} <= bases
+
+
+def test_markdown_and_plots_show_every_method(table):
+    out, _, _, text = table
+    assert all(f"| {method.name} |" in text for method in ISSUES)
+    plots = sorted(path.name for path in out.glob("*.png"))
+    assert plots == ["quality_tuning_area.png", "quality_tuning_scene.png", "quality_tuning_shot.png"]
+    for name in plots:
+        pixels = np.asarray(Image.open(out / name).convert("RGB"))
+        assert min(pixels.shape[:2]) > 300
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+    assert quality.plots.check_size(out) < 2 * 2**20
+
+
+def test_a_folder_of_too_many_bytes_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(bytes(2 * 2**20 + 1))
+    with pytest.raises(SystemExit, match="2 MB"):
+        quality.plots.check_size(tmp_path)
+
+
+def test_a_subset_made_anew_is_bit_equal_and_a_forged_record_is_not(table):
+    out, records, about, _ = table
+    methods = [METHODS["beyondfacial"]]
+    packed = read_records(out / "quality_tuning_records.jsonl.gz")
+    assert packed == records
+    verdicts = subset.recompute(packed, about, methods, 1, 7, "cpu")
+    for verdict in verdicts.values():
+        assert verdict["agrees"]
+        assert verdict["bit_equal"] == verdict["n"] == 2
+    forged = [{**record, "picture": "0", "similarity": 0.99} for record in packed["plain"]]
+    verdict = subset.compare(forged, packed["plain"])
+    assert verdict["bit_equal"] == 0
+    assert not verdict["agrees"]
+    assert "similarity" in subset.to_markdown({"plain": verdict})
+
+
+def test_a_subset_is_of_whole_batches_and_follows_from_its_seed():
+    records = [{"batch": [2 * (i // 2), 2 * (i // 2) + 1]} for i in range(40)]
+    chosen = subset.choose_batches(records, 9, 1)
+    assert len(chosen) == 5
+    assert chosen == subset.choose_batches(records, 9, 1) != subset.choose_batches(records, 9, 2)
+    assert len(subset.choose_batches(records, 99, 1)) == 20
+
+
+def test_the_command_writes_refuses_and_checks(table, tmp_path, capsys, monkeypatch):
+    out, records, about, _ = table
+    with pytest.raises(SystemExit, match="compute it first"):
+        quality.main(["--subset", "2", "--out", str(tmp_path)])
+    verdict = subset.compare(records["plain"], records["plain"])
+    monkeypatch.setattr(subset, "recompute", lambda *args: {"plain": verdict})
+    assert quality.main(["--subset", "2", "--out", str(out), "--methods", "plain"]) == 0
+    assert "weights have changed" in capsys.readouterr().out
+    changed = subset.compare([{**r, "unet_rows": 99.0} for r in records["plain"]], records["plain"])
+    monkeypatch.setattr(subset, "recompute", lambda *args: {"plain": changed})
+    assert quality.main(["--subset", "2", "--out", str(out), "--methods", "plain"]) == 1
+    write_records(out / "again.gz", records)
+    assert (out / "again.gz").read_bytes() == (out / "quality_tuning_records.jsonl.gz").read_bytes()
+
+
+def made_up(n, **values):
+    base = {"shot_accuracy": 1, "scene_accuracy": 1, "action_accuracy": 1, "close_up": 0, "similarity": 0.5}
+    base |= {"attribute_accuracy": 0.5, "face_area": 0.05, "unet_rows": 40, "seconds": 1.0, "found": 1}
+    base |= {"ceiling": 0.54, "attribute_ceiling": 0.9, "flicker": 0.1, "coverage": 0.05}
+    return [{**base, **values, "pair": i, "batch": [i]} for i in range(n)]
+
+
+def test_the_goals_are_told_as_they_come_out():
+    about = {"split": "heldout"}
+    rows = {"plain": made_up(40, similarity=0.0), "single_line": made_up(40, similarity=0.2)}
+    good = to_content(rows | {"beyondfacial": made_up(40)}, about)
+    assert len(good["reached"]) == 6
+    assert all(goal["reached"] for goal in good["reached"])
+    bad = to_content(rows | {"beyondfacial": made_up(40, similarity=0.1, close_up=1, shot_accuracy=0)}, about)
+    missed = [goal["goal"] for goal in reached(bad) if not goal["reached"]]
+    assert len(missed) == 4
+    assert missed[0].startswith("shot_accuracy")
+
+
+def test_faces_are_binned_by_their_share_of_the_picture():
+    bins = by_area([*made_up(3, face_area=0.05), *made_up(2, face_area=0.5), *made_up(4, face_area=0.0)])
+    assert [entry["n"] for entry in bins] == [0, 0, 3, 0, 0, 2]
+    assert bins[0]["similarity"] is None
+    assert bins[2]["similarity"] == pytest.approx(0.5)
+
+
+def test_the_ceiling_is_drawn_at_the_found_heads_size(bench, batch, collected):
+    judges, pair = bench.judges, batch[0]
+    for radius in (0.11, 0.16, 0.29):
+        face = judges.analyser.find(draw_at_size(pair, radius, 128))[0]
+        assert face.area / 128**2 == pytest.approx(2.1 * 2.2 * radius**2, rel=0.2)
+    small, large = (judges.ceiling(pair, area, 128)["similarity"] for area in (0.056, 0.39))
+    assert large > small - 0.05
+    assert large > 0.5
