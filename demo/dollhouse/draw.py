@@ -7,7 +7,7 @@ import numpy as np
 
 from demo.dollhouse.canvas import Canvas, Colour
 from demo.dollhouse.scenes import draw_scene
-from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HEAD_RADIUS, Identity, Picture, Truth
+from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, Identity, Picture, Truth, head_radius
 
 
 def skin_colour(tone: float) -> Colour:
@@ -150,7 +150,7 @@ def draw(picture: Picture, width: int = 128, height: int = 128) -> tuple[np.ndar
     rng = np.random.default_rng(picture.details)
     c = Canvas(width, height)
     draw_scene(c, picture.scene, rng)
-    r = HEAD_RADIUS[picture.shot] * rng.uniform(0.94, 1.06)
+    r = head_radius(picture.shot, min(width, height)) * rng.uniform(0.94, 1.06)
     middle = c.right / 2
     if picture.shot == "full":
         spread = c.right / 2 - 0.3

@@ -26,6 +26,7 @@ ACTIONS = ("standing", "waving", "jumping", "sitting", "running")
 SHOTS = ("close-up", "half", "full")
 STYLES = ("flat", "ink")
 HEAD_RADIUS = {"close-up": 0.29, "half": 0.16, "full": 0.11}
+LARGE, LARGE_FULL_RADIUS = 256, 0.08  # a full shot's head spans 5 latent px: 192 px at 0.11, 256 px at 0.08
 
 SCENE_WORDS = {
     "beach": ("on the beach", "at the sea"),
@@ -87,6 +88,11 @@ class Truth:
     landmarks: np.ndarray
     radius: float
     extra: dict = field(default_factory=dict)
+
+
+def head_radius(shot: str, size: int) -> float:
+    """Half a head's height in units of the picture's shorter side, which is `size` px long."""
+    return LARGE_FULL_RADIUS if shot == "full" and size >= LARGE else HEAD_RADIUS[shot]
 
 
 def random_identity(rng: np.random.Generator) -> Identity:

@@ -1,128 +1,109 @@
-"""What every training run shares: the drawn data set, resumable state, the learning-rate schedule, the model card."""
+"""Pictures and tensors, and the heads in them: what the runs on pictures share."""
 
 from __future__ import annotations
 
-import json
-import pickle
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from demo.dollhouse.draw import draw
-from demo.dollhouse.world import Picture, Truth, random_picture
-
-ROOT = Path(__file__).resolve().parents[1]
-torch.set_flush_denormal(True)
-CACHE = ROOT / "cache"
-WEIGHTS = ROOT / "weights"
-SIZE = 128
-
-
-def drawn_pictures(n: int, seed: int, size: int = SIZE) -> tuple[np.ndarray, list[tuple[Picture, Truth]]]:
-    """`n` pictures (n, size, size, 3) uint8 and their truths; drawn once, then read from the cache."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    path = CACHE / f"pictures_{n}_{seed}_{size}"
-    if not path.with_suffix(".pkl").exists():
-        rng = np.random.default_rng(seed)
-        images, truths = np.empty((n, size, size, 3), np.uint8), []
-        for i in range(n):
-            picture = random_picture(rng)
-            images[i], truth = draw(picture, size, size)
-            truths.append((picture, truth))
-        np.save(path.with_suffix(".npy"), images)
-        path.with_suffix(".pkl").write_bytes(pickle.dumps(truths))
-    # Our own file, written a moment ago in our own cache folder.
-    return np.load(path.with_suffix(".npy"), mmap_mode="r"), pickle.loads(path.with_suffix(".pkl").read_bytes())
+from demo.dollhouse.align import CROP, TEMPLATE, similarity_transform
+from demo.dollhouse.world import SHOTS
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
     """(n, H, W, 3) uint8 -> (n, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_float(torch.from_numpy(np.ascontiguousarray(images)))
+
+
+def to_float(images: Tensor) -> Tensor:
+    """(n, H, W, 3) uint8 -> (n, 3, H, W) in [-1, 1], where the pictures are."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(x: Tensor) -> np.ndarray:
     """(n, 3, H, W) in [-1, 1] -> (n, H, W, 3) uint8."""
-    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-class Run:
-    """A resumable training run: AdamW, cosine schedule with warm-up, EMA weights, a checkpoint every few minutes.
-
-    Every step draws from a generator seeded with (seed, step), so a resumed run sees what an unbroken one sees.
-    """
-
-    def __init__(self, name: str, model: nn.Module, steps: int, lr: float, ema: float = 0.999, seed: int = 0):
-        self.name, self.model, self.steps, self.lr, self.seed = name, model, steps, lr, seed
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=lr, weight_decay=1e-2, betas=(0.9, 0.99))
-        self.ema_decay, self.step = ema, 0
-        self.ema = [p.detach().clone() for p in self.trained]
-        self.path = CACHE / f"run_{name}.pt"
-        CACHE.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            state = torch.load(self.path, weights_only=True)
-            for p, value in zip(self.trained, state["model"], strict=True):
-                p.data.copy_(value)
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.ema, self.step = state["ema"], state["step"]
-
-    def save(self) -> None:
-        state = {"model": [p.data for p in self.trained], "ema": self.ema, "step": self.step}
-        partial = self.path.with_suffix(".partial")
-        torch.save({**state, "optimizer": self.optimizer.state_dict()}, partial)
-        partial.replace(self.path)
-
-    def _lr(self) -> float:
-        warm = min(1.0, (self.step + 1) / 100)
-        return float(self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * self.step / self.steps))))
-
-    def rngs(self) -> Iterator[tuple[np.random.Generator, torch.Generator]]:
-        while self.step < self.steps:
-            yield (
-                np.random.default_rng((self.seed, self.step)),
-                torch.Generator().manual_seed(self.seed * 10**6 + self.step),
-            )
-
-    def train(self, loss_of: Callable[[np.random.Generator, torch.Generator], Tensor], log_every: int = 50) -> None:
-        began, saved, mean = time.time(), time.time(), None
-        first = self.step
-        for rng, generator in self.rngs():
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._lr()
-            loss = loss_of(rng, generator)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
-            self.optimizer.step()
-            decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(self.ema, [p.data for p in self.trained], 1 - decay)
-            self.step += 1
-            mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-            if self.step % log_every == 0 or self.step == self.steps:
-                pace = (time.time() - began) / (self.step - first)
-                left = pace * (self.steps - self.step) / 60
-                print(
-                    f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {pace:.3f} s/step, {left:.1f} min left",
-                    flush=True,
-                )
-            if time.time() - saved > 120 or self.step == self.steps:
-                self.save()
-                saved = time.time()
-
-    def use_ema(self) -> None:
-        for p, value in zip(self.trained, self.ema, strict=True):
-            p.data.copy_(value)
+# A full shot's head is 3% of the picture and holds the whole identity: its pixels weigh more, the smaller the more.
+HEAD_WEIGHT = {"close-up": 1.0, "half": 2.0, "full": 4.0}
+HEAD_SHARE = 0.75  # of the crops that are laid round a head
 
 
-def write_card(name: str, figures: dict[str, object]) -> None:
-    """Add a model's measured figures to the card that is shipped beside the weights."""
-    WEIGHTS.mkdir(parents=True, exist_ok=True)
-    path = WEIGHTS / "card.json"
-    card = json.loads(path.read_text()) if path.exists() else {}
-    card[name] = figures
-    path.write_text(json.dumps(dict(sorted(card.items())), indent=1) + "\n")
-    print(name, json.dumps(figures), flush=True)
+class Pictures:
+    """Drawn pictures on the device, where their heads are, and crops of them."""
+
+    def __init__(self, images: np.ndarray, truths: list, device: torch.device):
+        # On a GPU the pictures live there; on a CPU they stay in their file.
+        self.images = torch.from_numpy(images).to(device)
+        boxes = np.array([t.head_box for _, t in truths], np.float32)
+        self.centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        self.boxes = torch.from_numpy(boxes).to(device)
+        self.weights = torch.tensor([HEAD_WEIGHT[p.shot] for p, _ in truths], device=device)
+        self.is_small = np.array([p.shot != SHOTS[0] for p, _ in truths])
+        inverse = [invert(similarity_transform(t.landmarks, TEMPLATE)) for _, t in truths]
+        self.to_picture = torch.from_numpy(np.array(inverse, np.float32)).to(device)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def places(self, rng: np.random.Generator, n: int, size: int, step: int = 1) -> np.ndarray:
+        """(n, 3): picture, left, top of n crops, most of them round a head, at multiples of `step`."""
+        limit = self.images.shape[1] - size
+        picked = rng.integers(len(self), size=n)
+        anywhere = rng.uniform(0, limit + 1, (n, 2))
+        heads = self.centres[picked] - size / 2 + rng.uniform(-size / 6, size / 6, (n, 2))
+        corners = np.where((np.arange(n) < HEAD_SHARE * n)[:, None], heads, anywhere)
+        corners = np.clip(corners / step, 0, limit // step).astype(np.int64) * step
+        return np.concatenate([picked[:, None], corners], 1)
+
+    def cut(self, places: Tensor, size: int) -> Tensor:
+        """The crops that `places` names: (n, 3, size, size) in [-1, 1]."""
+        return to_float(cut(self.images, places, size))
+
+    def weight(self, places: Tensor, size: int) -> Tensor:
+        """(n, 1, size, size): how much every pixel counts, 1 outside the head."""
+        i, x, y = places.T
+        along = torch.arange(size, device=places.device)
+        box = self.boxes[i]
+        xs, ys = x[:, None] + along, y[:, None] + along
+        inside_x = (xs >= box[:, :1]) & (xs < box[:, 2:3])
+        inside_y = (ys >= box[:, 1:2]) & (ys < box[:, 3:4])
+        return 1 + (inside_x[:, None] & inside_y[:, :, None]).float()[:, None] * self.weights[i][:, None, None, None]
+
+    def faces(self, crops: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """The aligned faces (n, 3, 112, 112) in crops, differentiably, and which of them lie wholly inside."""
+        i, size = places[:, 0], crops.shape[-1]
+        along = torch.arange(CROP, device=crops.device, dtype=torch.float32)
+        grid = torch.stack([*torch.meshgrid(along, along, indexing="xy"), torch.ones(CROP, CROP, device=crops.device)])
+        at = torch.einsum("nij,jhw->nhwi", self.to_picture[i], grid) - places[:, 1:].float()[:, None, None]
+        middle = at[:, CROP // 4 : -CROP // 4, CROP // 4 : -CROP // 4].flatten(1)
+        is_inside = (middle.amin(1) >= 0) & (middle.amax(1) <= size - 1)
+        return F.grid_sample(crops, at * (2 / (size - 1)) - 1, align_corners=True), is_inside
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    turn = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([turn, -turn @ matrix[:, 2:]], 1)
+
+
+def cut(images: Tensor, places: Tensor, size: int) -> Tensor:
+    """Squares of (n, H, W, C) at (index, left, top): (len(places), size, size, C)."""
+    i, x, y = places.T
+    along = torch.arange(size, device=places.device)
+    return images[i[:, None, None], (y[:, None] + along)[:, :, None], (x[:, None] + along)[:, None]]
+
+
+def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def picture_loss(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Absolute, squared and gradient differences of pictures, weighted by pixel."""
+    weight = weight / weight.mean()
+    off = x - y
+    edges = sum(
+        (w * d.abs()).mean() for d, w in zip(gradients(off), (weight[..., 1:], weight[..., 1:, :]), strict=True)
+    )
+    return (weight * (off.abs() + 0.5 * off**2)).mean() + 0.5 * edges

@@ -1,66 +1,89 @@
-"""Sharpen the autoencoder's decoder on fixed latents: `python -m demo.dollhouse.train.decoder`.
+"""Sharpen the autoencoder's decoder on fixed latents: `python -m demo.dollhouse.train.decoder`, after vae.
 
-The encoder stays, so the latents stay, and with them everything that was trained on them. Updates the checkpoint, if
-there is one.
+The encoder stays, so the latents stay, and with them everything that was trained on them; its gradients are saved, and
+the decoder learns to read latents that are a little off, as a diffusion model's are. Updates the checkpoint, if there
+is one.
 """
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.dollhouse.train.common import CACHE, Run, drawn_pictures, to_tensor, write_card
-from demo.dollhouse.train.diffusion import CHECKPOINT, SCALE_FACTOR, latents_of, load_vae
-from demo.dollhouse.train.vae import held_out_figures, picture_loss
+from demo.dollhouse.train.common import Pictures, cut, picture_loss
+from demo.dollhouse.train.drawing import training_pictures
+from demo.dollhouse.train.place import Place
+from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
+from demo.dollhouse.train.vae import (
+    ALIKE,
+    SCALE_FACTOR,
+    Likeness,
+    encode_means,
+    held_out_figures,
+    load_vae,
+    save_half,
+)
 
-PATCH = 8  # latent px of a crop: 64 px of picture
+PLANS = {"cpu": Plan(2000, 16, 1e-3), "cuda": Plan(8000, 64, 8e-4)}
+WHOLE = 0.3
+NOISE = 0.02  # of a scaled latent's unit variance
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--whole", type=float, default=0.3, help="share of the steps, at the end, on whole pictures")
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    images, _ = drawn_pictures(20000, seed=1)
-    latents, truths = latents_of(20000, seed=1, first=12000)
-    model = load_vae()
-    model.encoder.requires_grad_(False)
-    model.quant_conv.requires_grad_(False)
-    run = Run("decoder", model, args.steps, lr=1e-3, ema=0.99)
+def encoder_hash(place: Place) -> str:
+    """Of what latents follow from: sharpening the decoder leaves it."""
+    state = {k: v for k, v in load_file(place.vae).items() if k.startswith(("encoder.", "quant_conv."))}
+    return hashlib.sha256(b"".join(state[k].numpy().tobytes() for k in sorted(state))).hexdigest()[:8]
 
-    def crop(i: int, k: int, rng: np.random.Generator) -> tuple[slice, slice]:
-        """Latent rows and columns; every other crop holds the head."""
-        x0, y0, x1, y1 = truths[i][1].head_box
-        x, y = ((x0 + x1) / 16 - PATCH / 2, (y0 + y1) / 16 - PATCH / 2) if k % 2 else rng.uniform(0, 9, 2)
-        x, y = (int(np.clip(round(v + rng.uniform(-1, 1)), 0, 16 - PATCH)) for v in (x, y))
-        return slice(y, y + PATCH), slice(x, x + PATCH)
 
-    def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        whole = run.step >= args.steps * (1 - args.whole)
-        picked = rng.integers(len(latents), size=6 if whole else 20)
-        z, x = [], []
-        for k, i in enumerate(picked):
-            rows, columns = (slice(0, 16), slice(0, 16)) if whole else crop(i, k, rng)
-            z.append(latents[i, :, rows, columns])
-            x.append(images[i, 8 * rows.start : 8 * rows.stop, 8 * columns.start : 8 * columns.stop])
-        noise = 0.02 * torch.randn(len(z), *z[0].shape, generator=generator)
-        return picture_loss(to_tensor(np.stack(x)), model.decode((torch.stack(z) + noise) / SCALE_FACTOR))
+def latents_of(place: Place, images: np.ndarray, name: str = "latents") -> Tensor:
+    """Scaled latents (n, 4, size / 8, size / 8) of pictures, kept under the encoder's hash."""
+    path = place.cache / f"{name}_{len(images)}_{encoder_hash(place)}.pt"
+    if not path.exists():
+        torch.save(encode_means(load_vae(place), images, place.device) * SCALE_FACTOR, path)
+    return torch.load(path, weights_only=True).to(place.device)
 
-    run.train(loss_of, log_every=25)
+
+def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
+    images, truths = training_pictures(place)
+    pictures, likeness = Pictures(images, truths, place.device), Likeness(place)
+    latents = latents_of(place, images).permute(0, 2, 3, 1)
+    model = load_vae(place, place.cache / "vae.safetensors")
+    model.decoder.requires_grad_(True)
+    model.post_quant_conv.requires_grad_(True)
+    run = Run(place, "decoder", model, plan)
+    half = place.size // 16 * 8
+
+    def make(rng: np.random.Generator) -> dict[int, np.ndarray]:
+        whole = pictures.places(rng, plan.batch // 3 or 1, place.size, 8)
+        return {half: pictures.places(rng, plan.batch, half, 8), place.size: whole}
+
+    def loss_of(batch: dict[int, np.ndarray], generator: torch.Generator) -> Tensor:
+        size = place.size if run.step >= run.steps * (1 - WHOLE) else half
+        places = torch.from_numpy(batch[size]).to(place.device)
+        x = pictures.cut(places, size)
+        z = cut(latents, torch.cat([places[:, :1], places[:, 1:] // 8], 1), size // 8).permute(0, 3, 1, 2)
+        z = z + NOISE * torch.randn(z.shape, generator=generator, device=place.device)
+        with place.autocast():
+            y = model.decode(z / SCALE_FACTOR)
+            alike = likeness(pictures, x, y.float(), places)
+        return picture_loss(x, y.float(), pictures.weight(places, size)) + ALIKE * alike
+
+    if not run.train(loss_of, make, budget):
+        return False
     run.use_ema()
     model.eval()
-    state = {k: v.half().contiguous() for k, v in model.state_dict().items()}
-    save_file(state, CACHE / "vae.safetensors")
-    if CHECKPOINT.exists():
-        kept = {k: v.clone() for k, v in load_file(CHECKPOINT).items() if not k.startswith("first_stage_model.")}
-        save_file(kept | {f"first_stage_model.{k}": v for k, v in state.items()}, CHECKPOINT)
-    write_card("decoder", {"steps": run.step, **held_out_figures(model)})
+    save_half(model, place.cache / "vae_sharp.safetensors")
+    if place.checkpoint.exists():
+        kept = {k: v.clone() for k, v in load_file(place.checkpoint).items() if not k.startswith("first_stage_model.")}
+        state = load_file(place.vae)
+        save_file(kept | {f"first_stage_model.{k}": v for k, v in state.items()}, place.checkpoint)
+    place.write_card("decoder", {"steps": run.steps, "batch": plan.batch, **held_out_figures(place, model)})
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    single_run(__doc__, PLANS, train)

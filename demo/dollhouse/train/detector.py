@@ -1,13 +1,12 @@
-"""Train the face detector: `python -m demo.dollhouse.train.detector`, then `--soft` once there is an autoencoder.
+"""Train the face detector: `python -m demo.dollhouse.train.detector`, when the autoencoder is there.
 
-SCRFD's form for 128 x 128 pictures: strides 8, 16, 32, two anchors at every place (here one for the smaller, one for
-the larger heads of the level), scores, distances to the four sides and to five landmarks in units of the stride.
-`--soft` goes on for some steps with heads that went through the autoencoder among the others.
+SCRFD's form for pictures of the place's size: strides 8, 16, 32, two anchors at every place (here one for the smaller,
+one for the larger heads of the level), scores, distances to the four sides and to five landmarks in units of the
+stride. Some of the heads went through the autoencoder, as those of all generated pictures do.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 
 import cv2
@@ -17,28 +16,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo.dollhouse.draw import Canvas, draw_scene
-from demo.dollhouse.train.common import SIZE, Run, drawn_pictures, write_card
-from demo.dollhouse.train.seeing import (
-    PACK_OF,
-    Residual,
-    calibrate_norms,
-    conv_norm,
-    decoded,
-    decoded_pictures,
-    export_onnx,
-    roughen,
-)
+from demo.dollhouse.train.drawing import kept, training_pictures
+from demo.dollhouse.train.place import Place
+from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
+from demo.dollhouse.train.seeing import Residual, calibrate_norms, conv_norm, decoded, export_onnx, roughen
 from demo.dollhouse.world import SCENES
 
+PLANS = {"cpu": Plan(1300, 32, 3e-3), "cuda": Plan(3000, 64, 3e-3)}
 STRIDES = (8, 16, 32)
-# Smallest and largest head (square root of its box's area, px) of each level's two anchors; they overlap on purpose.
+# Smallest and largest head (square root of its box's area, px of a 128 px picture) of each level's two anchors; they
+# overlap on purpose.
 RANGES = (((0, 29), (24, 44)), ((34, 54), (46, 74)), ((58, 94), (82, 999)))
 ANCHORS, VALUES = 2, 15
-EMPTY_SHARE, DECODED_SHARE, DECODED = 0.12, 0.4, 640
+EMPTY_SHARE, DECODED_SHARE = 0.12, 0.3
 
 
 class DetectorNet(nn.Module):
-    """A small pyramid; (B, 3, 128, 128) -> per stride (B, H, W, 2 anchors, score logit + 4 + 10)."""
+    """A small pyramid; (B, 3, H, W) -> per stride (B, H, W, 2 anchors, score logit + 4 + 10)."""
 
     def __init__(self, widths: tuple[int, ...] = (20, 40, 56, 72), neck: int = 32):
         super().__init__()
@@ -79,12 +73,12 @@ class ScrfdForm(nn.Module):
 
 
 def targets_of(
-    box: np.ndarray | None, landmarks: np.ndarray | None
+    side: int, box: np.ndarray | None = None, landmarks: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Per stride: wanted score (H, W, 2), wanted values (H, W, 1, 14) in strides, 1 / (head size in strides)."""
     out = []
     for stride, ranges in zip(STRIDES, RANGES, strict=True):
-        n = SIZE // stride
+        n = side // stride
         score, values = np.zeros((n, n, ANCHORS), np.float32), np.zeros((n, n, 1, VALUES - 1), np.float32)
         if box is None:
             out.append((score, values, np.float32(0)))
@@ -96,7 +90,7 @@ def targets_of(
         quality = np.where(off <= 0.3 * size, quality, 0)
         quality.flat[off.argmin()] = 1
         for a, (small, large) in enumerate(ranges):
-            if small <= size <= large:
+            if small <= size * 128 / side <= large:
                 score[..., a] = quality
         values[:, :, 0, :4] = np.stack([x - box[0], y - box[1], box[2] - x, box[3] - y], -1)
         values[:, :, 0, 4:] = (landmarks - np.stack([x, y], -1)[:, :, None]).reshape(n, n, 10)
@@ -117,100 +111,98 @@ def detection_loss(maps: list[Tensor], targets: list[tuple[Tensor, Tensor, Tenso
     return (score_loss + 3 * value_loss) / found.clamp(min=1)
 
 
-def detector_input(images: np.ndarray) -> Tensor:
+def detector_input(images: Tensor) -> Tensor:
     """(n, H, W, 3) uint8 RGB -> as insightface feeds a detector."""
-    return (torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() - 127.5) / 128
+    return (images.permute(0, 3, 1, 2).float() - 127.5) / 128
 
 
-def empty_scenes(n: int, seed: int) -> list[np.ndarray]:
-    """Pictures of scenes with nobody in them."""
-    rng, out = np.random.default_rng(seed), []
-    for k in range(n):
-        canvas = Canvas(SIZE, SIZE)
-        draw_scene(canvas, SCENES[k % len(SCENES)], rng)
-        out.append(canvas.finish())
-    return out
+def empty_scenes(place: Place, n: int, seed: int) -> np.ndarray:
+    """Pictures of scenes with nobody in them, (n, size, size, 3)."""
+
+    def make() -> np.ndarray:
+        rng, out = np.random.default_rng(seed), []
+        for k in range(n):
+            canvas = Canvas(place.size, place.size)
+            draw_scene(canvas, SCENES[k % len(SCENES)], rng)
+            out.append(canvas.finish())
+        return np.stack(out)
+
+    return kept(place, f"empty_{n}_{seed}", make)
 
 
 def moved(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Half of the pictures are zoomed and shifted a little, so that all sizes and places of a head occur."""
     if rng.random() < 0.5:
         return image, points
+    side = image.shape[0]
     head = points[1, 0] - points[0, 0]
     zoom = rng.uniform(0.75, 1.35)
     centre = points[:2].mean(0)
-    reach = max(0.0, SIZE / 2 - 0.5 * head * zoom)
-    shift = SIZE / 2 + rng.uniform(-0.85, 0.85, 2) * reach - zoom * centre
+    reach = max(0.0, side / 2 - 0.5 * head * zoom)
+    shift = side / 2 + rng.uniform(-0.85, 0.85, 2) * reach - zoom * centre
     matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
-    out = cv2.warpAffine(image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
+    out = cv2.warpAffine(image, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
     return out, points * zoom + shift
 
 
 class Batches:
-    """Draws batches; some places are empty scenes, and with `soft` some have been through the autoencoder."""
+    """Makes batches; some places are empty scenes, and some have been through the autoencoder."""
 
-    def __init__(self, size: int, soft: bool):
-        self.size, self.soft = size, soft
-        self.images, self.truths = drawn_pictures(20000, seed=1)
-        self.empty = empty_scenes(240, seed=4)
-        if soft:
-            self.decoded = decoded_pictures(20000, 1, DECODED)
-            self.decoded_empty = decoded("empty_64", lambda: np.stack(self.empty[:64]))
+    def __init__(self, place: Place, batch: int):
+        self.side, self.batch = place.size, batch
+        self.images, self.truths = training_pictures(place)
+        self.empty = empty_scenes(place, place.amounts.empty_scenes, seed=4)
+        self.decoded = decoded(place, "part_0", self.images[: min(place.amounts.decoded, len(self.images) // 2)])
+        self.decoded_empty = decoded(place, "empty", self.empty[:64])
 
     def picture(self, rng: np.random.Generator) -> tuple[np.ndarray, list]:
-        soft = self.soft and rng.random() < DECODED_SHARE
+        soft = rng.random() < DECODED_SHARE
         if rng.random() < EMPTY_SHARE:
             scenes = self.decoded_empty if soft else self.empty
-            scene = scenes[rng.integers(len(scenes))]
-            return scene if soft else roughen(scene, rng), targets_of(None, None)
-        i = int(rng.integers(DECODED if soft else len(self.images)))
+            scene = np.asarray(scenes[rng.integers(len(scenes))])
+            return scene if soft else roughen(scene, rng), targets_of(self.side)
+        i = int(rng.integers(len(self.decoded if soft else self.images)))
         truth = self.truths[i][1]
         points = np.concatenate([np.reshape(truth.head_box, (2, 2)), truth.landmarks])
-        image, points = moved(self.decoded[i] if soft else np.asarray(self.images[i]), points, rng)
-        return image if soft else roughen(image, rng), targets_of(points[:2].ravel(), points[2:])
+        image, points = moved(np.asarray((self.decoded if soft else self.images)[i]), points, rng)
+        return image if soft else roughen(image, rng), targets_of(self.side, points[:2].ravel(), points[2:])
 
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, list]:
-        pictures, targets = zip(*[self.picture(rng) for _ in range(self.size)], strict=True)
-        x = detector_input(np.stack(pictures)).contiguous(memory_format=torch.channels_last)
+    def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, list]:
+        pictures, targets = zip(*[self.picture(rng) for _ in range(self.batch)], strict=True)
         levels = zip(*targets, strict=True)
-        return x, [tuple(torch.from_numpy(np.stack(v)) for v in zip(*level, strict=True)) for level in levels]
+        return np.stack(pictures), [tuple(np.stack(v) for v in zip(*level, strict=True)) for level in levels]
 
 
-def train(model: DetectorNet, name: str, batches: Batches, steps: int, lr: float) -> None:
-    model.train()
-    run = Run(name, model, steps, lr=lr, ema=0.98, seed=3)
+def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
+    batches = Batches(place, plan.batch)
+    torch.manual_seed(3)
+    model = DetectorNet().to(place.device, memory_format=torch.channels_last)
+    run = Run(place, "detector", model, plan, seed=3)
 
-    def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        x, targets = batches.draw(rng)
-        return detection_loss(model(x), targets)
+    def to_input(pictures: np.ndarray) -> Tensor:
+        x = detector_input(torch.from_numpy(pictures).to(place.device))
+        return x.contiguous(memory_format=torch.channels_last)
 
-    run.train(loss_of, log_every=25)
+    def loss_of(batch: tuple[np.ndarray, list], generator: torch.Generator) -> Tensor:
+        with place.autocast():
+            maps = model(to_input(batch[0]))
+        targets = [tuple(torch.from_numpy(v).to(place.device) for v in level) for level in batch[1]]
+        return detection_loss([m.float() for m in maps], targets)
+
+    if not run.train(loss_of, batches, budget, place.loaders):
+        return False
     run.use_ema()
     rng = np.random.default_rng(5)
-    calibrate_norms(model, [batches.draw(rng)[0] for _ in range(20)])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--soft", action="store_true", help="go on with heads that went through the autoencoder")
-    parser.add_argument("--soft-steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=32)
-    args = parser.parse_args()
-    torch.manual_seed(3)
-    model = DetectorNet().to(memory_format=torch.channels_last)
-    train(model, "detector", Batches(args.batch, soft=False), args.steps, 3e-3)
-    if args.soft:
-        train(model, "detector_soft", Batches(args.batch, soft=True), args.soft_steps, 1e-3)
+    calibrate_norms(model, [to_input(batches(rng)[0]) for _ in range(20)])
     names = [f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in STRIDES]
-    first, *others = (pack / "det.onnx" for pack in PACK_OF.values())
-    export_onnx(ScrfdForm(model), first, torch.zeros(1, 3, SIZE, SIZE), names, batch_axis=False)
-    for path in others:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(first, path)
+    first, second = (place.pack(which) / "det.onnx" for which in ("feed", "judge"))
+    export_onnx(ScrfdForm(model), first, torch.zeros(1, 3, place.size, place.size), names, batch_axis=False)
+    second.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(first, second)
     parameters = sum(p.numel() for p in model.parameters())
-    write_card("detector", {"parameters": parameters, "steps": args.steps + args.soft * args.soft_steps})
+    place.write_card("detector", {"parameters": parameters, "steps": run.steps, "batch": plan.batch})
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    single_run(__doc__, PLANS, train)

@@ -1,27 +1,27 @@
 """Train UNet and text model together on the VAE's latents: `python -m demo.dollhouse.train.diffusion`.
 
 eps-prediction, SD's own beta schedule, min-SNR-5 weights, one caption in ten left empty. Writes the SD 1.x checkpoint
-and its yaml.
+and its yaml. Latents and tokenised captions lie on the device: a step waits for no disk and no other process.
 """
 
 from __future__ import annotations
-
-import argparse
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
-from demo.dollhouse.train.common import CACHE, SIZE, WEIGHTS, Run, drawn_pictures, write_card
-from demo.dollhouse.train.text import FOLDER, make_text_model, tokenize, write_tokenizer
-from demo.dollhouse.train.vae import SCALE_FACTOR, encode_means
-from demo.dollhouse.world import caption
+from demo.dollhouse.train.decoder import latents_of
+from demo.dollhouse.train.drawing import training_pictures
+from demo.dollhouse.train.place import Place
+from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
+from demo.dollhouse.train.text import caption_ids, empty_ids, make_text_model, write_tokenizer
 from demo.nets.unet import UNetModel
-from demo.nets.vae import AutoencoderKL, count_parameters
+from demo.nets.vae import count_parameters
 
-CHECKPOINT = WEIGHTS / "models" / "Stable-diffusion" / "dollhouse.safetensors"
+# A step of 256 pictures takes a GPU hardly longer than one of 64; a CPU learns more from many small steps.
+PLANS = {"cpu": Plan(12000, 16, 8e-4), "cuda": Plan(40000, 256, 1e-3)}
+EMPTY = 0.1  # of the captions, for CFG
 YAML = """\
 # SD 1.x model config of the Dollhouse checkpoint, read by the embedded host and by A1111.
 # `version` is the tokenizer folder: relative to this file in the embedded host; A1111 wants an absolute path
@@ -34,7 +34,7 @@ model:
     timesteps: 1000
     first_stage_key: jpg
     cond_stage_key: txt
-    image_size: 16
+    image_size: {latent}
     channels: 4
     conditioning_key: crossattn
     scale_factor: 0.18215
@@ -63,7 +63,7 @@ model:
         ddconfig:
           double_z: true
           z_channels: 4
-          resolution: 128
+          resolution: {size}
           in_channels: 3
           out_ch: 3
           ch: 32
@@ -86,102 +86,106 @@ def alphas_cumprod() -> Tensor:
 
 
 class TextToLatent(nn.Module):
-    def __init__(self):
+    """The two networks that are trained together. 7 M parameters, and with all else some 28 MB, at every size."""
+
+    def __init__(self, place: Place):
         super().__init__()
-        self.unet, self.text = UNetModel(channel_mult=(1, 2, 2)), make_text_model()
+        self.unet, self.text = UNetModel(channel_mult=(1, 2, 2)), make_text_model(place.clip)
         nn.init.zeros_(self.unet.out[2].weight)
         nn.init.zeros_(self.unet.out[2].bias)
 
     def cond(self, ids: Tensor) -> Tensor:
-        return self.text(ids).last_hidden_state
+        return self.text(ids.long())
 
 
-def load_vae() -> AutoencoderKL:
-    model = AutoencoderKL()
-    model.load_state_dict({k: v.float() for k, v in load_file(CACHE / "vae.safetensors").items()})
-    return model.eval()
+class Noise:
+    """What a training step draws on the device: timesteps and noise; and the loss on them."""
+
+    def __init__(self, place: Place):
+        self.place, self.abar = place, alphas_cumprod().to(place.device)
+
+    def loss(self, model: TextToLatent, z: Tensor, ids: Tensor, generator: torch.Generator) -> Tensor:
+        """Weighted squared error of eps at random timesteps: weight min(SNR, 5) / SNR."""
+        t = torch.randint(0, 1000, (len(z),), generator=generator, device=z.device)
+        noise = torch.randn(z.shape, generator=generator, device=z.device)
+        a = self.abar[t][:, None, None, None]
+        with self.place.autocast():
+            eps = model.unet(a.sqrt() * z + (1 - a).sqrt() * noise, t, model.cond(ids))
+        snr = self.abar[t] / (1 - self.abar[t])
+        return (((eps.float() - noise) ** 2).mean((1, 2, 3)) * snr.clamp(max=5) / snr).mean()
 
 
-def latents_of(n: int, seed: int, first: int) -> tuple[Tensor, list]:
-    """Scaled latents (first, 4, 16, 16) of the first of the n drawn pictures, cached, and their truths."""
-    images, truths = drawn_pictures(n, seed)
-    path = CACHE / f"latents_{n}_{seed}_{first}_{SIZE}.pt"
-    if not path.exists():
-        torch.save(encode_means(load_vae(), images[:first]) * SCALE_FACTOR, path)
-    return torch.load(path, weights_only=True), truths[:first]
-
-
-def eps_loss(model: TextToLatent, z: Tensor, ids: Tensor, abar: Tensor, generator: torch.Generator) -> Tensor:
-    """Weighted squared error of eps at random timesteps: weight min(SNR, 5) / SNR."""
-    t = torch.randint(0, 1000, (len(z),), generator=generator)
-    noise = torch.randn(z.shape, generator=generator)
-    a = abar[t][:, None, None, None]
-    eps = model.unet(a.sqrt() * z + (1 - a).sqrt() * noise, t, model.cond(ids))
-    snr = abar[t] / (1 - abar[t])
-    return (((eps - noise) ** 2).mean((1, 2, 3)) * snr.clamp(max=5) / snr).mean()
+def pick_captions(rng: np.random.Generator, n: int, batch: int, captions: int) -> np.ndarray:
+    """(batch, 3): picture, which of its wordings, and whether it is left empty."""
+    columns = (rng.integers(n, size=batch), rng.integers(captions, size=batch), rng.random(batch) < EMPTY)
+    return np.stack(columns, 1).astype(np.int64)
 
 
 @torch.no_grad()
 def sample(
-    model: TextToLatent, ids: Tensor, empty: Tensor, noise: Tensor, cfg: float = 5.0, steps: int = 20
+    model: TextToLatent, cond: Tensor, uncond: Tensor, noise: Tensor, cfg: float = 5.0, steps: int = 20
 ) -> Tensor:
-    """Plain DDIM, for a look at the result."""
-    abar = alphas_cumprod()
-    cond, uncond = model.cond(ids), model.cond(empty)
-    ts = torch.linspace(999, 0, steps + 1).round().long()
-    x = noise
+    """Plain DDIM, to measure the result."""
+    abar = alphas_cumprod().to(noise.device)
+    ts = torch.linspace(999, 0, steps + 1).round().long().to(noise.device)
+    x, both_cond = noise, torch.cat([cond, uncond])
     for t, s in zip(ts[:-1], ts[1:], strict=True):
-        both = model.unet(torch.cat([x, x]), t.expand(2 * len(x)), torch.cat([cond, uncond]))
-        eps_cond, eps_uncond = both.chunk(2)
+        eps_cond, eps_uncond = model.unet(torch.cat([x, x]), t.expand(2 * len(x)), both_cond).chunk(2)
         eps = eps_uncond + cfg * (eps_cond - eps_uncond)
         denoised = (x - (1 - abar[t]).sqrt() * eps) / abar[t].sqrt()
         x = abar[s].sqrt() * denoised + (1 - abar[s]).sqrt() * eps
     return x
 
 
-def write_checkpoint(model: TextToLatent) -> None:
-    CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
+def write_checkpoint(place: Place, model: TextToLatent) -> None:
+    place.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     state = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
-    state |= {f"first_stage_model.{k}": v for k, v in load_file(CACHE / "vae.safetensors").items()}
-    state |= {
-        f"cond_stage_model.transformer.{k}": v for k, v in model.text.state_dict().items() if "position_ids" not in k
-    }
-    save_file({k: v.half().contiguous() for k, v in state.items()}, CHECKPOINT)
-    CHECKPOINT.with_suffix(".yaml").write_text(YAML)
+    state |= {f"first_stage_model.{k}": v for k, v in load_file(place.vae).items()}
+    state |= {f"cond_stage_model.transformer.{k}": v for k, v in model.text.state_dict().items()}
+    save_file({k: v.half().cpu().contiguous() for k, v in state.items()}, place.checkpoint)
+    yaml = YAML.format(size=place.size, latent=place.latent)
+    place.checkpoint.with_suffix(".yaml").write_text(yaml, encoding="utf-8")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=3450)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument(
-        "--export", action="store_true", help="write the checkpoint from the last saved state and stop"
-    )
-    args = parser.parse_args()
+def load_base(place: Place) -> TextToLatent:
+    """The checkpoint's UNet and text model, frozen."""
+    state = {k: v.float() for k, v in load_file(place.checkpoint).items()}
+    model = TextToLatent(place)
+    for prefix, part in (("model.diffusion_model.", model.unet), ("cond_stage_model.transformer.", model.text)):
+        part.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    return model.requires_grad_(False).to(place.device)
+
+
+def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
+    write_tokenizer(place.clip)
+    images, truths = training_pictures(place)
+    latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], seed=21)
     torch.manual_seed(0)
-    write_tokenizer()
-    tokenizer = CLIPTokenizer.from_pretrained(FOLDER)
-    abar, model = alphas_cumprod(), TextToLatent()
-    run = Run("diffusion", model, args.steps, lr=8e-4, ema=0.998)
-    if not args.export:
-        latents, truths = latents_of(20000, seed=1, first=12000)
+    model, noise, empty = TextToLatent(place).to(place.device), Noise(place), empty_ids(place).to(torch.int16)
+    if place.on_gpu:
+        model.unet = model.unet.to(memory_format=torch.channels_last)
+    run = Run(place, "diffusion", model, plan)
 
-        def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-            picked = rng.integers(len(latents), size=args.batch)
-            texts = ["" if rng.random() < 0.1 else caption(truths[i][0], rng) for i in picked]
-            return eps_loss(model, latents[picked], tokenize(texts, tokenizer), abar, generator)
+    def make(rng: np.random.Generator) -> np.ndarray:
+        return pick_captions(rng, len(latents), plan.batch, ids.shape[1])
 
-        run.train(loss_of, log_every=50)
+    def loss_of(batch: np.ndarray, generator: torch.Generator) -> Tensor:
+        i, k, is_empty = torch.from_numpy(batch).to(place.device).T
+        return noise.loss(model, latents[i], torch.where(is_empty[:, None] > 0, empty, ids[i, k]), generator)
+
+    if not run.train(loss_of, make, budget):
+        return False
     run.use_ema()
-    write_checkpoint(model)
+    write_checkpoint(place, model)
     figures = {
         "parameters": count_parameters(model.unet),
         "text_parameters": count_parameters(model.text),
-        "steps": run.step,
-        "batch": args.batch,
+        "steps": run.steps,
+        "batch": plan.batch,
     }
-    write_card("diffusion", figures)
+    place.write_card("diffusion", figures)
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    single_run(__doc__, PLANS, train)

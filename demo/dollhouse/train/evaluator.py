@@ -5,8 +5,7 @@ A quarter of what it learns from are renders that went through the autoencoder, 
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,13 +15,24 @@ from torch import Tensor, nn
 
 from demo.dollhouse.align import aligned_crop
 from demo.dollhouse.draw import to_ink
-from demo.dollhouse.evaluate import HEAD_CLASSES, PICTURE_CLASSES, WEIGHTS, Evaluator, HeadNet, PictureNet
-from demo.dollhouse.train.common import Run, drawn_pictures, to_tensor, write_card
-from demo.dollhouse.train.seeing import calibrate_norms, decoded_pictures, loose_crop, roughen
+from demo.dollhouse.evaluate import (
+    HEAD_CLASSES,
+    PICTURE_CLASSES,
+    PICTURE_SIZE,
+    Evaluator,
+    HeadNet,
+    PictureNet,
+    to_input,
+)
+from demo.dollhouse.train.common import to_float, to_images
+from demo.dollhouse.train.drawing import drawn_pictures, kept, training_pictures
+from demo.dollhouse.train.place import Place
+from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
+from demo.dollhouse.train.seeing import calibrate_norms, decoded, loose_crop, roughen
 from demo.dollhouse.world import SHOTS
 
+PLANS = {"cpu": Plan(1600, 64, 4e-3), "cuda": Plan(6000, 128, 4e-3)}  # of the pictures' judge; the heads' takes half
 INK_SHARE, DECODED_SHARE = 0.1, 0.25
-DECODED = 640
 Truths = list
 
 
@@ -36,18 +46,18 @@ class Data:
     head_labels: np.ndarray
     amounts: np.ndarray
     decoded: np.ndarray
+    small: float = 0
 
     def pick(self, rng: np.random.Generator) -> tuple[int, np.ndarray, bool]:
         """Index, picture and whether the picture has been through the autoencoder."""
         if rng.random() < DECODED_SHARE:
             i = int(rng.integers(len(self.decoded)))
-            return i, self.decoded[i], True
+            return i, np.asarray(self.decoded[i]), True
         i = int(rng.integers(len(self.images)))
         return i, np.asarray(self.images[i]), False
 
 
-def labelled(n: int, seed: int, decoded: int) -> Data:
-    images, truths = drawn_pictures(n, seed)
+def labelled(place: Place, images: np.ndarray, truths: Truths) -> Data:
     pictures = [p for p, _ in truths]
     return Data(
         images,
@@ -55,75 +65,87 @@ def labelled(n: int, seed: int, decoded: int) -> Data:
         np.array([[names.index(getattr(p, k)) for k, names in PICTURE_CLASSES.items()] for p in pictures]),
         np.array([[names.index(getattr(p.identity, k)) for k, names in HEAD_CLASSES.items()] for p in pictures]),
         np.array([[p.identity.skin * 2 - 1, (p.identity.width - 0.88) / 0.12] for p in pictures], np.float32),
-        decoded_pictures(n, seed, decoded),
+        decoded(place, "part_0", images[: min(place.amounts.decoded, len(images) // 2)]),
+        place.full_radius,
+    )
+
+
+def as_judged(place: Place, name: str, images: np.ndarray) -> np.ndarray:
+    """The pictures at the size at which the evaluator looks at whole ones, by its own resizing."""
+    if images.shape[1] == PICTURE_SIZE:
+        return images
+    return kept(
+        place,
+        f"{name}_{len(images)}_as_judged",
+        lambda: np.concatenate(
+            [to_images(to_input(images[i : i + 64], PICTURE_SIZE)) for i in range(0, len(images), 64)]
+        ),
     )
 
 
 def class_loss(logits: Tensor, labels: np.ndarray, classes: dict[str, tuple]) -> Tensor:
-    parts, wanted = logits.split(list(map(len, classes.values())), 1), torch.from_numpy(labels)
+    parts, wanted = logits.split(list(map(len, classes.values())), 1), torch.from_numpy(labels).to(logits.device)
     return sum(F.cross_entropy(part, wanted[:, k], label_smoothing=0.02) for k, part in enumerate(parts))
 
 
-def picture_batch(data: Data, rng: np.random.Generator, n: int) -> tuple[Tensor, np.ndarray]:
+def picture_batch(data: Data, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     out, labels = [], []
     for _ in range(n):
-        i, image, decoded = data.pick(rng)
+        i, image, is_decoded = data.pick(rng)
         label = data.picture_labels[i].copy()
-        if not decoded:
+        if not is_decoded:
             if rng.random() < INK_SHARE:
                 image, label[-1] = to_ink(image), 1
             image = roughen(image, rng, 1.8)
         out.append(image)
         labels.append(label)
-    return to_tensor(np.stack(out)).contiguous(memory_format=torch.channels_last), np.array(labels)
+    return np.stack(out), np.array(labels)
 
 
-def head_batch(data: Data, rng: np.random.Generator, n: int) -> tuple[Tensor, list[int]]:
+def head_batch(data: Data, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Aligned heads of flat pictures: ink has no colours to tell."""
     out, chosen = [], []
     while len(out) < n:
         i, image, _ = data.pick(rng)
         if data.picture_labels[i, -1] == 0:
-            out.append(loose_crop(image, data.truths[i][1].landmarks, rng))
+            out.append(loose_crop(image, data.truths[i][1].landmarks, rng, data.small))
             chosen.append(i)
-    return to_tensor(np.stack(out)).contiguous(memory_format=torch.channels_last), chosen
+    return np.stack(out), np.array(chosen)
 
 
-def finish(run: Run, model: nn.Module, batches: list[Tensor]) -> None:
+def trained(
+    place: Place, plan: Plan, budget: Budget, name: str, net: type[nn.Module], data: Data, seed: int
+) -> Run | None:
+    """The `picture` or the `head` judge; None while its training is not done."""
+    torch.manual_seed(seed)
+    model = net().to(place.device, memory_format=torch.channels_last)
+    run = Run(place, f"evaluator_{name}", model, plan, seed)
+    draw_batch = picture_batch if name == "picture" else head_batch
+
+    def make(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return draw_batch(data, rng, plan.batch)
+
+    def to_net(images: np.ndarray) -> Tensor:
+        x = to_float(torch.from_numpy(images).to(place.device))
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def loss_of(batch: tuple[np.ndarray, np.ndarray], generator: torch.Generator) -> Tensor:
+        images, known = batch
+        with place.autocast():
+            logits = model(to_net(images))
+        logits = logits.float()
+        if name == "picture":
+            return class_loss(logits, known, PICTURE_CLASSES)
+        amounts = F.smooth_l1_loss(logits[:, -2:], torch.from_numpy(data.amounts[known]).to(place.device))
+        return class_loss(logits[:, :-2], data.head_labels[known], HEAD_CLASSES) + 3 * amounts
+
+    if not run.train(loss_of, make, budget, place.loaders):
+        return None
     run.use_ema()
-    calibrate_norms(model, batches)
-
-
-def train_picture(data: Data, steps: int, batch: int) -> PictureNet:
-    torch.manual_seed(41)
-    model = PictureNet().to(memory_format=torch.channels_last)
-    run = Run("evaluator_picture", model, steps, lr=4e-3, ema=0.98, seed=41)
-
-    def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        x, labels = picture_batch(data, rng, batch)
-        return class_loss(model(x), labels, PICTURE_CLASSES)
-
-    run.train(loss_of)
     rng = np.random.default_rng(5)
-    finish(run, model, [picture_batch(data, rng, batch)[0] for _ in range(20)])
-    return model
-
-
-def train_head(data: Data, steps: int, batch: int) -> HeadNet:
-    torch.manual_seed(43)
-    model = HeadNet().to(memory_format=torch.channels_last)
-    run = Run("evaluator_head", model, steps, lr=4e-3, ema=0.98, seed=43)
-
-    def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        x, chosen = head_batch(data, rng, batch)
-        logits = model(x)
-        amounts = F.smooth_l1_loss(logits[:, -2:], torch.from_numpy(data.amounts[chosen]))
-        return class_loss(logits[:, :-2], data.head_labels[chosen], HEAD_CLASSES) + 3 * amounts
-
-    run.train(loss_of)
-    rng = np.random.default_rng(5)
-    finish(run, model, [head_batch(data, rng, batch)[0] for _ in range(20)])
-    return model
+    calibrate_norms(model, [to_net(make(rng)[0]) for _ in range(20)])
+    model.cpu()
+    return run
 
 
 def picture_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) -> dict[str, float]:
@@ -153,39 +175,43 @@ def head_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) -> di
     return figures
 
 
-def held_out_figures(evaluator: Evaluator, n: int = 1500, decoded: int = 320) -> dict[str, dict[str, float]]:
+def held_out_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, float]]:
     """On unseen renders as drawn, and on the first of them through the autoencoder."""
-    images, truths = drawn_pictures(n, seed=6)
-    back = decoded_pictures(n, 6, decoded)
+    images, truths = drawn_pictures(place, place.amounts.held_out, seed=6)
+    n = min(len(images), max(320, place.amounts.generated))
+    back = decoded(place, "held_out", images[:n])
     return {
         "renders": picture_figures(evaluator, images, truths) | head_figures(evaluator, images, truths),
-        "decoded": picture_figures(evaluator, back, truths[:decoded])
-        | head_figures(evaluator, back, truths[:decoded]),
+        "decoded": picture_figures(evaluator, back, truths[:n]) | head_figures(evaluator, back, truths[:n]),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--picture-steps", type=int, default=800)
-    parser.add_argument("--head-steps", type=int, default=380)
-    parser.add_argument("--batch", type=int, default=64)
-    args = parser.parse_args()
-    data = labelled(20000, seed=1, decoded=DECODED)
-    picture = train_picture(data, args.picture_steps, args.batch)
-    head = train_head(data, args.head_steps, args.batch)
-    tensors = {
-        f"{name}.{k}": v for name, net in (("picture", picture), ("head", head)) for k, v in net.state_dict().items()
-    }
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}
-    WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, WEIGHTS)
-    evaluator = Evaluator.load()
-    count = sum(p.numel() for net in (evaluator.picture, evaluator.head) for p in net.parameters())
-    write_card(
-        "evaluator",
-        {"parameters": count, "steps": args.picture_steps + args.head_steps, **held_out_figures(evaluator)},
+def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
+    images, truths = training_pictures(place)
+    data = labelled(place, images, truths)
+    small = replace(
+        data,
+        images=as_judged(place, "renders", images),
+        decoded=as_judged(place, f"decoded_{place.vae_hash}", data.decoded),
     )
+    head_plan = replace(plan, steps=(plan.steps + 1) // 2)
+    own = replace(budget, stage=0.7 * budget.stage)
+    picture = trained(place, plan, own, "picture", PictureNet, small, seed=41)
+    if picture is None:
+        return False
+    head = trained(place, head_plan, replace(budget, stage=0.3 * budget.stage), "head", HeadNet, data, seed=43)
+    if head is None:
+        return False
+    nets = {"picture": picture.model, "head": head.model}
+    tensors = {f"{name}.{k}": v for name, net in nets.items() for k, v in net.state_dict().items()}
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}
+    save_file(tensors, place.evaluator)
+    evaluator = Evaluator.load(place.evaluator)
+    count = sum(p.numel() for net in nets.values() for p in net.parameters())
+    figures = {"parameters": count, "steps": picture.steps + head.steps, "batch": plan.batch}
+    place.write_card("evaluator", {**figures, **held_out_figures(place, evaluator)})
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    single_run(__doc__, PLANS, train)

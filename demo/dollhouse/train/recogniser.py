@@ -1,43 +1,49 @@
-"""Train a face recogniser: `python -m demo.dollhouse.train.recogniser --which feed` (or `judge`).
+"""Train a face recogniser: `python -m demo.dollhouse.train.recogniser --which feed` (`feed_soft`, `judge`).
 
 Two of them, which share neither weights, seeds, data nor architecture: one feeds the ID adapter, the other judges
 similarity. ArcFace's form: aligned 112 x 112 RGB, (x - 127.5) / 127.5, to a vector of 512. The judge is trained after
-the autoencoder and has seen heads that went through it, since it judges generated pictures.
+the autoencoder and has seen heads that went through it, since it judges generated pictures; the feeding one is trained
+before it (the autoencoder learns with its help), and goes on as `feed_soft` with such heads among the others.
 """
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from demo.dollhouse.align import aligned_crop
-from demo.dollhouse.train.common import Run, drawn_pictures, to_tensor, write_card
+from demo.dollhouse.train.common import to_float, to_tensor
+from demo.dollhouse.train.drawing import drawn_portraits, held_out_people, training_pictures
+from demo.dollhouse.train.place import Place
+from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.seeing import (
-    PACK_OF,
     Residual,
-    cached,
     calibrate_norms,
     conv_norm,
-    decoded_pictures,
-    draw_portraits,
+    decoded,
     export_onnx,
-    held_out_people,
     identity_figures,
     loose_crop,
     similar_identity,
 )
-from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, Identity, random_identity
+from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHOTS, Identity, random_identity
 
 EMBEDDING = 512
-SEED = {"feed": 11, "judge": 29}
+SEED = {"feed": 11, "feed_soft": 13, "judge": 29}
+WHICH = tuple(SEED)
+PLANS = {
+    "feed": {"cpu": Plan(1200, 96, 3e-3), "cuda": Plan(4000, 192, 3e-3)},
+    "feed_soft": {"cpu": Plan(600, 96, 1e-3), "cuda": Plan(2500, 192, 1.5e-3)},
+    "judge": {"cpu": Plan(1200, 96, 3e-3), "cuda": Plan(4500, 192, 3e-3)},
+}
 VIEWS = ("close-up", "half", "full", "full")
 TEMPERATURE, MARGIN = 0.1, 0.15
-DECODED, DECODED_SHARE = 640, 0.25
+DECODED_SHARE = 0.4  # of the persons of a batch; a quarter left both recognisers at .75 on decoded full shots
 CHOICES = {"hair_colour": tuple(HAIR_COLOURS), "hair_style": HAIR_STYLES, "eyes": tuple(EYE_COLOURS)}
 FLAGS = ("glasses", "beard", "gender")
 AMOUNTS = ("skin", "width")
@@ -82,18 +88,18 @@ class Trained(nn.Module):
 
     def __init__(self, which: str):
         super().__init__()
-        self.net = FeedNet() if which == "feed" else JudgeNet()
+        self.net = JudgeNet() if which == "judge" else FeedNet()
         self.reads = nn.Linear(EMBEDDING, sum(map(len, CHOICES.values())) + len(FLAGS) + len(AMOUNTS))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        unit = F.normalize(self.net(x), dim=1)
+        unit = F.normalize(self.net(x).float(), dim=1)
         return unit, self.reads(8 * unit)
 
 
-def attribute_targets(people: list[Identity]) -> dict[str, Tensor]:
-    targets = {k: torch.tensor([v.index(getattr(p, k)) for p in people]) for k, v in CHOICES.items()}
-    targets["flags"] = torch.tensor([[p.glasses, p.beard, p.gender == "woman"] for p in people]).float()
-    targets["amounts"] = torch.tensor([[p.skin * 2 - 1, (p.width - 0.88) / 0.12] for p in people])
+def attribute_targets(people: list[Identity]) -> dict[str, np.ndarray]:
+    targets = {k: np.array([v.index(getattr(p, k)) for p in people]) for k, v in CHOICES.items()}
+    targets["flags"] = np.array([[p.glasses, p.beard, p.gender == "woman"] for p in people], np.float32)
+    targets["amounts"] = np.array([[p.skin * 2 - 1, (p.width - 0.88) / 0.12] for p in people], np.float32)
     return targets
 
 
@@ -107,110 +113,138 @@ def attribute_loss(reads: Tensor, targets: dict[str, Tensor]) -> Tensor:
 def contrast_loss(unit: Tensor) -> Tensor:
     """Rows k and k + n/2 are one person: both ways softmax over the batch, the right cosine less a margin."""
     n = len(unit)
-    partner = torch.arange(n).roll(n // 2)
+    partner = torch.arange(n, device=unit.device).roll(n // 2)
     cosines = unit @ unit.T - MARGIN * F.one_hot(partner, n)
-    return F.cross_entropy((cosines / TEMPERATURE).masked_fill(torch.eye(n, dtype=torch.bool), -1e4), partner)
+    return F.cross_entropy(
+        (cosines / TEMPERATURE).masked_fill(torch.eye(n, dtype=torch.bool, device=unit.device), -1e4), partner
+    )
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Persons, their pictures (n, views, 128, 128, 3) and landmarks (n, views, 5, 2)."""
+    """Persons, their pictures (n, views, size, size, 3) in one array or more, and landmarks (n, views, 5, 2)."""
 
     people: list[Identity]
-    images: np.ndarray
+    images: list[np.ndarray]
     landmarks: np.ndarray
+    small: float
 
     def crop(self, person: int, view: int, rng: np.random.Generator) -> np.ndarray:
-        return loose_crop(self.images[person, view], self.landmarks[person, view], rng)
+        first = self.images[0].shape[1]
+        image = self.images[0][person, view] if view < first else self.images[1][person, view - first]
+        return loose_crop(np.asarray(image), self.landmarks[person, view], rng, self.small)
 
 
-def training_pool(which: str, families: int) -> Pool:
+def training_pool(place: Place, which: str) -> Pool:
     """Pairs of persons (2k, 2k + 1) who differ in one attribute, in every view."""
-
-    def make() -> tuple:
-        rng = np.random.default_rng(SEED[which])
-        people = []
-        for _ in range(families):
-            who = random_identity(rng)
-            people += [who, similar_identity(who, rng)]
-        return people, *draw_portraits(people, VIEWS, rng)
-
-    return Pool(*cached(f"portraits_{which}_{families}", make))
+    rng, people = np.random.default_rng(SEED[which]), []
+    for _ in range(place.amounts.families):
+        who = random_identity(rng)
+        people += [who, similar_identity(who, rng)]
+    images, landmarks = drawn_portraits(place, f"portraits_{which}", people, VIEWS, SEED[which])
+    return Pool(people, [images], landmarks, place.full_radius)
 
 
-def decoded_pool() -> Pool:
-    """Persons whose first view went through the autoencoder; the others are portraits of them as drawn."""
-    _, truths = drawn_pictures(20000, seed=1)
-    flat = [i for i in range(DECODED) if truths[i][0].style == "flat"]
+def decoded_pool(place: Place, which: str) -> Pool:
+    """Persons whose first view went through the autoencoder; the others are portraits of them as drawn.
+
+    The judge's pictures are other ones than the feeding recogniser's.
+    """
+    images, truths = training_pictures(place)
+    n = min(place.amounts.decoded, len(images) // 2)
+    part = range(n) if which == "judge" else range(len(images) - n, len(images))
+    back = decoded(place, f"part_{part.start}", images[part.start : part.stop])
+    flat = [i for i in part if truths[i][0].style == "flat"]
     people = [truths[i][0].identity for i in flat]
-    images, landmarks = cached(
-        f"portraits_decoded_{DECODED}",
-        lambda: draw_portraits(people, ("close-up", "half"), np.random.default_rng(31)),
-    )
-    decoded = decoded_pictures(20000, 1, DECODED)[flat]
+    drawn, landmarks = drawn_portraits(place, f"portraits_decoded_{which}", people, ("close-up", "half"), 31)
     first = np.stack([truths[i][1].landmarks for i in flat])
-    return Pool(
-        people,
-        np.concatenate([decoded[:, None], images], 1),
-        np.concatenate([first[:, None], landmarks], 1),
-    )
+    own = [back[[i - part.start for i in flat]][:, None], drawn]
+    return Pool(people, own, np.concatenate([first[:, None], landmarks], 1), place.full_radius)
+
+
+def load_feed(place: Place, soft: bool = True) -> FeedNet | None:
+    """The feeding recogniser, frozen; None before its training. Not `soft`: as the autoencoder learnt with it."""
+    path = place.cache / "feed_soft.safetensors"
+    path = path if soft and path.exists() else place.cache / "feed.safetensors"
+    if not path.exists():
+        return None
+    net = FeedNet()
+    net.load_state_dict(load_file(path))
+    return net.eval().requires_grad_(False).to(place.device)
 
 
 @torch.no_grad()
-def held_out_figures(net: nn.Module) -> dict[str, float]:
+def held_out_figures(place: Place, net: nn.Module) -> dict[str, float]:
     """On unseen persons, aligned by the true landmarks."""
-    _, images, truths = held_out_people()
+    _, images, truths = held_out_people(place)
     flat = [
-        aligned_crop(images[i, j, k], t.landmarks)
+        aligned_crop(np.asarray(images[i, j, k]), t.landmarks)
         for i, p in enumerate(truths)
         for j, s in enumerate(p)
         for k, t in enumerate(s)
     ]
     vectors = torch.cat([net(to_tensor(np.stack(flat[i : i + 60]))) for i in range(0, len(flat), 60)])
-    return identity_figures(vectors.numpy().reshape(*images.shape[:3], EMBEDDING))
+    return identity_figures(vectors.numpy().reshape(len(truths), len(SHOTS), 2, EMBEDDING))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--which", choices=tuple(SEED), required=True)
-    parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--families", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=96, help="pictures per step: two of each person")
-    args = parser.parse_args()
-    torch.manual_seed(SEED[args.which])
-    pool = training_pool(args.which, args.families)
-    decoded = decoded_pool() if args.which == "judge" else None
-    model = Trained(args.which).to(memory_format=torch.channels_last)
-    run = Run(f"recogniser_{args.which}", model, args.steps, lr=3e-3, ema=0.98, seed=SEED[args.which])
-    of_decoded = int(args.batch * DECODED_SHARE / 2) if decoded else 0
-    of_families = (args.batch // 2 - of_decoded) // 2
+class Batches:
+    """Two crops each of persons who look alike in pairs, and of persons seen through the autoencoder."""
 
-    def batch(rng: np.random.Generator) -> tuple[Tensor, list[Identity]]:
-        chosen = rng.choice(args.families, of_families, replace=False)
-        who = [(pool, i) for i in np.concatenate([2 * chosen, 2 * chosen + 1])]
+    def __init__(self, place: Place, which: str, batch: int):
+        self.pool = training_pool(place, which)
+        self.decoded = None if which == "feed" else decoded_pool(place, which)
+        self.of_decoded = 0
+        if self.decoded:
+            self.of_decoded = min(int(batch * DECODED_SHARE / 2), len(self.decoded.people))
+        self.of_families = min((batch // 2 - self.of_decoded) // 2, place.amounts.families)
+
+    def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        chosen = rng.choice(len(self.pool.people) // 2, self.of_families, replace=False)
+        who = [(self.pool, i) for i in np.concatenate([2 * chosen, 2 * chosen + 1])]
         views = [rng.permutation(len(VIEWS))[:2] for _ in who]
-        if decoded:
-            others = rng.choice(len(decoded.people), of_decoded, replace=False)
-            who += [(decoded, i) for i in others]
+        if self.decoded:
+            others = rng.choice(len(self.decoded.people), self.of_decoded, replace=False)
+            who += [(self.decoded, i) for i in others]
             views += [(0, int(rng.integers(1, 3))) for _ in others]
         crops = [p.crop(i, v[side], rng) for side in range(2) for (p, i), v in zip(who, views, strict=True)]
-        x = to_tensor(np.stack(crops)).contiguous(memory_format=torch.channels_last)
-        return x, [p.people[i] for p, i in who] * 2
+        return np.stack(crops), attribute_targets([p.people[i] for p, i in who] * 2)
 
-    def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        x, faces = batch(rng)
-        unit, reads = model(x)
-        return contrast_loss(unit) + 0.4 * attribute_loss(reads, attribute_targets(faces))
 
-    run.train(loss_of, log_every=20)
+def train(place: Place, plan: Plan, budget: Budget = UNLIMITED, which: str = "feed") -> bool:
+    batches = Batches(place, which, plan.batch)
+    torch.manual_seed(SEED[which])
+    model = Trained(which)
+    if which == "feed_soft":
+        model.load_state_dict(torch.load(place.cache / "feed_trained.pt", weights_only=True))
+    model = model.to(place.device, memory_format=torch.channels_last)
+    run = Run(place, f"recogniser_{which}", model, plan, SEED[which])
+
+    def to_input(crops: np.ndarray) -> Tensor:
+        x = to_float(torch.from_numpy(crops).to(place.device))
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def loss_of(batch: tuple[np.ndarray, dict[str, np.ndarray]], generator: torch.Generator) -> Tensor:
+        crops, wanted = batch
+        with place.autocast():
+            unit, reads = model(to_input(crops))
+        targets = {k: torch.from_numpy(v).to(place.device) for k, v in wanted.items()}
+        return contrast_loss(unit.float()) + 0.4 * attribute_loss(reads.float(), targets)
+
+    if not run.train(loss_of, batches, budget, place.loaders):
+        return False
     run.use_ema()
     rng = np.random.default_rng(5)
-    calibrate_norms(model, [batch(rng)[0] for _ in range(12)])
-    path = PACK_OF[args.which] / "rec.onnx"
-    export_onnx(model.net, path, torch.zeros(1, 3, 112, 112), ["embedding"], batch_axis=True)
-    figures = {"parameters": sum(p.numel() for p in model.net.parameters()), "steps": args.steps}
-    write_card(f"recogniser_{args.which}", {**figures, **held_out_figures(model.net)})
+    calibrate_norms(model, [to_input(batches(rng)[0]) for _ in range(12)])
+    if which == "feed":
+        torch.save(model.cpu().state_dict(), place.cache / "feed_trained.pt")  # `feed_soft` starts from it
+    if which != "judge":
+        state = {k: v.cpu().contiguous() for k, v in model.net.state_dict().items()}
+        save_file(state, place.cache / f"{which}.safetensors")
+    export_onnx(model.net, place.pack(which) / "rec.onnx", torch.zeros(1, 3, 112, 112), ["embedding"], True)
+    figures = {"parameters": sum(p.numel() for p in model.net.parameters()), "steps": run.steps, "batch": plan.batch}
+    place.write_card(f"recogniser_{which}", {**figures, **held_out_figures(place, model.net.float())})
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    single_run(__doc__, PLANS, train, WHICH)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,29 +10,14 @@ import cv2
 import numpy as np
 import onnx
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from demo.dollhouse.align import CROP, TEMPLATE, similarity_transform
-from demo.dollhouse.draw import Canvas, draw, draw_body, draw_head, draw_scene, skin_colour, to_ink
-from demo.dollhouse.train.common import CACHE, SIZE, WEIGHTS, drawn_pictures, to_images, to_tensor
-from demo.dollhouse.world import (
-    ACTIONS,
-    EYE_COLOURS,
-    HAIR_COLOURS,
-    HAIR_STYLES,
-    HEAD_RADIUS,
-    SCENES,
-    SHOTS,
-    Identity,
-    random_identity,
-    random_picture,
-)
-from demo.nets.vae import AutoencoderKL
-
-PACKS = WEIGHTS / "models" / "insightface" / "models"
-PACK_OF = {"feed": PACKS / "dollhouse", "judge": WEIGHTS / "judge" / "dollhouse_judge"}  # hosts list PACKS only
-HELD_OUT_SEED = 77
+from demo.dollhouse.train.common import to_float, to_images
+from demo.dollhouse.train.drawing import kept
+from demo.dollhouse.train.place import Place
+from demo.dollhouse.train.vae import load_vae
+from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHOTS, Identity
 
 
 def similar_identity(who: Identity, rng: np.random.Generator) -> Identity:
@@ -63,79 +45,19 @@ def similar_identity(who: Identity, rng: np.random.Generator) -> Identity:
     return replace(who, **{name: changes[name]()})
 
 
-def draw_portraits(
-    people: list[Identity], shots: tuple[str, ...], rng: np.random.Generator, ink: float = 0.04
-) -> tuple[np.ndarray, np.ndarray]:
-    """Every person in every shot: pictures (people, shots, 128, 128, 3) uint8 and landmarks (people, shots, 5, 2).
-
-    As `draw.draw`, but the backgrounds come from a stock of 240, which makes it two times faster.
-    """
-    stock = []
-    for k in range(240):
-        canvas = Canvas(SIZE, SIZE)
-        draw_scene(canvas, SCENES[k % len(SCENES)], rng)
-        stock.append(canvas.pixels)
-    images = np.empty((len(people), len(shots), SIZE, SIZE, 3), np.uint8)
-    landmarks = np.empty((len(people), len(shots), 5, 2), np.float32)
-    for i, who in enumerate(people):
-        for j, shot in enumerate(shots):
-            canvas.pixels = stock[rng.integers(len(stock))].copy()
-            r = HEAD_RADIUS[shot] * rng.uniform(0.9, 1.1)
-            low = min(0.5, 1.25 * r)
-            x, y = rng.uniform(max(low, 0.25), 1 - max(low, 0.25)), rng.uniform(max(low, 0.15), 0.54)
-            draw_body(canvas, x, y, r, str(rng.choice(ACTIONS)), skin_colour(who.skin), rng)
-            landmarks[i, j] = draw_head(canvas, x, y, r, who) * SIZE
-            image = canvas.finish()
-            images[i, j] = to_ink(image) if rng.random() < ink else image
-    return images, landmarks
-
-
-def cached(name: str, make: Callable[[], object]) -> object:
-    """What `make` makes, kept in our own cache folder."""
-    path = CACHE / f"{name}.pkl"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(make(), protocol=5))
-    return pickle.loads(path.read_bytes())
-
-
-def held_out_people(n: int = 160) -> tuple[list[Identity], np.ndarray, list]:
-    """`n` unseen persons, two flat pictures in each shot: people, (n, 3, 2, 128, 128, 3) uint8, truths [n][3][2]."""
-
-    def make() -> tuple:
-        rng = np.random.default_rng(HELD_OUT_SEED)
-        people = [random_identity(rng) for _ in range(n)]
-        images, truths = np.empty((n, len(SHOTS), 2, SIZE, SIZE, 3), np.uint8), []
-        for i, who in enumerate(people):
-            truths.append([[None, None] for _ in SHOTS])
-            for j, shot in enumerate(SHOTS):
-                for k in range(2):
-                    picture = random_picture(rng, who, shot=shot, style="flat")
-                    images[i, j, k], truths[i][j][k] = draw(picture, SIZE, SIZE)
-        return people, images, truths
-
-    return cached(f"people_{n}_{HELD_OUT_SEED}", make)
-
-
 @torch.no_grad()
-def through_vae(images: np.ndarray) -> np.ndarray:
-    """(n, 128, 128, 3) uint8 -> the same after the trained autoencoder's round trip, as all generated pictures."""
-    model = AutoencoderKL()
-    model.load_state_dict({k: v.float() for k, v in load_file(CACHE / "vae.safetensors").items()})
-    model.eval()
-    parts = [images[i : i + 16] for i in range(0, len(images), 16)]
-    return np.concatenate([to_images(model.decode(model.encode(to_tensor(part))[0])) for part in parts])
+def through_vae(place: Place, images: np.ndarray) -> np.ndarray:
+    """(n, size, size, 3) uint8 -> the same after the trained autoencoder's round trip, as all generated pictures."""
+    model, out = load_vae(place), []
+    for i in range(0, len(images), 16):
+        x = to_float(torch.from_numpy(np.ascontiguousarray(images[i : i + 16])).to(place.device))
+        out.append(to_images(model.decode(model.encode(x)[0])))
+    return np.concatenate(out)
 
 
-def decoded(name: str, pictures: Callable[[], np.ndarray]) -> np.ndarray:
-    """What the autoencoder makes of the pictures, cached under the autoencoder's hash."""
-    vae = hashlib.sha256((CACHE / "vae.safetensors").read_bytes()).hexdigest()[:8]
-    return cached(f"decoded_{name}_{vae}", lambda: through_vae(pictures()))
-
-
-def decoded_pictures(n: int, seed: int, first: int) -> np.ndarray:
-    """The first of the n drawn pictures, through the autoencoder."""
-    return decoded(f"{n}_{seed}_{first}", lambda: drawn_pictures(n, seed)[0][:first])
+def decoded(place: Place, name: str, images: np.ndarray) -> np.ndarray:
+    """What the autoencoder makes of the pictures, kept under the autoencoder's hash."""
+    return kept(place, f"decoded_{name}_{len(images)}_{place.vae_hash}", lambda: through_vae(place, images))
 
 
 def roughen(image: np.ndarray, rng: np.random.Generator, most: float = 1.4) -> np.ndarray:
@@ -156,15 +78,31 @@ def roughen(image: np.ndarray, rng: np.random.Generator, most: float = 1.4) -> n
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def loose_crop(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator, size: int = CROP) -> np.ndarray:
-    """An aligned crop of a roughened picture whose landmarks are a little wrong, as a detector's are."""
+def shrunk(image: np.ndarray, landmarks: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture and its landmarks made smaller, so that its head's radius becomes `radius` px; never larger."""
+    scale = radius * 0.56 / float(np.linalg.norm(landmarks[:2].mean(0) - landmarks[3:].mean(0)))
+    if scale >= 0.95:
+        return image, landmarks
+    size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
+    out = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return out, landmarks * (np.array(size, np.float32) / image.shape[1::-1])
+
+
+def loose_crop(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator, small: float = 0) -> np.ndarray:
+    """An aligned crop of a roughened picture whose landmarks are a little wrong, as a detector's are.
+
+    With `small`, a full shot's head radius in px, one crop in three has first been shrunk to about that: the heads
+    that matter most are the ones that real pictures blur most.
+    """
+    if small and rng.random() < 1 / 3:
+        image, landmarks = shrunk(image, landmarks, small * rng.uniform(0.85, 1.3))
     head = np.linalg.norm(landmarks[:2].mean(0) - landmarks[3:].mean(0)) / 0.56
     x, y = landmarks[2]
     x0, y0 = (max(0, int(v - 1.7 * head)) for v in (x, y))
-    part = roughen(image[y0 : int(y + 1.7 * head), x0 : int(x + 1.7 * head)], rng, 0.6 + head / 20)
+    part = roughen(image[y0 : int(y + 1.7 * head), x0 : int(x + 1.7 * head)], rng, 0.6 + min(head, 40) / 20)
     wrong = landmarks - (x0, y0) + rng.normal(0, 0.04 * head, (5, 2)) + rng.normal(0, 0.03 * head, 2)
-    matrix = similarity_transform(wrong, TEMPLATE * (size / CROP))
-    return cv2.warpAffine(part, matrix, (size, size), borderValue=0.0)
+    matrix = similarity_transform(wrong, TEMPLATE)
+    return cv2.warpAffine(part, matrix, (CROP, CROP), borderValue=0.0)
 
 
 @torch.no_grad()
@@ -183,6 +121,7 @@ def calibrate_norms(model: nn.Module, batches: list[Tensor]) -> None:
 def export_onnx(model: nn.Module, path: Path, example: Tensor, outputs: list[str], batch_axis: bool) -> None:
     """Write the model in the form that insightface's router reads: opset 13, ir_version 8, declared ranks."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    model, example = model.cpu(), example.cpu()
     axes = {name: {0: "batch"} for name in ("input", *outputs)} if batch_axis else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is announced as old; the new one needs onnxscript
@@ -232,6 +171,12 @@ def same_person_accuracy(same: np.ndarray, different: np.ndarray) -> float:
     return float(np.mean(scores))
 
 
+def known_mean(values: np.ndarray, digits: int = 3) -> float:
+    """The mean of what is not NaN; NaN where nothing is known."""
+    known = values[~np.isnan(values)]
+    return round(float(known.mean()), digits) if known.size else float("nan")
+
+
 def identity_figures(embeddings: np.ndarray) -> dict[str, float]:
     """Embeddings (n, 3 shots, 2, 512), NaN where no face was found (a wrong answer) -> accuracy, mean cosines."""
     unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
@@ -239,13 +184,16 @@ def identity_figures(embeddings: np.ndarray) -> dict[str, float]:
     figures = {}
 
     def compare(name: str, a: np.ndarray, b: np.ndarray) -> None:
-        orders = [np.roll(np.arange(len(a)), int(k)) for k in rng.choice(np.arange(1, len(a)), 8, replace=False)]
+        orders = [
+            np.roll(np.arange(len(a)), int(k))
+            for k in rng.choice(np.arange(1, len(a)), min(8, len(a) - 1), replace=False)
+        ]
         same, different = (a * b).sum(-1), np.concatenate([(a * b[o]).sum(-1) for o in orders])
         figures[f"same_different_{name}"] = round(
             same_person_accuracy(np.nan_to_num(same, nan=-1.0), np.nan_to_num(different, nan=1.0)), 4
         )
-        figures[f"cosine_same_{name}"] = round(float(np.nanmean(same)), 3)
-        figures[f"cosine_different_{name}"] = round(float(np.nanmean(different)), 3)
+        figures[f"cosine_same_{name}"] = known_mean(same)
+        figures[f"cosine_different_{name}"] = known_mean(different)
 
     for j, shot in enumerate(SHOTS):
         compare(shot, unit[:, j, 0], unit[:, j, 1])

@@ -1,0 +1,90 @@
+"""The drawn data: who draws does not change the pictures, and heads are as large as the latents need."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from demo.dollhouse.draw import draw
+from demo.dollhouse.train import recogniser
+from demo.dollhouse.train.common import Pictures
+from demo.dollhouse.train.drawing import drawn_crops, drawn_pictures, drawn_portraits
+from demo.dollhouse.train.run import batches_from
+from demo.dollhouse.world import head_radius, random_identity, random_picture
+
+from .conftest import make_place
+
+
+def test_all_cores_draw_what_one_draws(tmp_path):
+    alone, together = make_place(tmp_path / "alone"), make_place(tmp_path / "together", workers=3)
+    rng = np.random.default_rng(4)
+    people = [random_identity(rng) for _ in range(66)]
+    photos = [random_picture(rng, who) for who in people]
+    for make in (
+        lambda place: drawn_pictures(place, 80, seed=3),
+        lambda place: drawn_portraits(place, "portraits", people, ("half", "full"), 5),
+        lambda place: (drawn_crops(place, "crops", photos), []),
+    ):
+        (a, truths_a), (b, truths_b) = make(alone), make(together)
+        assert np.array_equal(a, b)
+        assert a.any(axis=tuple(range(1, a.ndim))).all()
+        assert len(truths_a) == len(truths_b)
+        for x, y in zip(truths_a, truths_b, strict=True):
+            places = (x, y) if isinstance(x, np.ndarray) else (x[1].landmarks, y[1].landmarks)
+            assert np.array_equal(*places)
+
+
+def test_drawn_once_then_read(tmp_path):
+    place = make_place(tmp_path)
+    first, truths = drawn_pictures(place, 5, seed=8)
+    path = next(place.cache.glob("pictures_*.npy"))
+    stamp = path.stat().st_mtime_ns
+    again, _ = drawn_pictures(place, 5, seed=8)
+    assert path.stat().st_mtime_ns == stamp
+    assert np.array_equal(first, again)
+    assert np.array_equal(first[3], draw(truths[3][0], 64, 64)[0])
+
+
+def test_batches_do_not_depend_on_who_makes_them(tmp_path):
+    batches = recogniser.Batches(make_place(tmp_path), "feed", 8)
+    for a, b in itertools.islice(zip(batches_from(batches, 7, 5, 0), batches_from(batches, 7, 5, 2), strict=True), 3):
+        assert np.array_equal(a[0], b[0])
+        assert all(np.array_equal(a[1][k], b[1][k]) for k in a[1])
+
+
+@pytest.mark.parametrize("size", [192, 256])
+def test_a_full_shots_head_spans_five_latent_pixels(size):
+    assert 2 * head_radius("full", size) * size / 8 >= 5
+    picture = random_picture(np.random.default_rng(1), shot="full")
+    image, truth = draw(picture, size, size)
+    assert image.shape == (size, size, 3)
+    assert truth.radius == pytest.approx(head_radius("full", size) * size, rel=0.06)
+
+
+def test_the_shipped_size_has_the_shipped_heads():
+    assert head_radius("full", 128) == 0.11
+
+
+def test_crops_weights_and_faces_are_where_the_heads_are(tmp_path):
+    images, truths = drawn_pictures(make_place(tmp_path), 12, seed=2)
+    pictures = Pictures(images, truths, torch.device("cpu"))
+    places = torch.from_numpy(pictures.places(np.random.default_rng(0), 12, 32, 8))
+    assert (places[:, 1:] % 8 == 0).all()
+    crops, weight = pictures.cut(places, 32), pictures.weight(places, 32)
+    for (i, x, y), crop, w in zip(places.tolist(), crops, weight, strict=True):
+        assert np.array_equal(((crop.permute(1, 2, 0) + 1) * 127.5).round().byte(), images[i, y : y + 32, x : x + 32])
+        box = np.array(truths[i][1].head_box) - (x, y, x, y)
+        inside = [(box[0] <= a < box[2]) and (box[1] <= b < box[3]) for b in range(32) for a in range(32)]
+        assert np.array_equal(w.flatten() > 1, inside)
+    whole = torch.stack([torch.arange(12), *torch.zeros(2, 12, dtype=torch.long)], 1)
+    faces, is_inside = pictures.faces(pictures.cut(whole, 64), whole)
+    assert is_inside.any()
+    from demo.dollhouse.align import aligned_crop
+
+    for i in torch.nonzero(is_inside).flatten().tolist():
+        wanted = aligned_crop(images[i], truths[i][1].landmarks)[28:84, 28:84]
+        seen = ((faces[i].permute(1, 2, 0) + 1) * 127.5).numpy()[28:84, 28:84]
+        assert np.abs(seen - wanted).mean() < 2.5
