@@ -18,7 +18,7 @@ def choose_device(asked: str = "auto") -> torch.device:
 
 def move_host(device: torch.device) -> None:
     """Move the booted host to a device, for good; the text encoder, which is small and cached, stays on the CPU."""
-    from modules import devices, shared
+    from modules import devices, processing, shared
     from modules.rng import ImageRNG
     from modules.sd_samplers_timesteps import CompVisSampler
 
@@ -31,6 +31,8 @@ def move_host(device: torch.device) -> None:
     encode, decode = model.get_learned_conditioning, model.decode_first_stage
     model.get_learned_conditioning = lambda texts: encode(texts).to(device)
     model.decode_first_stage = lambda z: decode(z).cpu()  # the host hands pictures to NumPy next
+    job = processing.StableDiffusionProcessing
+    job.cached_c[:] = job.cached_uc[:] = [None, None]  # they lie where they were made
     draw, timesteps = ImageRNG.next, CompVisSampler.get_timesteps
 
     def next_noise(self: Any) -> Tensor:

@@ -90,16 +90,18 @@ class Store:
 
     def add(self, records: Iterable[Record]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            if file.tell() and not ends_line(self.path):
-                file.write(b"\n")
-            for record in records:
-                self.by_pair[record["pair"]] = record
-                file.write(json.dumps(record).encode() + b"\n")
+        records = list(records)
+        self.by_pair |= {record["pair"]: record for record in records}
+        lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+        with self.path.open("ab", buffering=0) as file:  # at once: other processes may append to the same file
+            file.write(lines if ends_line(self.path) else b"\n" + lines)
 
 
 def ends_line(path: Path) -> bool:
+    """Whether the file's last line is whole; an empty file has none that is not."""
     with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return True
         file.seek(-1, 2)
         return file.read(1) == b"\n"
 
