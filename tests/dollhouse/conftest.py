@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from demo.dollhouse.train.all import STAGES, run_chain
-from demo.dollhouse.train.place import Amounts, Place
-from demo.dollhouse.train.run import Plan
-
-TINY = Amounts(
-    pictures=48, decoded=16, families=8, corpus=10, held_out=16, people=3, captions=2, generated=4, empty_scenes=8
-)
-PLANS = {stage.name: Plan(3, 6, 1e-3) for stage in STAGES if stage.plans}
+from demo.dollhouse.train.all import FEW, SHORT, run_chain
+from demo.dollhouse.train.place import Place
 
 
 def make_place(root: Path, size: int = 64, workers: int = 1) -> Place:
-    return Place(size, root / "out", root / "cache", torch.device("cpu"), workers, TINY)
+    return Place(size, root / "out", root / "cache", torch.device("cpu"), workers, FEW)
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +22,7 @@ def chain(tmp_path_factory) -> Place:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     place = make_place(tmp_path_factory.mktemp("chain"))
-    assert run_chain(place, PLANS)
+    assert run_chain(place, SHORT)
     yield place
     torch.set_num_threads(threads)
 

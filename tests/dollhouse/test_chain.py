@@ -13,14 +13,12 @@ from safetensors.torch import load_file
 
 from demo.dollhouse.evaluate import Evaluator
 from demo.dollhouse.train import diffusion
-from demo.dollhouse.train.all import STAGES, Chain, run_chain
+from demo.dollhouse.train.all import SHORT, STAGES, Chain, run_chain
 from demo.dollhouse.train.bundle import PART, read_bundle, write_bundle
 from demo.dollhouse.train.figures import TARGETS, rows_of, write_figures
 from demo.dollhouse.train.measure import Generator
 from demo.dollhouse.train.run import Plan, Run
 from demo.sd1.model import load_model
-
-from .conftest import PLANS
 
 
 def test_the_host_loads_the_checkpoint(chain):
@@ -72,7 +70,7 @@ def test_the_evaluator_loads_and_generated_pictures_have_the_size(chain):
 def test_a_finished_chain_has_nothing_to_do(chain):
     stamps = {p: p.stat().st_mtime_ns for p in chain.out.rglob("*.safetensors")}
     state = (chain.cache / "chain.json").read_bytes()
-    assert run_chain(chain, PLANS)
+    assert run_chain(chain, SHORT)
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
     assert (chain.cache / "chain.json").read_bytes() == state
     assert Chain.load(chain.cache / "chain.json").finished == [stage.name for stage in STAGES]
@@ -87,7 +85,7 @@ def test_a_bundle_carries_everything_over(chain, tmp_path):
     for path in chain.out.rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (there.out / path.relative_to(chain.out)).read_bytes()
-    assert run_chain(there, PLANS)
+    assert run_chain(there, SHORT)
     assert not list(there.cache.glob("run_*.pt"))
     assert not read_bundle(there, tmp_path / "nothing")
 

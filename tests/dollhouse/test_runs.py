@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from demo.dollhouse.train import run as runs
-from demo.dollhouse.train.all import STAGES, run_chain
+from demo.dollhouse.train.all import SHORT, STAGES, run_chain
 from demo.dollhouse.train.run import Budget, Plan, Run
 
-from .conftest import PLANS, make_place
+from .conftest import make_place
 
 TRAINED = [stage for stage in STAGES if stage.plans]
 
@@ -45,11 +45,11 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("stage", TRAINED, ids=lambda stage: stage.name)
 def test_resumed_is_unbroken(stage, chain, elsewhere, ticking):
     torch.manual_seed(99)  # whatever was drawn before does not matter
-    assert not stage.work(elsewhere, PLANS[stage.name], Budget(call_ends=ticking.now + 3), **stage.options)
+    assert not stage.work(elsewhere, SHORT[stage.name], Budget(call_ends=ticking.now + 3), **stage.options)
     broken = list(elsewhere.cache.glob("run_*.pt"))
     assert len(broken) == 1
     assert torch.load(broken[0], weights_only=True)["step"] == 1
-    assert stage.work(elsewhere, PLANS[stage.name], **stage.options)
+    assert stage.work(elsewhere, SHORT[stage.name], **stage.options)
     for path in elsewhere.cache.glob("run_*.pt"):
         ours, theirs = (torch.load(p, weights_only=True) for p in (path, chain.cache / path.name))
         ours["spent"] = theirs["spent"] = 0
@@ -97,5 +97,5 @@ def test_the_average_is_what_is_used(tmp_path):
 
 def test_a_call_that_has_no_time_left_changes_nothing(tmp_path):
     place = make_place(tmp_path)
-    assert not run_chain(place, PLANS, minutes=0.5, calls=3)
+    assert not run_chain(place, SHORT, minutes=0.5, calls=3)
     assert not list(place.cache.glob("run_*.pt"))

@@ -10,16 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from demo.dollhouse.train import adapter, decoder, detector, diffusion, evaluator, measure, packs, recogniser, vae
 from demo.dollhouse.train.bundle import read_bundle, write_bundle
 from demo.dollhouse.train.figures import write_figures
-from demo.dollhouse.train.place import Place, add_place_options, place_of
+from demo.dollhouse.train.place import Amounts, Place, add_place_options, place_of
 from demo.dollhouse.train.run import Budget, Plan
 from demo.dollhouse.train.text import write_tokenizer
 
@@ -57,6 +58,13 @@ STAGES = (
     Stage("adapter", 0.10, adapter.PLANS, adapter.train),
     Stage("measure", 0, None, measure.measure_all),
 )
+
+
+# A few pictures and three steps of everything: whether a machine can do it all is known within a minute.
+FEW = Amounts(
+    pictures=48, decoded=16, families=8, corpus=10, held_out=16, people=3, captions=2, generated=4, empty_scenes=8
+)
+SHORT = {stage.name: Plan(3, 6, 1e-3) for stage in STAGES if stage.plans}
 
 
 @dataclass
@@ -139,7 +147,16 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=1, help="how many such calls share the models' time")
     parser.add_argument("--take", type=Path, help="folder of a bundle to go on from, on a machine that has no cache")
     parser.add_argument("--give", type=Path, help="folder to write a bundle to: files of at most 15 MiB")
+    parser.add_argument(
+        "--try-out", action="store_true", help="only see whether every stage works here; keeps nothing"
+    )
     args = parser.parse_args()
+    if args.try_out:
+        with tempfile.TemporaryDirectory() as folder:
+            args.out, args.cache = Path(folder) / "weights", Path(folder) / "cache"
+            run_chain(replace(place_of(args), amounts=FEW), SHORT, give=Path(folder) / "bundle")
+        print("every stage works here", flush=True)
+        return
     place = place_of(args)
     if args.take and not (place.cache / "chain.json").exists():
         read_bundle(place, args.take)

@@ -76,8 +76,10 @@ class Pictures:
         """The aligned faces (n, 3, 112, 112) in crops, differentiably, and which of them lie wholly inside."""
         i, size = places[:, 0], crops.shape[-1]
         along = torch.arange(CROP, device=crops.device, dtype=torch.float32)
-        grid = torch.stack([*torch.meshgrid(along, along, indexing="xy"), torch.ones(CROP, CROP, device=crops.device)])
-        at = torch.einsum("nij,jhw->nhwi", self.to_picture[i], grid) - places[:, 1:].float()[:, None, None]
+        # Sums of products, not a matrix product: autocast would round the coordinates to half a pixel.
+        turn_x, turn_y, shift = self.to_picture[i][:, None, None].unbind(-1)
+        at = turn_x * along[None, None, :, None] + turn_y * along[None, :, None, None]
+        at = at + shift - places[:, 1:].float()[:, None, None]
         middle = at[:, CROP // 4 : -CROP // 4, CROP // 4 : -CROP // 4].flatten(1)
         is_inside = (middle.amin(1) >= 0) & (middle.amax(1) <= size - 1)
         return F.grid_sample(crops, at * (2 / (size - 1)) - 1, align_corners=True), is_inside

@@ -153,7 +153,7 @@ def load_base(place: Place) -> TextToLatent:
     model = TextToLatent(place)
     for prefix, part in (("model.diffusion_model.", model.unet), ("cond_stage_model.transformer.", model.text)):
         part.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    return model.requires_grad_(False).to(place.device)
+    return place.put(model.requires_grad_(False))
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
@@ -161,9 +161,7 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     images, truths = training_pictures(place)
     latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], seed=21)
     torch.manual_seed(0)
-    model, noise, empty = TextToLatent(place).to(place.device), Noise(place), empty_ids(place).to(torch.int16)
-    if place.on_gpu:
-        model.unet = model.unet.to(memory_format=torch.channels_last)
+    model, noise, empty = place.put(TextToLatent(place)), Noise(place), empty_ids(place).to(torch.int16)
     run = Run(place, "diffusion", model, plan)
 
     def make(rng: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from demo.dollhouse.world import head_radius
 
@@ -111,6 +112,10 @@ class Place:
         if which == "judge":
             return self.out / "judge" / "dollhouse_judge"
         return self.out / "models" / "insightface" / "models" / "dollhouse"
+
+    def put(self, model: nn.Module) -> nn.Module:
+        """The model on the device; on a GPU in the layout that its convolutions are fast in."""
+        return model.to(self.device, memory_format=torch.channels_last) if self.on_gpu else model.to(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """bf16 on a GPU, fp32 on a CPU."""

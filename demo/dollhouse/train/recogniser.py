@@ -137,11 +137,12 @@ class Pool:
 
 def training_pool(place: Place, which: str) -> Pool:
     """Pairs of persons (2k, 2k + 1) who differ in one attribute, in every view."""
-    rng, people = np.random.default_rng(SEED[which]), []
+    name = "judge" if which == "judge" else "feed"
+    rng, people = np.random.default_rng(SEED[name]), []
     for _ in range(place.amounts.families):
         who = random_identity(rng)
         people += [who, similar_identity(who, rng)]
-    images, landmarks = drawn_portraits(place, f"portraits_{which}", people, VIEWS, SEED[which])
+    images, landmarks = drawn_portraits(place, f"portraits_{name}", people, VIEWS, SEED[name])
     return Pool(people, [images], landmarks, place.full_radius)
 
 

@@ -98,14 +98,14 @@ def load_vae(place: Place, path: Path | None = None) -> AutoencoderKL:
     """Frozen; the one as it is now, or that of a file."""
     model = AutoencoderKL()
     model.load_state_dict({k: v.float() for k, v in load_file(path or place.vae).items()})
-    return model.eval().requires_grad_(False).to(place.device)
+    return place.put(model.eval().requires_grad_(False))
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     images, truths = training_pictures(place)
     pictures, likeness = Pictures(images, truths, place.device), Likeness(place)
     torch.manual_seed(0)
-    model = AutoencoderKL().to(place.device)
+    model = place.put(AutoencoderKL())
     run = Run(place, "vae", model, plan)
     half = place.size // 2
 
