@@ -21,6 +21,7 @@ from demo.dollhouse.world import HEAD_RADIUS
 from lib_beyondfacial.faces.analysis import FaceAnalyser, get_analyser
 
 BOX_OF_RADIUS = (2.1, 2.2)  # a head's box is 2.1 x 2.2 radii (draw.draw)
+WHOLE_PICTURE = 0.9  # of it: where no face is, the analyser tries a border, and then takes the picture itself for one
 RADIUS_STEP = 0.004  # of the picture's side; half a pixel at 128
 
 
@@ -69,12 +70,12 @@ class Judges:
 
     def look(self, pair: Pair, image: np.ndarray) -> dict[str, Any]:
         """The face most like the person: how like, how large, where (shares of the picture), and what it shows."""
-        faces = self.analyser.find(image)
+        height, width = image.shape[:2]
+        faces = [face for face in self.analyser.find(image) if share_of(face.box, width, height) < WHOLE_PICTURE]
         if not faces:
             return {"found": 0, "similarity": 0.0, "attribute_accuracy": 0.0, "face_area": 0.0, "box": None}
         cosines = [float(face.normed_embedding @ self.person(pair)) for face in faces]
         face = faces[int(np.argmax(cosines))]
-        height, width = image.shape[:2]
         x0, y0, x1, y1 = (float(v) for v in np.clip(face.box / [width, height, width, height], 0, 1))
         told = self.evaluator.attributes(aligned_crop(image, face.landmarks)[None])
         right = [told[name][0] == getattr(pair.person, name) for name in HEAD_CLASSES]
@@ -95,6 +96,12 @@ class Judges:
             looked = self.look(pair, self.through_vae(draw_at_size(pair, step * RADIUS_STEP, side)))
             self._ceilings[pair.seed, step] = {key: looked[key] for key in ("similarity", "attribute_accuracy")}
         return self._ceilings[pair.seed, step]
+
+
+def share_of(box: np.ndarray, width: int, height: int) -> float:
+    """The part of the picture that lies in a box."""
+    x0, y0, x1, y1 = (float(v) for v in np.clip(box / [width, height, width, height], 0, 1))
+    return (x1 - x0) * (y1 - y0)
 
 
 def draw_at_size(pair: Pair, radius: float, side: int) -> np.ndarray:

@@ -41,11 +41,11 @@ def plot_frontier(content: dict[str, Any], path: Path, across: str = "scene_accu
             x, y, xerr=spread[0], yerr=spread[1], fmt="*" if is_ours else "o", ms=15 if is_ours else 7,
             color=colour, elinewidth=0.8, capsize=2, alpha=0.9,
         )  # fmt: skip
-    axes.set_xlim(min(axes.get_xlim()[0], 0.9), 1.01)
-    annotate(axes, [(row[across], row["similarity"], row["method"]) for row in content["rows"]])
     axes.axhline(content["similarity_ceiling"], color="#999999", ls="--", lw=1)
     axes.text(0.01, content["similarity_ceiling"], " ceiling at the found heads' size", va="bottom", fontsize=8,
               color="#777777", transform=axes.get_yaxis_transform())  # fmt: skip
+    axes.set_xlim(min(axes.get_xlim()[0], 0.9), 1.01)
+    annotate(axes, [(row[across], row["similarity"], row["method"]) for row in content["rows"]])
     axes.set_xlabel(f"{across.replace('_', ' ')}, 95% interval")
     axes.set_ylabel("similarity to the person (judge's cosine)")
     finish(figure, axes, content, path)

@@ -2,6 +2,7 @@
 made of it, resumed, and made anew."""
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -211,6 +212,17 @@ def test_faces_are_binned_by_their_share_of_the_picture():
     assert [entry["n"] for entry in bins] == [0, 0, 3, 0, 0, 2]
     assert bins[0]["similarity"] is None
     assert bins[2]["similarity"] == pytest.approx(0.5)
+
+
+def test_the_picture_itself_is_no_face(bench, batch, monkeypatch):
+    judges, image = bench.judges, draw_at_size(batch[0], 0.11, 128)
+    head = judges.analyser.find(image)[0]
+    whole = replace(head, box=np.array([-9, -9, 140, 140.0], np.float32), embedding=judges.person(batch[0]))
+    monkeypatch.setattr(judges.analyser, "find", lambda image: [whole, head])
+    assert judges.look(batch[0], image)["face_area"] < 0.1
+    monkeypatch.setattr(judges.analyser, "find", lambda image: [whole])
+    missed = judges.look(batch[0], image)
+    assert (missed["found"], missed["similarity"], missed["box"]) == (0, 0.0, None)
 
 
 def test_the_ceiling_is_drawn_at_the_found_heads_size(bench, batch, collected):
