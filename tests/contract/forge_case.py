@@ -1,0 +1,128 @@
+"""What the cases of the Forge-shaped double share: the double, a request, what ran, and what must be gone after."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demo.miniwebui.host import REPOSITORY
+from tests.forge_double import sampling
+from tests.forge_double.host import booted
+from tests.webui.conftest import models_dir, photo
+
+__all__ = ["calls", "double", "leaves_nothing", "models_dir", "photo", "run", "zero_mask"]
+
+SAMPLERS = ["Euler a", "DPM++ 2M", "DDIM"]
+LONG = "a photo of man in the red house, " * 12
+REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5}
+NEUTRAL = {"idap_strength": 0.0, "start": 0.0}
+SHAPES = {
+    "one": {},
+    "batch": {"batch_size": 2},
+    "cfg 1": {"cfg_scale": 1.0},
+    "AND": {"prompt": "a photo AND face :0.5"},
+    "AND batch": {"prompt": "a photo AND face :0.5", "batch_size": 2},
+    "long prompt": {"prompt": LONG},
+    "hires": {"enable_hr": True, "n_iter": 2},
+}
+ALMOST = 1  # levels of 255: an extra row changes the batch, and with it rounding (1e-4 of the latents)
+
+
+EVERY_KIND = pytest.mark.parametrize("double", ["forge", "reforge", "classic"], indirect=True, scope="module")
+SHAPES_AND_SAMPLERS = [(shape, "Euler a") for shape in SHAPES]
+SHAPES_AND_SAMPLERS += [(shape, name) for shape in ("one", "AND batch", "hires") for name in ("DPM++ 2M", "DDIM")]
+
+
+@pytest.fixture(scope="module")
+def double(request, models_dir):
+    """Forge, unless a test asks for EVERY_KIND of the family."""
+    with booted(models_dir, [REPOSITORY], getattr(request, "param", "forge")) as double:
+        yield double
+
+
+@pytest.fixture
+def run(double, photo):
+    """run(unit, **request) -> pictures; unit None: the extension is not asked."""
+
+    def run(unit=None, inpaint=False, **request):
+        payload = {**REQUEST, **request}
+        if unit is not None:
+            args = {"enabled": True, "references": [photo], "adapter": "fits", **unit}
+            payload["alwayson_scripts"] = {"BeyondFacial": {"args": [args]}}
+        images = double.inpaint(**payload) if inpaint else double.host.txt2img(**payload)[0]
+        return [np.asarray(image) for image in images]
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(double):
+    """After every test: no modifier, option, hook or memory of ours in the host, whatever happened."""
+    unet, before = double.model.forge_objects_original.unet, hooks_on(double)
+    yield
+    sampling.free_rows[0] = 10**9
+    assert hooks_on(double) == before
+    for objects in (double.model.forge_objects, double.model.forge_objects_after_applying_lora):
+        assert not [m for m in objects.unet.model_options.get("conditioning_modifiers", []) if hasattr(m, "run")]
+        assert objects.unet.extra_preserved_memory_during_sampling == 0
+    assert double.model.forge_objects_original.unet is unet
+    assert unet.model_options == {"transformer_options": {}}
+    assert not double.model.forge_objects.vae.patcher.model_options
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The tags of every UNet call's rows."""
+    from lib_beyondfacial.hosts import forge_lines
+
+    seen, original = [], forge_lines.Call.run
+
+    def noting(self, *args):
+        seen.append(self.tags)
+        return original(self, *args)
+
+    monkeypatch.setattr(forge_lines.Call, "run", noting)
+    return seen
+
+
+@pytest.fixture
+def zero_mask(monkeypatch):
+    """Force the mask to zero from now on; the identity line still runs."""
+    from lib_beyondfacial.method import decision
+
+    original = decision.compute_decision
+
+    def force():
+        monkeypatch.setattr(decision, "compute_decision", lambda *a, **k: 0 * original(*a, **k))
+
+    return force
+
+
+def hooks_on(double) -> int:
+    unet = double.model.forge_objects_original.unet.model.diffusion_model
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
+
+
+def same(a, b) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def almost(a, b) -> bool:
+    return len(a) == len(b) and all(np.abs(x.astype(int) - y).max() <= ALMOST for x, y in zip(a, b, strict=True))
+
+
+def patch_unet(double, monkeypatch, change) -> None:
+    """As a script of another extension does, and after ours: clone, register, assign back."""
+    from demo.miniwebui import processing
+
+    cls = processing.StableDiffusionProcessingTxt2Img
+    original = cls.begin_pass
+
+    def begin_pass(self, *args, **kwargs):
+        noise = original(self, *args, **kwargs)
+        unet = self.sd_model.forge_objects.unet.clone()
+        change(unet)
+        self.sd_model.forge_objects.unet = unet
+        return noise
+
+    monkeypatch.setattr(cls, "begin_pass", begin_pass)
