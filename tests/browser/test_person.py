@@ -34,11 +34,11 @@ def says(page, part, words):
 
 def save_as(page, name):
     field = page.locator(f"{TAB}_identity_name textarea, {TAB}_identity_name input")
-    for _ in range(5):  # a click may meet the page while the photos' thumbnails move it
-        if field.is_visible():
-            break
+    page.click(f"{TAB}_manage > .label-wrap")
+    try:
+        field.wait_for(state="visible", timeout=10_000)
+    except TimeoutError:  # the click met the page while the photos' thumbnails moved it
         page.click(f"{TAB}_manage > .label-wrap")
-        page.wait_for_timeout(1000)
     field.fill(name)
     page.click(f"{TAB}_save_identity")
 
