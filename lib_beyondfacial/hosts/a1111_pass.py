@@ -92,8 +92,9 @@ def make_pass(run: Run, denoiser: Any, level: float) -> Pass:
     schedule = Schedule.from_levels(run.levels or [level], first=level)
     probe = Probe(run.sites, *words.probe_contexts(p, settings.subject))
     current = Pass(denoiser, RunState(settings, schedule), probe)
-    if settings.id_prompt:
-        current.id_cond = words.encode(p, words.identity_prompts(settings.id_prompt, p.prompts))
+    prompts = words.identity_prompts(settings, run.handle.plan.identity.gender, p.prompts)
+    if prompts is not None:
+        current.id_cond = words.encode(p, prompts)
     return current
 
 

@@ -11,7 +11,7 @@ from ..method.engine import Readings
 from ..method.prepend import Box
 from . import a1111_model as model
 from . import words
-from .start import boxes_of, edit_latent, find_scale, pixels_per_latent, reference_latent
+from .start import boxes_of, edit_latent, find_scale, first_conds, pixels_per_latent, reference_latent
 from .unet_sites import Probe, RowLedger, enumerate_sites, hooked
 
 if TYPE_CHECKING:
@@ -37,14 +37,10 @@ def edit_start(p: Any, run: Run, sampler: Any) -> None:
 
 def look_ahead(p: Any, run: Run, sampler: Any) -> list[Box]:
     """Where each image will put its head: one step of the semantic line with the head probe, else the prior."""
-    from modules import prompt_parser
-
     start = sampler.last_latent
     batch, size = len(start), tuple(start.shape[-2:])
     extra = sampler.sampler_extra_args
-    conds_list, text = prompt_parser.reconstruct_multicond_batch(extra["cond"], 0)
-    firsts = [conds[0][0] for conds in conds_list]
-    cond = {k: v[firsts] for k, v in text.items()} if isinstance(text, dict) else text[firsts]
+    cond = first_conds(extra["cond"])
     sites = enumerate_sites(model.unet_of(p))
     probe = Probe(sites, *words.probe_contexts(p, run.settings.subject))
     first = max(run.levels) if run.levels else float(p.sd_model.alphas_cumprod.shape[0] - 1)

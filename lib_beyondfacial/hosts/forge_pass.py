@@ -88,8 +88,8 @@ def make_pass(p: Any, run: Run) -> Pass:
         run.unet, run.sites = unet, enumerate_sites(unet)
         run.branch = IdentityBranch(adapter.spec, adapter.weights, run.tokens, [site.site for site in run.sites])
     current = Pass(Probe(run.sites, *words.probe_contexts(p, settings.subject)))
-    if settings.id_prompt:
-        prompts = words.identity_prompts(settings.id_prompt, p.prompts)
+    prompts = words.identity_prompts(settings, run.handle.plan.identity.gender, p.prompts)
+    if prompts is not None:
         current.id_entry = model.compile_cond(words.encode(p, prompts))
     return current
 

@@ -12,7 +12,7 @@ from ..method.prepend import Box
 from . import forge_model as model
 from . import words
 from .forge_pass import Run
-from .start import boxes_of, edit_latent, find_scale, pixels_per_latent, reference_latent
+from .start import boxes_of, edit_latent, find_scale, first_conds, pixels_per_latent, reference_latent
 from .unet_sites import RowLedger, hooked
 
 
@@ -36,14 +36,10 @@ def edit_start(p: Any, run: Run, sampler: Any) -> None:
 
 def look_ahead(p: Any, run: Run, sampler: Any) -> list[Box]:
     """Where each image will put its head: one step of the semantic line with the head probe, else the prior."""
-    from modules import prompt_parser
-
     start = sampler.last_latent
     batch, size = len(start), tuple(start.shape[-2:])
     extra = sampler.sampler_extra_args
-    conds_list, text = prompt_parser.reconstruct_multicond_batch(extra["cond"], 0)
-    firsts = [conds[0][0] for conds in conds_list]
-    cond = {k: v[firsts] for k, v in text.items()} if isinstance(text, dict) else text[firsts]
+    cond = first_conds(extra["cond"])
     first = max(run.levels) if run.levels else float(model.sigmas_of(p)[-1])
     # Timestep samplers keep their latents at unit variance; the model call wants them at sigma's.
     x = start * (1 + first**2) ** 0.5 if hasattr(sampler, "get_timesteps") else start

@@ -4,7 +4,7 @@ will be, what the reference looks like there, and the sampler's start edited in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -77,6 +77,15 @@ def reference_latent(
         (NEUTRAL + oval[..., None] * (head.astype(np.float32) - NEUTRAL)).round().astype(np.uint8)
     )
     return encode_picture(picture)[:, box.top : box.bottom, box.left : box.right]
+
+
+def first_conds(cond: Any) -> Any:
+    """Each image's first cond at the pass's first step, a tensor (B, T, C) or SDXL's dict of it."""
+    from modules import prompt_parser
+
+    conds_list, text = prompt_parser.reconstruct_multicond_batch(cond, 0)
+    firsts = [conds[0][0] for conds in conds_list]
+    return {k: v[firsts] for k, v in text.items()} if isinstance(text, dict) else text[firsts]
 
 
 def pixels_per_latent(width: int, latent_width: int) -> int:

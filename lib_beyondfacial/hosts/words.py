@@ -21,6 +21,12 @@ PERSON_WORDS = frozenset({
 })  # fmt: skip
 
 
+GENERIC_WORDS = {
+    "male": ("man", "men", "boy", "boys", "guy", "guys", "male", "gentleman"),
+    "female": ("woman", "women", "girl", "girls", "gal", "gals", "female", "lady"),
+}
+
+
 def encode(p: Any, texts: list[str]) -> Any:
     """The host's own text encoding at the run's clip skip: a tensor (B, T, C), or SDXL's dict of it."""
     from modules import devices, prompt_parser
@@ -49,6 +55,41 @@ def probe_contexts(p: Any, subject: str) -> tuple[dict[str, Tensor], Tensor]:
     return parts, parts.pop("")
 
 
-def identity_prompts(template: str, prompts: list[str]) -> list[str]:
-    """The identity line's own prompts: the template with each image's prompt in it."""
-    return [template.replace("{prompt}", prompt) for prompt in prompts]
+def identity_prompts(settings: Any, gender: str | None, prompts: list[str]) -> list[str] | None:
+    """The identity line's own prompts: the template with each image's prompt in it, its generic person words the
+    photo's where gender_alignment says so. None: they are the semantic line's."""
+    template = settings.id_prompt or "{prompt}"
+    own = [template.replace("{prompt}", prompt) for prompt in prompts]
+    if settings.gender_alignment == "follow photo" and gender:
+        own = [follow_gender(prompt, gender) for prompt in own]
+    return own if own != prompts else None
+
+
+def told_gender(prompt: str) -> str | None:
+    """The gender that a prompt's generic person words tell: "male", "female"; None where none does, or both do."""
+    words = set(re.findall(r"[a-z]+", prompt.lower()))
+    told = [gender for gender, own in GENERIC_WORDS.items() if words & set(own)]
+    return told[0] if len(told) == 1 else None
+
+
+def follow_gender(prompt: str, gender: str) -> str:
+    """The prompt with the other gender's generic person words in this one's; others (king, nurse, bride) stay."""
+    theirs, ours = GENERIC_WORDS["female" if gender == "male" else "male"], GENERIC_WORDS[gender]
+    table = dict(zip(theirs, ours, strict=True))
+
+    def put(match: re.Match) -> str:
+        word, own = match[0], table[match[0].lower()]
+        return own.upper() if word.isupper() else own.capitalize() if word[0].isupper() else own
+
+    return re.sub(rf"(?i)\b(?:{'|'.join(table)})\b", put, prompt)
+
+
+def gender_warning(settings: Any, gender: str | None, prompt: str) -> str | None:
+    """What is to be said where the photo's gender and the prompt's disagree; None where there is nothing to say."""
+    told = told_gender(prompt)
+    if settings.gender_alignment != "warn" or not gender or not told or told == gender:
+        return None
+    return (
+        f"BeyondFacial: the face pack sees a {gender} face in the photos, the prompt's words say {told}; change the "
+        'prompt, or set "gender_alignment" to "follow photo" or "off".'
+    )

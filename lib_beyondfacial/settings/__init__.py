@@ -54,6 +54,7 @@ class Settings:
     identity_in_infotext: bool = False
     subject: str = ""
     id_prompt: str = ""
+    gender_alignment: str = "warn"
     mask_mode: str = "adaptive"
     rho: float = 1.0
     stride: int = 1

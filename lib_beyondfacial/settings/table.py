@@ -10,6 +10,7 @@ MAX_TEXT = 2000
 PREFIX = "BeyondFacial"
 REFERENCES = ("semantic", "uncond")
 FACE_CHOICES = ("largest", "from the left", "female", "male", "most similar")
+ALIGNMENTS = ("off", "warn", "follow photo")
 FAMILIES = ("auto", "faceid_plus", "faceid_plus_v2", "instantid", "portrait_unnorm")
 
 
@@ -76,6 +77,9 @@ FIELDS: tuple[Field, ...] = (
             Field("identity_in_infotext", "bool", False, "Name in infotext", "Write the saved name.", axis=False),
             Field("subject", "text", "", "Subject words", "Words of the prompt that mean the person."),
             Field("id_prompt", "text", "", "Identity prompt", "Of the identity line; {prompt} is yours."),
+            Field(
+                "gender_alignment", "choice", "warn", "Gender alignment", "Photo against prompt.", choices=ALIGNMENTS
+            ),
             Field("mask_mode", "choice", "adaptive", "Mask mode", "whole: everywhere.", choices=("adaptive", "whole")),
             Field("rho", "float", 1.0, "Damping rho", "Scales what is added (eq. 8).", 0, 2, 0.05),
             Field("stride", "int", 1, "Stride", "Evaluate the identity line at every k-th step.", 1, 8, 1),

@@ -13,6 +13,7 @@ from PIL import Image
 from .. import __version__, hosts
 from ..adapters import registry
 from ..faces import analysis, reports
+from ..hosts import words
 from ..settings import Settings
 from . import infotext, person, previews
 from .failures import failing, remark, remarking
@@ -48,8 +49,10 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         plan, loaded = prepare(settings, is_api)
         unload_with(weakref.ref(p.sd_model))
         run = Run(plan, hosts.detect_host().begin(p, plan), loaded.analyser, is_api)
-        for warning in loaded.warnings:
-            run.handle.warn(warning)
+        prompts = " ".join(getattr(p, "all_prompts", None) or [str(p.prompt)])
+        for warning in (*loaded.warnings, words.gender_warning(settings, plan.identity.gender, prompts)):
+            if warning:
+                run.handle.warn(warning)
         write_infotext(p, run)
         p._bf_run = run
 
