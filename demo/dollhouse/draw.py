@@ -7,7 +7,7 @@ import numpy as np
 
 from demo.dollhouse.canvas import Canvas, Colour
 from demo.dollhouse.scenes import draw_scene
-from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, Identity, Picture, Truth, head_radius
+from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, SIZE, Identity, Picture, Truth, head_radius
 
 
 def skin_colour(tone: float) -> Colour:
@@ -145,7 +145,7 @@ def to_ink(image: np.ndarray) -> np.ndarray:
     return np.repeat(ink[..., None], 3, 2)
 
 
-def draw(picture: Picture, width: int = 128, height: int = 128) -> tuple[np.ndarray, Truth]:
+def draw(picture: Picture, width: int = SIZE, height: int = SIZE) -> tuple[np.ndarray, Truth]:
     """Draw a picture: RGB uint8 (height, width, 3), and where its head is."""
     rng = np.random.default_rng(picture.details)
     c = Canvas(width, height)

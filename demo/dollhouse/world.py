@@ -26,6 +26,7 @@ ACTIONS = ("standing", "waving", "jumping", "sitting", "running")
 SHOTS = ("close-up", "half", "full")
 STYLES = ("flat", "ink")
 HEAD_RADIUS = {"close-up": 0.29, "half": 0.16, "full": 0.11}
+SIZE = 192  # px of a picture's side, that the shipped weights are made for
 LARGE, LARGE_FULL_RADIUS = 256, 0.08  # a full shot's head spans 5 latent px: 192 px at 0.11, 256 px at 0.08
 
 SCENE_WORDS = {

@@ -20,15 +20,16 @@ from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.vae import (
     ALIKE,
+    CROPS,
     SCALE_FACTOR,
     Likeness,
-    encode_means,
+    encode_on_all_cores,
     held_out_figures,
     load_vae,
     save_half,
 )
 
-PLANS = {"cpu": Plan(2000, 16, 1e-3), "cuda": Plan(8000, 64, 8e-4)}
+PLANS = {"cpu": Plan(2000, 16, 1e-3, muon=True), "cuda": Plan(8000, 64, 8e-4)}
 WHOLE = 0.3
 NOISE = 0.02  # of a scaled latent's unit variance
 
@@ -43,7 +44,7 @@ def latents_of(place: Place, images: np.ndarray, name: str = "latents") -> Tenso
     """Scaled latents (n, 4, size / 8, size / 8) of pictures, kept under the encoder's hash."""
     path = place.cache / f"{name}_{len(images)}_{encoder_hash(place)}.pt"
     if not path.exists():
-        torch.save(encode_means(load_vae(place), images, place.device) * SCALE_FACTOR, path)
+        torch.save(encode_on_all_cores(place, load_vae(place), images) * SCALE_FACTOR, path)
     return torch.load(path, weights_only=True).to(place.device)
 
 
@@ -55,14 +56,14 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     model.decoder.requires_grad_(True)
     model.post_quant_conv.requires_grad_(True)
     run = Run(place, "decoder", model, plan)
-    half = place.size // 16 * 8
+    part = place.size // CROPS // 8 * 8
 
     def make(rng: np.random.Generator) -> dict[int, np.ndarray]:
-        whole = pictures.places(rng, plan.batch // 3 or 1, place.size, 8)
-        return {half: pictures.places(rng, plan.batch, half, 8), place.size: whole}
+        whole = pictures.places(rng, plan.batch // 6 or 1, place.size, 8)
+        return {part: pictures.places(rng, plan.batch, part, 8), place.size: whole}
 
     def loss_of(batch: dict[int, np.ndarray], generator: torch.Generator) -> Tensor:
-        size = place.size if run.step >= run.steps * (1 - WHOLE) else half
+        size = place.size if run.step >= run.steps * (1 - WHOLE) else part
         places = torch.from_numpy(batch[size]).to(place.device)
         x = pictures.cut(places, size)
         z = cut(latents, torch.cat([places[:, :1], places[:, 1:] // 8], 1), size // 8).permute(0, 3, 1, 2)

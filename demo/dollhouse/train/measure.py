@@ -19,6 +19,7 @@ from demo.dollhouse.train.adapter import attach, embed_crops, load_adapter
 from demo.dollhouse.train.common import to_images
 from demo.dollhouse.train.diffusion import load_base, sample
 from demo.dollhouse.train.drawing import drawn_crops
+from demo.dollhouse.train.evaluator import held_out_figures
 from demo.dollhouse.train.place import Place, add_place_options, place_of
 from demo.dollhouse.train.text import WordTokenizer
 from demo.dollhouse.train.vae import SCALE_FACTOR, load_vae
@@ -102,6 +103,8 @@ def adapter_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, f
 
 def measure_all(place: Place) -> None:
     evaluator = Evaluator.load(place.evaluator)
+    made = {k: v for k, v in place.card().get("evaluator", {}).items() if k in ("parameters", "steps", "batch")}
+    place.write_card("evaluator", {**made, **held_out_figures(place, evaluator)})
     place.write_card("generated_plain", plain_figures(place, evaluator))
     place.write_card("generated_single_line", adapter_figures(place, evaluator))
 

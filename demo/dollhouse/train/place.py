@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from demo.dollhouse.world import head_radius
+from demo.dollhouse.world import SIZE, head_radius
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "weights"
@@ -138,7 +138,7 @@ def cores() -> int:
 
 
 def add_place_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=int, default=128, help="px of a picture's side: 128, 192 or 256")
+    parser.add_argument("--size", type=int, default=SIZE, help="px of a picture's side: 128, 192 or 256")
     parser.add_argument("--out", type=Path, help="folder of the weights (default: cache/SIZE/weights beside this)")
     parser.add_argument("--cache", type=Path, help="folder of data and checkpoints (default: cache/SIZE)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")

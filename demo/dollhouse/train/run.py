@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from demo.dollhouse.train.muon import Muon
 from demo.dollhouse.train.place import Place, add_place_options, place_of
 
 WARM_UP, SAVE_EVERY, FIT_AFTER = 100, 120.0, 20
@@ -27,6 +28,7 @@ class Plan:
     steps: int
     batch: int
     lr: float
+    muon: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Run:
     def __init__(self, place: Place, name: str, model: nn.Module, plan: Plan, seed: int = 0):
         self.place, self.name, self.model, self.plan, self.seed = place, name, model, plan, seed
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = (Muon if plan.muon else torch.optim.AdamW)(
             self.trained, lr=plan.lr, weight_decay=1e-2, betas=(0.9, 0.99), **({"fused": True} if place.on_gpu else {})
         )
         self.ema = [p.detach().clone() for p in self.trained]
@@ -124,7 +126,7 @@ class Run:
         return self.step >= self.steps
 
     def _begin_step(self) -> None:
-        warm = min(1.0, (self.step - self.first + 1) / WARM_UP)
+        warm = min(1.0, (self.step - self.first + 1) / min(WARM_UP, 1 + self.steps // 20))
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / self.steps)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.lr * warm * (0.02 + 0.98 * cosine)

@@ -1,0 +1,79 @@
+"""Begin with what is shipped instead of with nothing: `python -m demo.dollhouse.train.all --warm`.
+
+For machines on which the whole chain is too long. The shipped autoencoder becomes the first state of `vae`'s training,
+which learns with the shipped recogniser. The seeing models (both recognisers, the detector, the evaluator) look at
+crops or at pictures resized to their own input, so they serve at any size: they are taken as they are, and measured
+anew with the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from demo.dollhouse.train.place import SHIPPED, Place, add_place_options, place_of
+from demo.dollhouse.train.recogniser import SEED, Trained
+
+TAKEN = ("feed", "feed_soft", "detector", "judge", "evaluator")  # stages that need not be run
+
+
+def read_folded(path: Path, net: nn.Module) -> None:
+    """A recogniser's weights from its exported graph: batch norms come back as a shift alone."""
+    graph = onnx.load(path).graph
+    constants = {t.name: torch.from_numpy(np.array(numpy_helper.to_array(t))) for t in graph.initializer}
+    layers = [
+        [constants[name] for name in node.input if name in constants]
+        for node in graph.node
+        if node.op_type in ("Conv", "Gemm")
+    ]
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.weight.data.fill_((1 + norm.eps) ** 0.5)
+    ours = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    shifts = iter(norms)
+    for module, (weight, bias) in zip(ours, layers, strict=True):
+        module.weight.data.copy_(weight)
+        (module if module.bias is not None else next(shifts)).bias.data.copy_(bias)
+
+
+def take_over(place: Place, shipped: Place) -> None:
+    """The seeing models into the folder of the new weights, and what the card says of their making."""
+    for which in ("feed", "judge"):
+        shutil.copytree(shipped.pack(which), place.pack(which), dirs_exist_ok=True)
+    shutil.copyfile(shipped.evaluator, place.evaluator)
+    kept = {k: v for k, v in shipped.card().items() if k == "detector" or k.startswith("recogniser_")}
+    evaluator = shipped.card().get("evaluator", {})
+    kept["evaluator"] = {k: v for k, v in evaluator.items() if k in ("parameters", "steps", "batch")}
+    text = json.dumps(dict(sorted((place.card() | kept).items())), indent=1) + "\n"
+    (place.out / "card.json").write_text(text, encoding="utf-8")
+
+
+def warm_up(place: Place, shipped: Path = SHIPPED) -> None:
+    """Write `vae_first.safetensors`, `feed.safetensors`, `feed_trained.pt` into the cache, and take over the rest."""
+    from_shipped = Place(place.size, shipped, place.cache, place.device)
+    take_over(place, from_shipped)
+    state = load_file(from_shipped.checkpoint)
+    prefix = "first_stage_model."
+    first = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+    save_file(first, place.cache / "vae_first.safetensors")
+    torch.manual_seed(SEED["feed"])
+    model = Trained("feed")
+    read_folded(from_shipped.pack("feed") / "rec.onnx", model.net)
+    torch.save(model.state_dict(), place.cache / "feed_trained.pt")
+    save_file({k: v.contiguous() for k, v in model.net.state_dict().items()}, place.cache / "feed.safetensors")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_place_options(parser)
+    warm_up(place_of(parser.parse_args()))
