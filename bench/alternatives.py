@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib_beyondfacial.hosts import a1111_start
+from lib_beyondfacial.adapters.branch import IdentityBranch
+from lib_beyondfacial.hosts import a1111, a1111_model, a1111_pass, a1111_start, words
+from lib_beyondfacial.hosts.unet_sites import BranchHooks, enumerate_sites, hooked
 from lib_beyondfacial.method import attention_maps as maps
 from lib_beyondfacial.method import decision, engine
 from lib_beyondfacial.method.engine import HEAD_SHARE, Lines, Readings, RunState
@@ -144,6 +146,82 @@ def prior_start(boxes: list[HeadBox | None]) -> AbstractContextManager:
     return replaced(a1111_start, "boxes_of", lambda readings, batch, size: [prior_box(*size)] * batch)
 
 
+ROLLOUT_STEPS = 3
+
+
+def rollout_latent(p: Any, run: Any, sampler: Any, start: Tensor) -> Tensor:
+    """x0 as the identity line alone sees it after ROLLOUT_STEPS deterministic steps from the start: (B, C, H, W)."""
+    from modules import prompt_parser
+
+    if not hasattr(sampler, "get_timesteps"):
+        raise RuntimeError("the rollout is written for the samplers that count in timesteps")
+    abar = p.sd_model.alphas_cumprod.to(start.device)
+    adapter, sites = run.handle.plan.adapter, enumerate_sites(a1111_model.unet_of(p))
+    branch = IdentityBranch(adapter.spec, adapter.weights, run.tokens, [site.site for site in sites])
+    extra, inner_model = sampler.sampler_extra_args, sampler.model_wrap_cfg.inner_model
+    cond, n = a1111_start.first_conds(extra["cond"]), len(start)
+    uncond = prompt_parser.reconstruct_cond_batch(extra["uncond"], 0)
+    ts = torch.linspace(len(abar) - 1, 0, 2 * ROLLOUT_STEPS + 1, device=start.device).round().long()
+    x = start
+    for t, s in zip(ts[:ROLLOUT_STEPS], ts[1:], strict=False):
+        level = torch.full((n,), float(t), device=x.device)
+        with torch.no_grad(), hooked(BranchHooks(sites, branch, run.settings.weight).attach()):
+            eps = inner_model(x, level, cond=a1111_model.cond_dict(cond, extra["image_cond"], 0, n))
+        with torch.no_grad():
+            eps_uncond = inner_model(x, level, cond=a1111_model.cond_dict(uncond, extra["image_cond"], 0, n))
+        eps = eps_uncond + p.cfg_scale * (eps - eps_uncond)
+        denoised = (x - (1 - abar[t]).sqrt() * eps) / abar[t].sqrt()
+        x = abar[s].sqrt() * denoised + (1 - abar[s]).sqrt() * eps
+    return denoised
+
+
+def rollout_start(boxes: list[HeadBox | None]) -> AbstractContextManager:
+    """z of eq. 11 from a rollout of the identity line, cut to the box, in place of the reference's head."""
+
+    def edit_start(p: Any, run: Any, sampler: Any) -> None:
+        start = sampler.last_latent
+        z = rollout_latent(p, run, sampler, start.clone())
+        found = a1111_start.look_ahead(p, run, sampler)
+        for i, box in enumerate(found):
+            part = z[i, :, box.top : box.bottom, box.left : box.right]
+            scale = a1111_start.find_scale(run.noise, start)
+            a1111_start.edit_latent(
+                start[i : i + 1], scale, [box], lambda box, part=part: part, run.settings.idap_strength
+            )
+
+    return replaced(a1111, "edit_start", edit_start)
+
+
+BRANCH_GATE = (0.4, 0.65)  # of A_s: wider than the mask's own gate, so that the head may have an edge
+
+
+@contextmanager
+def branch_in_region(boxes: list[HeadBox | None]) -> Iterator[None]:
+    """The identity's attention enters the identity line round the head alone, instead of everywhere."""
+    region: dict[str, Tensor] = {}
+    evaluate, attend = a1111_pass.evaluate_identity, IdentityBranch.attend
+
+    def evaluating(run: Any, inner_model: Any, uncond: Any, weights: Any) -> Any:
+        probe, size = run.current.probe, tuple(run.current.params.x.shape[-2:])
+        own = engine.compute_semantic_map(Readings(probe.result(words.HEAD), probe.result(words.PERSON)), size)
+        if own is not None:
+            region["gate"] = decision.smoothstep(own, *BRANCH_GATE)
+        return evaluate(run, inner_model, uncond, weights)
+
+    def attending(self: IdentityBranch, site: int, query: Tensor) -> Tensor:
+        gate = region["gate"]
+        grid = maps.grid_of(query.shape[1], *gate.shape[-2:])
+        assert grid is not None
+        inside = torch.nn.functional.adaptive_max_pool2d(gate, grid).flatten(1)[..., None]
+        return attend(self, site, query) * inside.to(query.dtype)
+
+    with (
+        replaced(a1111_pass, "evaluate_identity", evaluating),
+        replaced(IdentityBranch, "attend", attending),
+    ):
+        yield
+
+
 ALTERNATIVES: dict[str, Callable[[list[HeadBox | None]], AbstractContextManager]] = {
     "saliency_only": saliency_only,
     "oracle_mask": oracle_mask,
@@ -155,4 +233,6 @@ ALTERNATIVES: dict[str, Callable[[list[HeadBox | None]], AbstractContextManager]
     "region_person": region_of(lambda readings, size: average(readings.person, size, relative=False)),
     "region_energy": region_of(lambda readings, size: average(readings.energy, size, relative=True)),
     "prior_start": prior_start,
+    "rollout_start": rollout_start,
+    "branch_in_region": branch_in_region,
 }

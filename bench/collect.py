@@ -76,8 +76,9 @@ class Bench:
         records = []
         for i, pair in enumerate(batch):
             cost = {"unet_rows": round(painted.rows, 4), "seconds": round(painted.seconds, 4)}
+            warned = {"warnings": painted.warnings[i] if painted.warnings else None}
             mask = {"flicker": rounded(painted.flicker()[i]), "coverage": rounded(painted.coverage()[i])}
-            records.append({"pair": pair.index, "batch": members, **judged[i], **mask, **cost})
+            records.append({"pair": pair.index, "batch": members, **judged[i], **mask, **warned, **cost})
             if pair.index < PICTURES_KEPT:
                 path = self.picture_path(method, pair.index)
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,12 +14,27 @@ LATE = 0.2  # the users' workaround: let the scene stand before the identity beg
 
 @dataclass(frozen=True)
 class Method:
-    """settings: what differs from the defaults; None: the extension is off. alternative: a name of ALTERNATIVES."""
+    """settings: what differs from the defaults; None: the extension is off. alternative: a name of ALTERNATIVES.
+
+    photos: how many of the person; strangers: how many of somebody else come after them. medium: in place of the
+    prompt's "photo of". wide: by how much the picture is wider than high. other_gender: the prompt's person word is
+    the other gender's, and the photo's own is known.
+    """
 
     name: str
     says: str
     settings: dict[str, Any] | None = field(default_factory=dict)
     alternative: str = ""
+    photos: int = 1
+    strangers: int = 0
+    medium: str = ""
+    wide: float = 1.0
+    other_gender: bool = False
+
+    @property
+    def case(self) -> list[Any]:
+        """What is asked of it beyond one photo, one square and the pair's own prompt."""
+        return [self.photos, self.strangers, self.medium, self.wide, self.other_gender]
 
     @property
     def needs_boxes(self) -> bool:
@@ -40,11 +55,7 @@ def single(weight: float, start: float = 0.0) -> dict[str, Any]:
 TABLE = (
     Method("plain", "no identity at all", None),
     Method("single_line", "the adapter in the one line, weight 1, from the start", single(1.0)),
-    Method("single_line_w0.5", "the same, weight 0.5", single(0.5)),
-    Method("single_line_w1.5", "the same, weight 1.5", single(1.5)),
-    Method("single_line_w2", "the same, weight 2", single(2.0)),
     Method("single_line_late", f"weight 1, begun after {LATE} of the schedule", single(1.0, LATE)),
-    Method("single_line_late_w2", "the same, weight 2", single(2.0, LATE)),
     Method(
         "saliency_only",
         "two lines, hard argmax of the smoothed responses over the picture (the relatives' way)",
@@ -63,6 +74,10 @@ TABLE = (
     Method("minus_idap", "without the start's identity", {"idap_strength": 0.0}),
 )
 RESEARCH = (
+    Method("single_line_w0.5", "the adapter in the one line, weight 0.5", single(0.5)),
+    Method("single_line_w1.5", "the adapter in the one line, weight 1.5", single(1.5)),
+    Method("single_line_w2", "the adapter in the one line, weight 2", single(2.0)),
+    Method("single_line_late_w2", "the workaround at weight 2", single(2.0, LATE)),
     Method("region_head", "region by the head probe alone", alternative="region_head"),
     Method("region_person", "region by the person words alone", alternative="region_person"),
     Method("region_energy", "region by the identity energy alone", alternative="region_energy"),
@@ -71,9 +86,32 @@ RESEARCH = (
     Method("reference_uncond", "R_i against D_u", {"decision_reference": "uncond"}),
     Method("stride_2", "identity line at every second level", {"stride": 2}),
     Method("idap_prior", "the start's box by the prior", alternative="prior_start"),
+    Method("branch_in_region", "the branch acts round the head alone", alternative="branch_in_region"),
+    Method("idap_rollout", "the start's face from a short rollout of the identity line", alternative="rollout_start"),
 )
-METHODS: dict[str, Method] = {method.name: method for method in (*TABLE, *RESEARCH)}
+FOLLOW = {"gender_alignment": "follow photo"}
+INK = "ink drawing of"
+CASES = (
+    Method("photos_3", "three photos of the person", photos=3),
+    Method("photos_8", "eight photos of the person", photos=8),
+    Method("photos_3_stranger", "three photos of the person, and one of somebody else", photos=3, strangers=1),
+    Method("wide_plain", "3:2, no identity", None, wide=1.5),
+    Method("wide_single_line", "3:2, the adapter in the one line, weight 1", single(1.0), wide=1.5),
+    Method("wide", "3:2, the defaults", wide=1.5),
+    Method("ink_plain", "ink drawings, no identity", None, medium=INK),
+    Method("ink", "ink drawings, the defaults", medium=INK),
+    Method("ink_style_0.5", "ink drawings, style alignment 0.5 (eq. 9)", {"style": 0.5}, medium=INK),
+    Method("other_gender", "the prompt names the other gender, the photo is not followed", other_gender=True),
+    Method("other_gender_followed", "the same, the identity line's prompt follows", FOLLOW, other_gender=True),
+    Method("ink_style_1", "ink drawings, style alignment 1", {"style": 1.0}, medium=INK),
+)
+METHODS: dict[str, Method] = {method.name: method for method in (*TABLE, *RESEARCH, *CASES)}
 QUICK = ("plain", "single_line", "beyondfacial")
+GROUPS = {
+    "table": [method.name for method in TABLE],
+    "research": ["plain", "beyondfacial", *(method.name for method in RESEARCH)],
+    "cases": ["plain", "beyondfacial", *(method.name for method in CASES)],
+}
 
 
 def parse_method(text: str) -> Method:

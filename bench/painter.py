@@ -22,6 +22,7 @@ from bench.alternatives import ALTERNATIVES, HeadBox, replaced
 from bench.device import choose_device, move_host
 from bench.methods import Method
 from bench.pairs import Pair
+from demo.dollhouse.world import SIZE
 from lib_beyondfacial.hosts import a1111_start
 from lib_beyondfacial.method.engine import RunState
 from lib_beyondfacial.method.prepend import Box
@@ -44,15 +45,17 @@ class Sampling:
     steps: int = 20
     cfg_scale: float = 4.0
     sampler_name: str = "DDIM"
-    size: int = 128
+    size: int = SIZE
 
 
 @dataclass(eq=False)
 class Painted:
-    """A batch's pictures and what they cost. masks: per fused level (B, 1, h, w); rows, seconds: per picture."""
+    """A batch's pictures and what they cost. masks: per fused level (B, 1, h, w); warnings: on each one's photos;
+    rows, seconds: per picture."""
 
     images: list[np.ndarray] = field(default_factory=list)
     masks: list[Tensor] = field(default_factory=list)
+    warnings: list[int] = field(default_factory=list)
     rows: float = 0.0
     seconds: float = 0.0
 
@@ -120,17 +123,18 @@ class Painter:
     def request(self, pairs: list[Pair], method: Method) -> dict[str, Any]:
         s = self.sampling
         asked: dict[str, Any] = {
-            "prompt": [pair.prompt for pair in pairs],
+            "prompt": [pair.prompt_of(method.medium, method.other_gender) for pair in pairs],
             "seed": [pair.seed for pair in pairs],
             "batch_size": len(pairs),
             "steps": s.steps,
             "cfg_scale": s.cfg_scale,
             "sampler_name": s.sampler_name,
-            "width": s.size,
+            "width": round(s.size * method.wide / 32) * 32,
             "height": s.size,
         }
         if method.settings is not None:
-            unit = {"enabled": True, "references": [pairs[0].reference], **method.settings}
+            photos = pairs[0].references(method.photos, method.strangers)
+            unit = {"enabled": True, "references": list(photos), **method.settings}
             asked["alwayson_scripts"] = {"BeyondFacial": {"args": [unit]}}
         return asked
 
@@ -160,7 +164,13 @@ class Painter:
         unit = self.request(pairs, method)["alwayson_scripts"]["BeyondFacial"]["args"][0]
         settings = Settings.from_script_args(unit)
         own = run.prepare
-        plans = [own(replace(settings, references=(pair.reference,)), True) for pair in pairs]
+        photos = [pair.references(method.photos, method.strangers) for pair in pairs]
+        plans = [own(replace(settings, references=each), True) for each in photos]
+        if method.other_gender:
+            plans = [(with_gender(plan, pair.gender), p) for (plan, p), pair in zip(plans, pairs, strict=True)]
+            if len(pairs) == 1:
+                stack.enter_context(replaced(run, "prepare", lambda settings, is_api: plans[0]))
+        painted.warnings = [len(plan.identity.warnings) for plan, _ in plans]
         if len(pairs) > 1:
             first, loaded = plans[0]
             tokens = torch.cat([plan.tokens for plan, _ in plans])
@@ -189,6 +199,11 @@ class Painter:
 
         stack.enter_context(replaced(a1111_start, "look_ahead", look_ahead))
         stack.enter_context(replaced(a1111_start, "reference_latent", reference_latent))
+
+
+def with_gender(plan: Any, gender: str) -> Any:
+    """The plan of a face pack that tells the gender, as Dollhouse's does not."""
+    return replace(plan, identity=replace(plan.identity, gender=gender))
 
 
 def count_rows(painted: Painted, batch: int, module: torch.nn.Module, args: tuple) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 
 import cv2
@@ -40,6 +41,28 @@ class Pair:
     seed: int
     photo: np.ndarray
     reference: str
+
+    @property
+    def gender(self) -> str:
+        """As face packs say it."""
+        return {"man": "male", "woman": "female"}[self.person.gender]
+
+    def prompt_of(self, medium: str = "", other_gender: bool = False) -> str:
+        """The prompt, of another medium where one is named, or with the other gender's person word."""
+        prompt = self.prompt
+        if medium:
+            prompt = re.sub(rf"^({'|'.join(filter(None, MEDIA_WORDS['flat']))})", medium, prompt)
+        if other_gender:
+            other = {"man": "woman", "woman": "man"}[self.person.gender]
+            prompt = prompt.replace(f" {self.word} ", f" {other} ", 1)
+        return prompt
+
+    def references(self, photos: int = 1, strangers: int = 0) -> tuple[str, ...]:
+        """The reference photo, more of the same person, and after them somebody else's."""
+        rng = np.random.default_rng((self.seed, 5))
+        more = [reference_photo(self.person, rng) for _ in range(photos - 1)]
+        others = [reference_photo(random_identity(rng), rng) for _ in range(strangers)]
+        return (self.reference, *map(to_base64, more + others))
 
 
 def reference_photo(person: Identity, rng: np.random.Generator, size: int = 256) -> np.ndarray:

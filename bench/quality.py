@@ -23,7 +23,7 @@ import torch
 
 from bench import plots, subset, tables
 from bench.collect import BATCH, Bench
-from bench.methods import METHODS, QUICK, TABLE, Method, parse_method
+from bench.methods import GROUPS, METHODS, QUICK, Method, parse_method
 from bench.painter import REPOSITORY, Sampling
 from bench.pairs import Pair, make_batches, make_pairs
 from bench.records import Record, hash_weights, read_records, write_records
@@ -45,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs, {', '.join(QUICK)}; quick.json")
     parser.add_argument("--split", choices=tuple(PAIRS), default="tuning")
     parser.add_argument("--pairs", type=int, help=f"how many; {PAIRS['tuning']}, held-out {PAIRS['heldout']}")
-    parser.add_argument("--methods", nargs="*", choices=METHODS, help="instead of the table's own")
+    parser.add_argument("--methods", nargs="*", choices=[*GROUPS, *METHODS], help="or groups, instead of the table")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME[@ALTERNATIVE]:KEY=VALUE,...", help="more methods"
     )
@@ -66,8 +66,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def chosen_methods(args: argparse.Namespace) -> list[Method]:
     """The asked ones, else quick's or the table's; the command line's own after them."""
-    asked = args.methods if args.methods is not None else (QUICK if args.quick else [m.name for m in TABLE])
-    return [METHODS[name] for name in asked] + [parse_method(text) for text in args.set]
+    asked = args.methods if args.methods is not None else QUICK if args.quick else ["table"]
+    names = dict.fromkeys(name for each in asked for name in GROUPS.get(each, [each]))
+    return [METHODS[name] for name in names] + [parse_method(text) for text in args.set]
 
 
 def facts(args: argparse.Namespace, bench: Bench, batch: int) -> dict[str, Any]:
@@ -103,6 +104,13 @@ def write_table(out: Path, records: dict[str, list[Record]], about: dict[str, An
     plots.plot_frontier(content, out / f"{name}_shot.png", "shot_accuracy")
     plots.plot_by_area(content, out / f"{name}_area.png")
     return text
+
+
+def write_readme(table: Path) -> None:
+    """Put the committed table into README."""
+    readme, content = REPOSITORY / "README.md", json.loads(table.read_text(encoding="utf-8"))
+    text = tables.put_into(readme.read_text(encoding="utf-8"), tables.to_readme(content))
+    readme.write_text(text, encoding="utf-8")
 
 
 def draw_sheet(path: Path, bench: Bench, methods: list[Method], pairs: list[Pair]) -> None:
@@ -146,6 +154,8 @@ def main(argv: list[str] | None = None) -> int:
     text = write_quick(args.out, records) if args.quick else write_table(args.out, records, about, methods)
     draw_sheet(args.out / ("quick.png" if args.quick else f"quality_{args.split}_pictures.png"), bench, methods, pairs)
     plots.check_size(args.out)
+    if args.out == RESULTS and args.split == "heldout" and not args.quick and args.methods is None:
+        write_readme(args.out / "quality_heldout.json")
     print(text)
     return 0
 

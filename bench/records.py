@@ -63,7 +63,15 @@ def hash_weights() -> str:
 def key_of(method: Method, sampling: Sampling, device: str) -> str:
     """12 hex digits over settings, alternative, sampling, device, weights and code."""
     places = OF_EVERY_PICTURE if method.settings is None else OF_EVERY_PICTURE + OF_OUR_PICTURES
-    content = [method.resolved(), method.alternative, asdict(sampling), device, hash_weights(), hash_sources(places)]
+    content = [
+        method.resolved(),
+        method.alternative,
+        method.case,
+        asdict(sampling),
+        device,
+        hash_weights(),
+        hash_sources(places),
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

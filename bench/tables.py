@@ -13,7 +13,7 @@ from bench.records import Record
 
 COLUMNS = ("shot_accuracy", "scene_accuracy", "action_accuracy", "similarity", "attribute_accuracy", "close_up")
 COLUMNS += ("face_area", "unet_rows", "seconds")
-MORE_COLUMNS = ("found", "ceiling", "attribute_ceiling", "flicker", "coverage")
+MORE_COLUMNS = ("found", "ceiling", "attribute_ceiling", "flicker", "coverage", "warnings")
 COMPARED = ("shot_accuracy", "scene_accuracy", "action_accuracy", "close_up", "similarity", "attribute_accuracy")
 AREA_EDGES = (0.0, 0.03, 0.045, 0.06, 0.08, 0.15, 1.0)  # a full shot's head fills about 0.056, a half shot's 0.12
 RIVALS = ("single_line", "single_line_late", "saliency_only")
@@ -154,6 +154,42 @@ def to_markdown(content: dict[str, Any], methods: dict[str, Method]) -> str:
     lines = [[row["method"], methods[row["method"]].says] for row in rows if row["method"] in methods]
     parts += ["The methods:\n", grid(["method", "what it is"], lines)]
     return "\n".join(parts)
+
+
+README_COLUMNS = ("shot_accuracy", "close_up", "scene_accuracy", "action_accuracy", "similarity")
+README_COLUMNS += ("scene_times_similarity",)
+MARKS = (
+    "<!-- MEASURED FIGURES: begin (from bench.quality, by the run that wrote them; nothing else goes here) -->\n",
+    "<!-- MEASURED FIGURES: end -->",
+)
+
+
+def to_readme(content: dict[str, Any]) -> str:
+    """README's table of the held-out split, and what each row is to be read against."""
+    rows, about = {row["method"]: row for row in content["rows"]}, content["about"]
+    own = rows["beyondfacial"]
+    sampling = about["sampling"]
+    share, (low, high) = own["similarity_of_ceiling"], own["similarity_of_ceiling_ci"]
+    lines = [[name, str(row["n"]), *(cell(row, c) for c in README_COLUMNS)] for name, row in rows.items()]
+    return (
+        "**This is a toy world** (Dollhouse), and these figures say nothing about photographs. "
+        f'{own["n"]} persons whom no tuning run has seen, prompts such as "picture of a guy sprinting on the dunes, '
+        f'full body", the same seeds for every method, {sampling["sampler_name"]}, {sampling["steps"]} steps, CFG '
+        f"{sampling['cfg_scale']:g}; mean and 95% bootstrap interval. Similarity is the cosine of a second recogniser "
+        "that the adapter never saw (a missed face counts 0); the true person, drawn at the found head's size and put "
+        f"through the VAE, has {content['similarity_ceiling']:.2f}, of which BeyondFacial reaches {100 * share:.0f}% "
+        f"({100 * low:.0f} to {100 * high:.0f}).\n\n"
+        + grid(["method", "n", *README_COLUMNS], lines)
+        + "\n![Similarity against scene accuracy](bench/results/quality_heldout_scene.png)\n\n"
+        "What each row is, the costs and the paired differences: bench/results/quality_heldout.md; what each part of "
+        "the method buys: docs/method.md.\n"
+    )
+
+
+def put_into(readme: str, text: str) -> str:
+    """The README with a text between its marks."""
+    before, rest = readme.split(MARKS[0])
+    return before + MARKS[0] + text + MARKS[1] + rest.split(MARKS[1])[1]
 
 
 def quick_rows(by_method: dict[str, list[Record]]) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from demo.dollhouse.world import SIZE
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 WEIGHTS = REPOSITORY / "demo" / "dollhouse" / "weights"
 OUT = REPOSITORY / "demo" / "out"
@@ -67,8 +69,8 @@ def make_pictures(host: Any, photo: np.ndarray, prompt: str, seed: int) -> list[
             "seed": seed,
             "steps": 20,
             "cfg_scale": 4.0,
-            "width": 128,
-            "height": 128,
+            "width": SIZE,
+            "height": SIZE,
             "sampler_name": "DDIM",
         }
         if extra is not None:

@@ -10,6 +10,8 @@ import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from demo.dollhouse.world import SIZE
+
 from . import basics, samplers, scripts, shared
 
 FIELDS = "prompt negative_prompt sampler_name steps width height cfg_scale seed batch_size"
@@ -43,7 +45,7 @@ def create_page() -> gr.Blocks:
                 steps = gr.Slider(1, 150, 20, step=1, label="Sampling steps", elem_id="txt2img_steps")
             with gr.Row():
                 width, height = (
-                    gr.Slider(64, 1024, 128, step=8, label=name.title(), elem_id=f"txt2img_{name}")
+                    gr.Slider(64, 1024, SIZE, step=8, label=name.title(), elem_id=f"txt2img_{name}")
                     for name in ("width", "height")
                 )
             with gr.Row():

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from demo.dollhouse.world import SIZE
 from demo.sd1 import prompts as prompt_parser
 
 from . import basics as devices
@@ -35,8 +36,8 @@ class StableDiffusionProcessing:
     n_iter: int = 1
     steps: int = 20
     cfg_scale: float = 7.0
-    width: int = 128
-    height: int = 128
+    width: int = SIZE
+    height: int = SIZE
     eta: float | None = None
     s_min_uncond: float | None = None
     denoising_strength: float | None = None

@@ -10,19 +10,26 @@ import pytest
 from PIL import Image
 
 from bench import quality, subset
+from bench.alternatives import ROLLOUT_STEPS
 from bench.collect import Bench
 from bench.judges import draw_at_size
 from bench.methods import METHODS, TABLE
 from bench.painter import Painter, Sampling
 from bench.pairs import make_batches, make_pairs
 from bench.records import read_records, write_records
-from bench.tables import COLUMNS, by_area, reached, to_content
-from lib_beyondfacial.hosts import a1111_start
+from bench.tables import COLUMNS, MARKS, by_area, put_into, reached, to_content, to_readme
+from demo.dollhouse.world import SIZE
+from lib_beyondfacial.hosts import a1111, a1111_start
 from lib_beyondfacial.method.engine import RunState
 
 pytestmark = pytest.mark.weights
-ISSUES = [method for method in TABLE if "_w" not in method.name]  # other weights go the same way
-MADE = [*ISSUES, METHODS["stride_2"], METHODS["idap_prior"]]  # test_alternatives has the others
+ISSUES = list(TABLE)
+MADE = [
+    *ISSUES,
+    METHODS["stride_2"],
+    METHODS["idap_prior"],
+    METHODS["idap_rollout"],
+]  # test_alternatives has the others
 STEPS = 3
 CALLS = 3  # DDIM asks once a step here; the default window leaves out the first
 PLAIN_ROWS = 2 * CALLS
@@ -40,9 +47,9 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def collected(bench, batch):
-    untouched = dict(vars(RunState)), dict(vars(a1111_start))
+    untouched = [dict(vars(owner)) for owner in (RunState, a1111, a1111_start)]
     found = bench.collect(MADE, [batch])
-    assert (dict(vars(RunState)), dict(vars(a1111_start))) == untouched
+    assert [dict(vars(owner)) for owner in (RunState, a1111, a1111_start)] == untouched
     return found
 
 
@@ -77,6 +84,7 @@ def test_unet_rows_are_those_that_ran(collected):
     assert rows["beyondfacial"] == PLAIN_ROWS + CALLS - 1 + 1  # the look-ahead's row
     assert rows["minus_idap"] == rows["saliency_only"] == rows["beyondfacial"] - 1
     assert rows["stride_2"] == rows["beyondfacial"] - 1
+    assert rows["idap_rollout"] == rows["beyondfacial"] + 2 * ROLLOUT_STEPS
 
 
 def test_masks_flicker_where_they_can(collected):
@@ -191,6 +199,7 @@ def test_the_command_writes_refuses_and_checks(table, tmp_path, capsys, monkeypa
 def made_up(n, **values):
     base = {"shot_accuracy": 1, "scene_accuracy": 1, "action_accuracy": 1, "close_up": 0, "similarity": 0.5}
     base |= {"attribute_accuracy": 0.5, "face_area": 0.05, "unet_rows": 40, "seconds": 1.0, "found": 1}
+    base |= {"warnings": 0}
     base |= {"ceiling": 0.54, "attribute_ceiling": 0.9, "flicker": 0.1, "coverage": 0.05}
     return [{**base, **values, "pair": i, "batch": [i]} for i in range(n)]
 
@@ -207,6 +216,18 @@ def test_the_goals_are_told_as_they_come_out():
     assert missed[0].startswith("shot_accuracy")
 
 
+def test_the_readmes_table_takes_the_place_of_the_last_one():
+    about = {"split": "heldout", "sampling": {"sampler_name": "DDIM", "steps": 20, "cfg_scale": 4.0}}
+    rows = {"plain": made_up(40, similarity=0.0), "beyondfacial": made_up(40, similarity=0.27)}
+    text = to_readme(to_content(rows, about))
+    assert "toy world" in text
+    assert "has 0.54, of which BeyondFacial reaches 50% (50 to 50)" in text
+    assert "| beyondfacial | 40 | 1.00 (1.00 to 1.00) |" in text
+    readme = f"before\n{MARKS[0]}old\n{MARKS[1]}\nafter\n"
+    assert put_into(readme, text) == f"before\n{MARKS[0]}{text}{MARKS[1]}\nafter\n"
+    assert put_into(put_into(readme, text), text) == put_into(readme, text)
+
+
 def test_faces_are_binned_by_their_share_of_the_picture():
     bins = by_area([*made_up(3, face_area=0.05), *made_up(2, face_area=0.5), *made_up(4, face_area=0.0)])
     assert [entry["n"] for entry in bins] == [0, 0, 3, 0, 0, 2]
@@ -215,9 +236,9 @@ def test_faces_are_binned_by_their_share_of_the_picture():
 
 
 def test_the_picture_itself_is_no_face(bench, batch, monkeypatch):
-    judges, image = bench.judges, draw_at_size(batch[0], 0.11, 128)
+    judges, image = bench.judges, draw_at_size(batch[0], 0.11, SIZE)
     head = judges.analyser.find(image)[0]
-    whole = replace(head, box=np.array([-9, -9, 140, 140.0], np.float32), embedding=judges.person(batch[0]))
+    whole = replace(head, box=np.array([-9, -9, SIZE + 9, SIZE + 9], np.float32), embedding=judges.person(batch[0]))
     monkeypatch.setattr(judges.analyser, "find", lambda image: [whole, head])
     assert judges.look(batch[0], image)["face_area"] < 0.1
     monkeypatch.setattr(judges.analyser, "find", lambda image: [whole])
@@ -228,8 +249,8 @@ def test_the_picture_itself_is_no_face(bench, batch, monkeypatch):
 def test_the_ceiling_is_drawn_at_the_found_heads_size(bench, batch, collected):
     judges, pair = bench.judges, batch[0]
     for radius in (0.11, 0.16, 0.29):
-        face = judges.analyser.find(draw_at_size(pair, radius, 128))[0]
-        assert face.area / 128**2 == pytest.approx(2.1 * 2.2 * radius**2, rel=0.2)
-    small, large = (judges.ceiling(pair, area, 128)["similarity"] for area in (0.056, 0.39))
+        face = judges.analyser.find(draw_at_size(pair, radius, SIZE))[0]
+        assert face.area / SIZE**2 == pytest.approx(2.1 * 2.2 * radius**2, rel=0.2)
+    small, large = (judges.ceiling(pair, area, SIZE)["similarity"] for area in (0.056, 0.39))
     assert large > small - 0.05
     assert large > 0.5

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from demo.dollhouse.world import SIZE
+
 pytestmark = pytest.mark.browser
 SHOTS = os.environ.get("BEYONDFACIAL_SCREENSHOTS")
 
@@ -51,7 +53,7 @@ def test_upload_generate_and_see_picture_and_mask(page, photo_file):
         "Promise.all([...document.querySelectorAll('#txt2img_gallery .grid-wrap img')]"
         ".map(async (image) => { await image.decode(); return [image.naturalWidth, image.naturalHeight]; }))"
     )
-    assert sizes == [[128, 128], [128, 128]]
+    assert sizes == [[SIZE, SIZE], [SIZE, SIZE]]
     shoot(page, "picture_and_mask")
 
 
