@@ -195,31 +195,47 @@ def rollout_start(boxes: list[HeadBox | None]) -> AbstractContextManager:
 BRANCH_GATE = (0.4, 0.65)  # of A_s: wider than the mask's own gate, so that the head may have an edge
 
 
-@contextmanager
-def branch_in_region(boxes: list[HeadBox | None]) -> Iterator[None]:
+def region_now(run: Any) -> Tensor | None:
+    """A_s of this level: the probe has read the semantic line before the identity line is asked."""
+    probe, size = run.current.probe, tuple(run.current.params.x.shape[-2:])
+    return engine.compute_semantic_map(Readings(probe.result(words.HEAD), probe.result(words.PERSON)), size)
+
+
+def region_before(run: Any) -> Tensor | None:
+    """A of the last fused level, which is all that a host with both lines in one call could know."""
+    return run.current.state.region
+
+
+def branch_in(region_of_run: Callable[[Any], Tensor | None]) -> Callable[[list], AbstractContextManager]:
     """The identity's attention enters the identity line round the head alone, instead of everywhere."""
-    region: dict[str, Tensor] = {}
-    evaluate, attend = a1111_pass.evaluate_identity, IdentityBranch.attend
 
-    def evaluating(run: Any, inner_model: Any, uncond: Any, weights: Any) -> Any:
-        probe, size = run.current.probe, tuple(run.current.params.x.shape[-2:])
-        own = engine.compute_semantic_map(Readings(probe.result(words.HEAD), probe.result(words.PERSON)), size)
-        if own is not None:
-            region["gate"] = decision.smoothstep(own, *BRANCH_GATE)
-        return evaluate(run, inner_model, uncond, weights)
+    @contextmanager
+    def alternative(boxes: list[HeadBox | None]) -> Iterator[None]:
+        gates: list[Tensor | None] = [None]
+        evaluate, attend = a1111_pass.evaluate_identity, IdentityBranch.attend
 
-    def attending(self: IdentityBranch, site: int, query: Tensor) -> Tensor:
-        gate = region["gate"]
-        grid = maps.grid_of(query.shape[1], *gate.shape[-2:])
-        assert grid is not None
-        inside = torch.nn.functional.adaptive_max_pool2d(gate, grid).flatten(1)[..., None]
-        return attend(self, site, query) * inside.to(query.dtype)
+        def evaluating(run: Any, *args: Any) -> Any:
+            region = region_of_run(run)
+            gates[0] = None if region is None else decision.smoothstep(region, *BRANCH_GATE)
+            return evaluate(run, *args)
 
-    with (
-        replaced(a1111_pass, "evaluate_identity", evaluating),
-        replaced(IdentityBranch, "attend", attending),
-    ):
-        yield
+        def attending(self: IdentityBranch, site: int, query: Tensor) -> Tensor:
+            attended, gate = attend(self, site, query), gates[0]
+            grid = None if gate is None else maps.grid_of(query.shape[1], *gate.shape[-2:])
+            if gate is None or grid is None:
+                return attended
+            inside = torch.nn.functional.adaptive_max_pool2d(gate, grid).flatten(1)[..., None]
+            return attended * inside.to(query.dtype)
+
+        with replaced(a1111_pass, "evaluate_identity", evaluating), replaced(IdentityBranch, "attend", attending):
+            yield
+
+    return alternative
+
+
+def gate_at(centre: float) -> Callable[[list], AbstractContextManager]:
+    """Another centre of the gate G of eq. 6."""
+    return lambda boxes: replaced(engine, "GATE_CENTRE", centre)
 
 
 ALTERNATIVES: dict[str, Callable[[list[HeadBox | None]], AbstractContextManager]] = {
@@ -234,5 +250,9 @@ ALTERNATIVES: dict[str, Callable[[list[HeadBox | None]], AbstractContextManager]
     "region_energy": region_of(lambda readings, size: average(readings.energy, size, relative=True)),
     "prior_start": prior_start,
     "rollout_start": rollout_start,
-    "branch_in_region": branch_in_region,
+    "branch_in_region": branch_in(region_now),
+    "branch_in_last_region": branch_in(region_before),
+    "gate_0.5": gate_at(0.5),
+    "gate_0.6": gate_at(0.6),
+    "gate_0.8": gate_at(0.8),
 }

@@ -86,7 +86,11 @@ RESEARCH = (
     Method("reference_uncond", "R_i against D_u", {"decision_reference": "uncond"}),
     Method("stride_2", "identity line at every second level", {"stride": 2}),
     Method("idap_prior", "the start's box by the prior", alternative="prior_start"),
+    Method("gate_0.5", "the gate's centre at 0.5", alternative="gate_0.5"),
+    Method("gate_0.6", "the gate's centre at 0.6", alternative="gate_0.6"),
+    Method("gate_0.8", "the gate's centre at 0.8", alternative="gate_0.8"),
     Method("branch_in_region", "the branch acts round the head alone", alternative="branch_in_region"),
+    Method("branch_in_last_region", "the same, round the last level's head", alternative="branch_in_last_region"),
     Method("idap_rollout", "the start's face from a short rollout of the identity line", alternative="rollout_start"),
 )
 FOLLOW = {"gender_alignment": "follow photo"}

@@ -56,7 +56,7 @@ def test_the_extension_loads_the_adapter(chain):
 
 def test_the_adapter_starts_from_the_texts_keys_and_values(chain):
     trained, base = load_file(chain.adapter), load_file(chain.checkpoint)
-    name = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    name = "model.diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
     off = (trained["ip_adapter.1.to_k_ip.weight"].float() - base[name].float()).abs().max()
     assert 0 < off < 0.02  # three steps away
 

@@ -20,9 +20,9 @@ from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.vae import (
     ALIKE,
-    CROPS,
     SCALE_FACTOR,
     Likeness,
+    crop_side,
     encode_on_all_cores,
     held_out_figures,
     load_vae,
@@ -56,7 +56,7 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     model.decoder.requires_grad_(True)
     model.post_quant_conv.requires_grad_(True)
     run = Run(place, "decoder", model, plan)
-    part = place.size // CROPS // 8 * 8
+    part = crop_side(place)
 
     def make(rng: np.random.Generator) -> dict[int, np.ndarray]:
         whole = pictures.places(rng, plan.batch // 6 or 1, place.size, 8)

@@ -74,6 +74,11 @@ def fold_scale(model: AutoencoderKL, means: Tensor) -> None:
     back.weight /= scale[None, :, None, None]
 
 
+def crop_side(place: Place) -> int:
+    """px of most steps' crops, a multiple of the latents' 8."""
+    return place.size // CROPS // 8 * 8
+
+
 class Likeness:
     """1 - cosine of what the feeding recogniser makes of the faces in two sets of crops; 0 until there is one."""
 
@@ -134,7 +139,7 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
         model.load_state_dict({k: v.float() for k, v in load_file(first).items()})
     model = place.put(model)
     run = Run(place, "vae", model, plan)
-    part = place.size // CROPS
+    part = crop_side(place)
 
     def make(rng: np.random.Generator) -> dict[int, np.ndarray]:
         return {

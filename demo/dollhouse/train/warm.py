@@ -66,6 +66,8 @@ def warm_up(place: Place, shipped: Path = SHIPPED) -> None:
     prefix = "first_stage_model."
     first = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
     save_file(first, place.cache / "vae_first.safetensors")
+    base = ("model.diffusion_model.", "cond_stage_model.")
+    save_file({k: v.clone() for k, v in state.items() if k.startswith(base)}, place.cache / "base_first.safetensors")
     torch.manual_seed(SEED["feed"])
     model = Trained("feed")
     read_folded(from_shipped.pack("feed") / "rec.onnx", model.net)
