@@ -9,7 +9,11 @@ import onnxruntime
 import torch
 from safetensors.torch import load_file
 
+from demo.dollhouse.train import diffusion
+from demo.dollhouse.train.adapter import load_adapter, read_adapter
+from demo.dollhouse.train.all import STAGES
 from demo.dollhouse.train.recogniser import load_feed
+from demo.dollhouse.train.text import write_tokenizer
 from demo.dollhouse.train.vae import load_vae
 from demo.dollhouse.train.warm import warm_up
 
@@ -26,8 +30,16 @@ def test_the_recogniser_comes_back_out_of_its_file(chain, tmp_path):
 
 def test_the_autoencoder_and_the_seeing_models_are_taken_as_they_are(chain, tmp_path):
     there = replace(chain, out=tmp_path / "out", cache=tmp_path / "cache")
-    warm_up(there, chain.out)
-    ours = load_vae(there, there.cache / "vae_first.safetensors").state_dict()
+    assert set(warm_up(there, chain.out)) == {stage.name for stage in STAGES[:7]}
+    write_tokenizer(there.clip)
+    ours = load_vae(there).state_dict()
+    base = diffusion.TextToLatent(there)
+    diffusion.begin_with(base, load_file(there.cache / "base_first.safetensors"))
+    for a, b in zip(base.parameters(), diffusion.load_base(chain).parameters(), strict=True):
+        assert torch.equal(a, b)
+    adapter = read_adapter(there.cache / "adapter_first.safetensors", base.unet)
+    for a, b in zip(adapter.parameters(), load_adapter(chain, base.unet).parameters(), strict=True):
+        assert torch.equal(a, b)
     for name, value in load_file(chain.checkpoint).items():
         if name.startswith("first_stage_model."):
             assert torch.equal(ours[name.removeprefix("first_stage_model.")], value.float())
@@ -37,3 +49,10 @@ def test_the_autoencoder_and_the_seeing_models_are_taken_as_they_are(chain, tmp_
     assert there.evaluator.read_bytes() == chain.evaluator.read_bytes()
     assert there.card()["recogniser_judge"] == chain.card()["recogniser_judge"]
     assert "renders" not in there.card()["evaluator"]  # to be measured anew
+
+
+def test_another_size_trains_its_own_autoencoder(chain, tmp_path):
+    there = replace(chain, size=96, out=tmp_path / "out", cache=tmp_path / "cache")
+    assert not {"vae", "decoder"} & set(warm_up(there, chain.out))
+    assert (there.cache / "vae_first.safetensors").exists()
+    assert not (there.cache / "vae.safetensors").exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gc
+import io
 import json
 import shutil
 import weakref
@@ -10,6 +12,7 @@ import weakref
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from demo.miniwebui import shared
 from lib_beyondfacial.adapters import registry
@@ -137,13 +140,29 @@ def copy_pack(models_dir, own, name):
 def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(own, models_dir, ask, photo):
     for name in ("buffalo_l", "antelopev2"):
         copy_pack(models_dir, own, name)
-    unit = {"references": [photo], "adapter": "fits"}
+    unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off"}
     assert "BeyondFacial warnings" not in ask(**unit)[1]
     assert "BeyondFacial warnings" not in ask(**unit, face_pack="squares")[1]
     told = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
     assert told.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
     shutil.rmtree(own / "insightface/models/buffalo_l")
     assert requests.prepare(requests.Settings(references=(photo,), adapter="fits"), True)[1].analyser.name == "squares"
+
+
+def test_a_run_warns_where_photo_and_prompt_disagree_and_follows_if_asked(own, host, photo):
+    """The pack sees a female face, the prompt says man."""
+
+    def ask(**more):
+        unit = {"references": [photo], "adapter": "fits", "mask_mode": "whole", **more}
+        request = {**RUN, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
+        answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
+        told = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", "")
+        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), told
+
+    warned, off, followed = (ask(gender_alignment=choice) for choice in ("warn", "off", "follow photo"))
+    assert "sees a female face in the photos, the prompt's words say male" in warned[1]
+    assert (off[1], followed[1]) == ("", "")
+    assert warned[0] == off[0] != followed[0]
 
 
 def test_the_adapters_pack_is_taken(families, models_dir, photo):

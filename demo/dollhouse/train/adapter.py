@@ -7,6 +7,8 @@ makes the disease: the identity's tokens mean "close-up" to it. Written in IP-Ad
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -139,30 +141,47 @@ def start_from_words(adapter: Adapter, embeddings: Tensor, wanted: Tensor, steps
         loss.backward()
         optimizer.step()
         schedule.step()
-    return float(loss / (wanted - wanted.mean(0)).pow(2).mean())
+    return float(loss.detach() / (wanted - wanted.mean(0)).pow(2).mean())
 
 
-def load_adapter(place: Place, unet: nn.Module) -> Adapter:
-    """The trained adapter, frozen, from its file."""
+def read_adapter(path: Path, unet: nn.Module) -> Adapter:
+    """An adapter's file, for a UNet of the same cross-attentions."""
     adapter = Adapter([site.site.width for site in enumerate_sites(unet)])
-    state = {k: v.float() for k, v in load_file(place.adapter).items()}
+    state = {k: v.float() for k, v in load_file(path).items()}
     own = {k.removeprefix("image_proj."): v for k, v in state.items() if k.startswith("image_proj.")}
     for i in range(len(adapter.to_k)):
         own |= {f"to_{x}.{i}.weight": state[f"ip_adapter.{2 * i + 1}.to_{x}_ip.weight"] for x in "kv"}
     adapter.load_state_dict(own)
-    return adapter.requires_grad_(False).to(place.device)
+    return adapter
+
+
+def load_adapter(place: Place, unet: nn.Module) -> Adapter:
+    """The trained adapter, frozen."""
+    return read_adapter(place.adapter, unet).requires_grad_(False).to(place.device)
+
+
+def first_adapter(place: Place, model: TextToLatent, embeddings: Tensor, pictures: list[Picture]) -> Adapter:
+    """What training begins with: the shipped one (warm.py) where it has this UNet's shape, else the text's own."""
+    torch.manual_seed(0)
+    shipped = place.cache / "adapter_first.safetensors"
+    if shipped.exists():
+        try:
+            return read_adapter(shipped, model.unet).to(place.device)
+        except (KeyError, RuntimeError):
+            print("the shipped adapter is of another shape; begun anew", flush=True)
+    adapter = Adapter([site.site.width for site in enumerate_sites(model.unet)])
+    start_from_text(adapter, model.unet)
+    adapter = adapter.to(place.device)
+    wanted = words_of(model, WordTokenizer(place.clip), [p.identity for p in pictures])
+    print(f"error left of the words: {start_from_words(adapter, embeddings, wanted):.4f}", flush=True)
+    return adapter
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     latents, embeddings, pictures = corpus(place)
     ids, empty = caption_ids(place, pictures, 22, shot_chance=0.1, looks_chance=0.15), empty_ids(place).to(torch.int16)
     model, noise = load_base(place), Noise(place)
-    torch.manual_seed(0)
-    adapter = Adapter([site.site.width for site in enumerate_sites(model.unet)])
-    start_from_text(adapter, model.unet)
-    adapter = adapter.to(place.device)
-    wanted = words_of(model, WordTokenizer(place.clip), [p.identity for p in pictures])
-    unlike_words = start_from_words(adapter, embeddings, wanted)
+    adapter = first_adapter(place, model, embeddings, pictures)
     box: dict[str, Tensor] = {}
     attach(model.unet, adapter, box)
     run = Run(place, "adapter", adapter, plan)
@@ -183,7 +202,6 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     place.adapter.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().half().cpu().contiguous() for k, v in adapter.state().items()}, place.adapter)
     figures = {"steps": run.steps, "batch": plan.batch, "pictures": len(pictures), "empty_captions": EMPTY}
-    figures |= {"words_error": round(unlike_words, 4)}
     place.write_card("adapter", {**figures, "close_ups": CLOSE_UPS, "tokens": TOKENS})
     return True
 

@@ -23,7 +23,7 @@ from demo.dollhouse.train.figures import write_figures
 from demo.dollhouse.train.place import Amounts, Place, add_place_options, place_of
 from demo.dollhouse.train.run import Budget, Plan
 from demo.dollhouse.train.text import write_tokenizer
-from demo.dollhouse.train.warm import TAKEN, warm_up
+from demo.dollhouse.train.warm import warm_up
 
 END = 20.0  # seconds before the end of a call at which training stops, to save
 SET_UP = 0.88  # of the time is for training: the rest draws, encodes, exports and measures
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_place_options(parser)
     parser.add_argument("--minutes", type=float, default=math.inf, help="of this call (default: no limit)")
-    parser.add_argument("--warm", action="store_true", help="begin with the shipped autoencoder and recogniser")
+    parser.add_argument("--warm", action="store_true", help="go on from the shipped weights")
     parser.add_argument("--calls", type=int, default=1, help="how many such calls share the models' time")
     parser.add_argument("--take", type=Path, help="folder of a bundle to go on from, on a machine that has no cache")
     parser.add_argument("--give", type=Path, help="folder to write a bundle to: files of at most 15 MiB")
@@ -161,8 +161,7 @@ def main() -> None:
         return
     place = place_of(args)
     if args.warm and not (place.cache / "chain.json").exists():
-        warm_up(place)
-        Chain(place.cache / "chain.json", finished=list(TAKEN)).save()
+        Chain(place.cache / "chain.json", finished=warm_up(place)).save()
     if args.take and not (place.cache / "chain.json").exists():
         read_bundle(place, args.take)
     is_done = run_chain(place, None, args.minutes, args.calls, args.give)

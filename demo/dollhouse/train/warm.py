@@ -1,9 +1,10 @@
 """Begin with what is shipped instead of with nothing: `python -m demo.dollhouse.train.all --warm`.
 
-For machines on which the whole chain is too long. The shipped autoencoder becomes the first state of `vae`'s training,
-which learns with the shipped recogniser. The seeing models (both recognisers, the detector, the evaluator) look at
-crops or at pictures resized to their own input, so they serve at any size: they are taken as they are, and measured
-anew with the rest.
+For machines on which the whole chain is too long. The UNet and the adapter go on from the shipped ones where these
+have the same shape. The autoencoder is taken as it is where it was made for this size; else it becomes the first state
+of `vae`'s training, which learns with the shipped recogniser. The seeing models (both recognisers, the detector, the
+evaluator) look at crops or at pictures resized to their own input, so they serve at any size: they are taken as they
+are, and measured anew with the rest.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+import yaml
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -23,7 +25,8 @@ from torch import nn
 from demo.dollhouse.train.place import SHIPPED, Place, add_place_options, place_of
 from demo.dollhouse.train.recogniser import SEED, Trained
 
-TAKEN = ("feed", "feed_soft", "detector", "judge", "evaluator")  # stages that need not be run
+TAKEN = ["feed", "feed_soft", "detector", "judge", "evaluator"]  # stages that need not be run
+OF_VAE, OF_BASE = "first_stage_model.", ("model.diffusion_model.", "cond_stage_model.")
 
 
 def read_folded(path: Path, net: nn.Module) -> None:
@@ -51,28 +54,38 @@ def take_over(place: Place, shipped: Place) -> None:
     for which in ("feed", "judge"):
         shutil.copytree(shipped.pack(which), place.pack(which), dirs_exist_ok=True)
     shutil.copyfile(shipped.evaluator, place.evaluator)
-    kept = {k: v for k, v in shipped.card().items() if k == "detector" or k.startswith("recogniser_")}
+    own = ("detector", "vae", "decoder", "recogniser_feed", "recogniser_judge")
+    kept = {k: v for k, v in shipped.card().items() if k in own}
     evaluator = shipped.card().get("evaluator", {})
     kept["evaluator"] = {k: v for k, v in evaluator.items() if k in ("parameters", "steps", "batch")}
     text = json.dumps(dict(sorted((place.card() | kept).items())), indent=1) + "\n"
     (place.out / "card.json").write_text(text, encoding="utf-8")
 
 
-def warm_up(place: Place, shipped: Path = SHIPPED) -> None:
-    """Write `vae_first.safetensors`, `feed.safetensors`, `feed_trained.pt` into the cache, and take over the rest."""
+def size_of(checkpoint: Path) -> int:
+    """px that a checkpoint was made for, by the yaml beside it."""
+    params = yaml.safe_load(checkpoint.with_suffix(".yaml").read_text(encoding="utf-8"))["model"]["params"]
+    return int(params["first_stage_config"]["params"]["ddconfig"]["resolution"])
+
+
+def warm_up(place: Place, shipped: Path = SHIPPED) -> list[str]:
+    """Write what training begins with into the cache, take over the rest; returns the stages that need not be run."""
     from_shipped = Place(place.size, shipped, place.cache, place.device)
     take_over(place, from_shipped)
     state = load_file(from_shipped.checkpoint)
-    prefix = "first_stage_model."
-    first = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
-    save_file(first, place.cache / "vae_first.safetensors")
-    base = ("model.diffusion_model.", "cond_stage_model.")
-    save_file({k: v.clone() for k, v in state.items() if k.startswith(base)}, place.cache / "base_first.safetensors")
+    is_own_size = size_of(from_shipped.checkpoint) == place.size
+    first = {k.removeprefix(OF_VAE): v.clone() for k, v in state.items() if k.startswith(OF_VAE)}
+    for name in ("vae", "vae_sharp") if is_own_size else ("vae_first",):
+        save_file(first, place.cache / f"{name}.safetensors")
+    own = {k: v.clone() for k, v in state.items() if k.startswith(OF_BASE)}
+    save_file(own, place.cache / "base_first.safetensors")
+    shutil.copyfile(from_shipped.adapter, place.cache / "adapter_first.safetensors")
     torch.manual_seed(SEED["feed"])
     model = Trained("feed")
     read_folded(from_shipped.pack("feed") / "rec.onnx", model.net)
     torch.save(model.state_dict(), place.cache / "feed_trained.pt")
     save_file({k: v.contiguous() for k, v in model.net.state_dict().items()}, place.cache / "feed.safetensors")
+    return TAKEN + (["vae", "decoder"] if is_own_size else [])
 
 
 if __name__ == "__main__":
