@@ -63,8 +63,8 @@ test: .venv .venv-gradio4
 	$(VENV)/bin/python -m pytest $(ARGS) || failed=1; \
 	exit $$failed
 
-# Everything under bench/results; kept records are read again, so it goes on where it was ended. CPU: some 4 hours of
-# one core at 600 pairs, shared by JOBS processes; a GPU is used where torch finds one.
+# Everything under bench/results; kept records are read again, so it goes on where it was ended. CPU: hours,
+# shared by JOBS processes; a GPU is used where torch finds one.
 PAIRS ?= 600
 JOBS ?= 1
 bench: .venv
