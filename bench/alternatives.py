@@ -154,7 +154,7 @@ def rollout_latent(p: Any, run: Any, sampler: Any, start: Tensor) -> Tensor:
     from modules import prompt_parser
 
     if not hasattr(sampler, "get_timesteps"):
-        raise RuntimeError("the rollout is written for the samplers that count in timesteps")
+        raise RuntimeError("the rollout is written for the samplers that count in timesteps: --sampler DDIM")
     abar = p.sd_model.alphas_cumprod.to(start.device)
     adapter, sites = run.handle.plan.adapter, enumerate_sites(a1111_model.unet_of(p))
     branch = IdentityBranch(adapter.spec, adapter.weights, run.tokens, [site.site for site in sites])

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib_beyondfacial.settings import FIELDS
+from lib_beyondfacial.settings import FIELDS, PRESETS
 
 SINGLE = {"mask_mode": "whole", "idap_strength": 0.0, "rho": 1.0}
 LATE = 0.2  # the users' workaround: let the scene stand before the identity begins
@@ -84,6 +84,7 @@ RESEARCH = (
     Method("argmax_in_region", "hard argmax inside attention's gate", alternative="argmax_in_region"),
     Method("saliency_over_picture", "saliency over the whole picture", alternative="saliency_over_picture"),
     Method("reference_uncond", "R_i against D_u", {"decision_reference": "uncond"}),
+    Method("as_in_the_paper", 'the preset "As in the paper"', PRESETS["As in the paper"]),
     Method("stride_2", "identity line at every second level", {"stride": 2}),
     Method("idap_prior", "the start's box by the prior", alternative="prior_start"),
     Method("gate_0.5", "the gate's centre at 0.5", alternative="gate_0.5"),
@@ -91,7 +92,7 @@ RESEARCH = (
     Method("gate_0.8", "the gate's centre at 0.8", alternative="gate_0.8"),
     Method("branch_in_region", "the branch acts round the head alone", alternative="branch_in_region"),
     Method("branch_in_last_region", "the same, round the last level's head", alternative="branch_in_last_region"),
-    Method("idap_rollout", "the start's face from a short rollout of the identity line", alternative="rollout_start"),
+    Method("idap_rollout", "the start's face from a rollout of the identity line (DDIM)", alternative="rollout_start"),
 )
 FOLLOW = {"gender_alignment": "follow photo"}
 INK = "ink drawing of"

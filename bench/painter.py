@@ -42,9 +42,9 @@ OF_THE_PERSON += ("face_pack", "face_choice", "face_index")
 class Sampling:
     """How every picture is sampled."""
 
-    steps: int = 20
-    cfg_scale: float = 4.0
-    sampler_name: str = "DDIM"
+    steps: int = 10
+    cfg_scale: float = 5.0
+    sampler_name: str = "DPM++ 2M"
     size: int = SIZE
 
 

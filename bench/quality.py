@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subset", type=int, metavar="N", help="make N committed pairs anew and compare")
     parser.add_argument("--seed", type=int, default=0, help="which subset")
     parser.add_argument("--steps", type=int, default=Sampling.steps)
+    parser.add_argument("--sampler", default=Sampling.sampler_name)
+    parser.add_argument("--cfg-scale", type=float, default=Sampling.cfg_scale)
     parser.add_argument("--size", type=int, default=Sampling.size, help="side of the pictures, pixels")
     args = parser.parse_args(argv)
     args.pairs = args.pairs or (QUICK_PAIRS if args.quick else PAIRS[args.split])
@@ -140,7 +142,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.subset:
         return run_subset(args)
     methods = chosen_methods(args)
-    bench = Bench(args.split, replace(Sampling(), steps=args.steps, size=args.size), args.device)
+    sampling = Sampling(args.steps, args.cfg_scale, args.sampler, args.size)
+    bench = Bench(args.split, sampling, args.device)
     batch = args.batch or BATCH.get(bench.device, 1)
     pairs = make_pairs(args.pairs, args.split)
     batches = make_batches(pairs, batch)

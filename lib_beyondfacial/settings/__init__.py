@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import BeyondFacialError
-from .table import BY_KEY, FIELDS, MAX_REFERENCES, MAX_TEXT, PREFIX, Field
+from .table import BY_KEY, FIELDS, MAX_REFERENCES, MAX_TEXT, PREFIX, PRESETS, Field, preset_values
 from .values import check_value, text_to_value, value_to_text
 
 __all__ = [
@@ -21,10 +21,12 @@ __all__ = [
     "MAX_REFERENCES",
     "MAX_TEXT",
     "PREFIX",
+    "PRESETS",
     "Field",
     "Settings",
     "check_value",
     "fields_to_schema",
+    "preset_values",
     "text_to_value",
 ]
 
@@ -40,11 +42,11 @@ class Settings:
     identity: str = ""
     adapter: str = ""
     weight: float = 2.0
-    start: float = 0.1
+    start: float = 0.0
     stop: float = 1.0
     mask_strength: float = 1.0
     mask_softness: float = 0.5
-    idap_strength: float = 0.3
+    idap_strength: float = 0.5
     show_mask: bool = False
     face_pack: str = ""
     face_choice: str = "largest"

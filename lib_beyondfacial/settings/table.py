@@ -60,11 +60,11 @@ FIELDS: tuple[Field, ...] = (
     Field("identity", "text", "", "Saved identity", "One that was saved, by name, instead of photos."),
     Field("adapter", "text", "", "Identity adapter", "A weight file by name; empty: the only one there is."),
     Field("weight", "float", 2.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05),
-    Field("start", "float", 0.1, "Start", "Part of the schedule after which the identity line begins.", 0, 1, 0.01),
+    Field("start", "float", 0.0, "Start", "Part of the schedule after which the identity line begins.", 0, 1, 0.01),
     Field("stop", "float", 1.0, "Stop", "Part of the schedule at which the identity line ends.", 0, 1, 0.01),
     Field("mask_strength", "float", 1.0, "Mask strength", "Scales the mask; 0 is the plain picture.", 0, 1, 0.05),
     Field("mask_softness", "float", 0.5, "Mask softness", "Width of the soft edge of the mask.", 0, 1, 0.05),
-    Field("idap_strength", "float", 0.3, "Start identity", "How much of the face enters the noise.", 0, 1, 0.05),
+    Field("idap_strength", "float", 0.5, "Start identity", "How much of the face enters the noise.", 0, 1, 0.05),
     Field("show_mask", "bool", False, "Show mask", "Append the fusion mask after the pictures.", axis=False),
     *(
         replace(field, advanced=True)
@@ -90,3 +90,17 @@ FIELDS: tuple[Field, ...] = (
     ),
 )
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
+
+WHO = ("enabled", "references", "identity", "adapter", "show_mask", "face_pack", "face_choice", "face_index")
+WHO += ("adapter_family", "clip_weight", "identity_in_infotext", "subject", "id_prompt", "gender_alignment")
+PRESETS: dict[str, dict[str, Any]] = {
+    "Defaults": {},
+    # every part on, eq. 9 too; stated in full, so that it stays so whatever the defaults become
+    "As in the paper": {"start": 0.0, "smoothing": 0.5, "idap_strength": 0.5, "style": 0.5},
+}
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """Every setting that says how the two lines are fused, as a preset has it; who is meant stays as it is."""
+    how = {field.key: field.default for field in FIELDS if field.key not in WHO}
+    return how | PRESETS[name]

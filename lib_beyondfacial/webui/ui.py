@@ -5,6 +5,7 @@ One component per field of settings.FIELDS is handed to the host, in that order.
 
 from __future__ import annotations
 
+import functools
 import html
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 
 from ..errors import BeyondFacialError
 from ..faces import photos
-from ..settings import BY_KEY, FIELDS
+from ..settings import BY_KEY, FIELDS, PRESETS, preset_values
 from . import face_check, folders, identities_page, listings
 from .components import complaint, field_component, forgettable, listing, own
 from .failures import sentence_of
@@ -61,6 +62,8 @@ def build(is_img2img: bool) -> Page:
         for row in ROWS:
             with own(gr.Row, tab, f"row_{row[0]}"):
                 made |= {key: field_component(tab, BY_KEY[key]) for key in row}
+        with own(gr.Row, tab, "row_presets"):
+            presets = [own(gr.Button, tab, f"preset_{n}", value=name, size="sm") for n, name in enumerate(PRESETS)]
         with own(gr.Accordion, tab, "advanced", label="Advanced", open=False):
             for field in FIELDS:
                 if field.advanced:
@@ -81,8 +84,16 @@ def build(is_img2img: bool) -> Page:
         made[key].change(
             fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described]
         )
+    for button, name in zip(presets, PRESETS, strict=True):
+        values = preset_values(name)
+        button.click(functools.partial(preset_updates, name), inputs=[], outputs=[made[key] for key in values])
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
     return Page([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
+
+
+def preset_updates(name: str) -> list[Any]:
+    """A preset's values for the components of preset_values(name), in that order."""
+    return [gr.update(value=value) for value in preset_values(name).values()]
 
 
 def look_at_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, Any]:

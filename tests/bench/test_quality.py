@@ -42,7 +42,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    return Bench("tuning", Sampling(steps=STEPS), "cpu", cache=tmp_path_factory.mktemp("cache"))
+    return Bench("tuning", Sampling(steps=STEPS, sampler_name="DDIM"), "cpu", cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from demo.miniwebui import basics
-from lib_beyondfacial.settings import BY_KEY, FIELDS, Settings
+from lib_beyondfacial.settings import BY_KEY, FIELDS, PRESETS, Settings, preset_values
 from lib_beyondfacial.webui import components, face_check, folders, ui
 
 
@@ -34,6 +34,21 @@ def test_components_stand_in_the_order_of_the_table(models):
 def test_untouched_page_means_the_defaults(models):
     _, page = build()
     assert Settings.from_script_args(*(component.value for component in page.components)) == Settings()
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_sets_how_and_leaves_who(models, name):
+    """The values are settings that hold together, and the button's components are theirs, in order."""
+    values, updates = preset_values(name), ui.preset_updates(name)
+    assert [update["value"] for update in updates] == list(values.values())
+    assert Settings(**values) == Settings(**PRESETS[name])
+    assert not values.keys() & {"enabled", "references", "identity", "adapter", "face_pack", "subject", "id_prompt"}
+    blocks, page = build()
+    by_key = {field.key: component for field, component in zip(FIELDS, page.components, strict=True)}
+    buttons = [b for b in blocks.blocks.values() if isinstance(b, gr.Button) and b.value == name]
+    assert [b.elem_id for b in buttons] == [f"beyondfacial_txt2img_preset_{list(PRESETS).index(name)}"]
+    clicked = [d for d in blocks.config["dependencies"] if d["outputs"] == [by_key[key]._id for key in values]]
+    assert len(clicked) == len(PRESETS)
 
 
 def test_elem_ids_are_there_and_differ_between_tabs(models):
