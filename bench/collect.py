@@ -68,6 +68,11 @@ class Bench:
         members = sorted(pair.index for batch in batches for pair in batch)
         return {name: [store.by_pair[i] for i in members] for name, store in stores.items()}
 
+    def finished(self, methods: list[Method], batches: list[list[Pair]]) -> list[list[Pair]]:
+        """The batches of which every method's records are kept."""
+        stores = [self.store(method) for method in in_order(methods)]
+        return [batch for batch in batches if all(s.has([pair.index for pair in batch]) for s in stores)]
+
     def make(self, method: Method, batch: list[Pair], boxes: list[Any] | None) -> list[Record]:
         """One batch painted, judged and its first pictures kept."""
         painted = self.painter.paint(batch, method, boxes)

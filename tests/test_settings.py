@@ -48,7 +48,7 @@ VALID = st.fixed_dictionaries({}, optional={field.key: values_of(field) for fiel
 def settings(draw):
     """Any valid Settings: an accepted draw of some of the fields, the rest at their defaults."""
     values = draw(VALID)
-    start, stop = values.get("start", 0.1), values.get("stop", 1.0)
+    start, stop = values.get("start", BY_KEY["start"].default), values.get("stop", 1.0)
     if not start < stop:
         values |= {"start": min(start, stop) * 0.5, "stop": 1.0}
     return Settings.from_dict(values)

@@ -31,7 +31,7 @@ MADE = [
     METHODS["idap_rollout"],
 ]  # test_alternatives has the others
 STEPS = 3
-CALLS = 3  # DDIM asks once a step here; the default window leaves out the first
+CALLS = 3  # DDIM asks once a step here
 PLAIN_ROWS = 2 * CALLS
 
 
@@ -76,12 +76,18 @@ def test_every_method_makes_its_own_pictures(collected, batch):
     assert len({tuple(pictures[method.name]) for method in ISSUES}) == len(ISSUES)
 
 
+def test_of_a_run_that_was_ended_the_whole_batches_are_known(bench, batch, collected):
+    other = [pair for pair in make_pairs(8) if pair.index > max(p.index for p in batch)]
+    assert bench.finished(ISSUES, [batch, other]) == [batch]
+    assert bench.finished([METHODS["ink"]], [batch]) == []
+
+
 def test_unet_rows_are_those_that_ran(collected):
     rows = {name: records[0]["unet_rows"] for name, records in collected.items()}
     assert rows["plain"] == PLAIN_ROWS
     assert rows["single_line"] == PLAIN_ROWS + CALLS
     assert rows["single_line_late"] == PLAIN_ROWS + CALLS - 1
-    assert rows["beyondfacial"] == PLAIN_ROWS + CALLS - 1 + 1  # the look-ahead's row
+    assert rows["beyondfacial"] == PLAIN_ROWS + CALLS + 1  # the look-ahead's row
     assert rows["minus_idap"] == rows["saliency_only"] == rows["beyondfacial"] - 1
     assert rows["stride_2"] == rows["beyondfacial"] - 1
     assert rows["idap_rollout"] == rows["beyondfacial"] + 2 * ROLLOUT_STEPS
