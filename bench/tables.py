@@ -171,6 +171,8 @@ def to_readme(content: dict[str, Any]) -> str:
     sampling = about["sampling"]
     share, (low, high) = own["similarity_of_ceiling"], own["similarity_of_ceiling_ci"]
     lines = [[name, str(row["n"]), *(cell(row, c) for c in README_COLUMNS)] for name, row in rows.items()]
+    missed = [goal["goal"] for goal in content["reached"] if not goal["reached"]]
+    not_reached = f"Of what BeyondFacial was to reach, this was **not**: {'; '.join(missed)}.\n\n" if missed else ""
     return (
         "**This is a toy world** (Dollhouse), and these figures say nothing about photographs. "
         f'{own["n"]} persons whom no tuning run has seen, prompts such as "picture of a guy sprinting on the dunes, '
@@ -180,7 +182,9 @@ def to_readme(content: dict[str, Any]) -> str:
         f"through the VAE, has {content['similarity_ceiling']:.2f}, of which BeyondFacial reaches {100 * share:.0f}% "
         f"({100 * low:.0f} to {100 * high:.0f}).\n\n"
         + grid(["method", "n", *README_COLUMNS], lines)
-        + "\n![Similarity against scene accuracy](bench/results/quality_heldout_scene.png)\n\n"
+        + "\n"
+        + not_reached
+        + "![Similarity against scene accuracy](bench/results/quality_heldout_scene.png)\n\n"
         "What each row is, the costs and the paired differences: bench/results/quality_heldout.md; what each part of "
         "the method buys: docs/method.md.\n"
     )

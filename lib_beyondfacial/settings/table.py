@@ -91,8 +91,24 @@ FIELDS: tuple[Field, ...] = (
 )
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
 
-WHO = ("enabled", "references", "identity", "adapter", "show_mask", "face_pack", "face_choice", "face_index")
-WHO += ("adapter_family", "clip_weight", "identity_in_infotext", "subject", "id_prompt", "gender_alignment")
+WHO = frozenset(
+    [
+        "enabled",
+        "references",
+        "identity",
+        "adapter",
+        "show_mask",
+        "face_pack",
+        "face_choice",
+        "face_index",
+        "adapter_family",
+        "clip_weight",
+        "identity_in_infotext",
+        "subject",
+        "id_prompt",
+        "gender_alignment",
+    ]
+)
 PRESETS: dict[str, dict[str, Any]] = {
     "Defaults": {},
     # every part on, eq. 9 too; stated in full, so that it stays so whatever the defaults become

@@ -228,6 +228,7 @@ def test_the_readmes_table_takes_the_place_of_the_last_one():
     text = to_readme(to_content(rows, about))
     assert "toy world" in text
     assert "has 0.54, of which BeyondFacial reaches 50% (50 to 50)" in text
+    assert "this was **not**: similarity at least 0.9 of the ceiling.\n" in text
     assert "| beyondfacial | 40 | 1.00 (1.00 to 1.00) |" in text
     readme = f"before\n{MARKS[0]}old\n{MARKS[1]}\nafter\n"
     assert put_into(readme, text) == f"before\n{MARKS[0]}{text}{MARKS[1]}\nafter\n"
