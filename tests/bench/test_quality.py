@@ -2,7 +2,7 @@
 made of it, resumed, and made anew."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jsonschema
 import numpy as np
@@ -54,10 +54,10 @@ def collected(bench, batch):
 
 
 @pytest.fixture(scope="module")
-def table(collected, tmp_path_factory):
+def table(bench, collected, tmp_path_factory):
     """The table's own methods, written as the command writes them."""
     out, records = tmp_path_factory.mktemp("out"), {method.name: collected[method.name] for method in ISSUES}
-    about = {"split": "tuning", "sampling": {"steps": STEPS}, "batch": 2, "weights": "w"}
+    about = {"split": "tuning", "sampling": asdict(bench.sampling), "batch": 2, "weights": "w"}
     text = quality.write_table(out, records, about, ISSUES)
     return out, records, about, text
 
