@@ -20,12 +20,18 @@ def shoot(page, name):
         page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
 
 
+HAND_MS = 1000  # ten times what an answer of the page takes
+
+
 def open_accordion(page):
     page.click("#beyondfacial_txt2img > .label-wrap")
     page.wait_for_selector("#beyondfacial_txt2img_weight", state="visible")
 
 
 def upload(page, *files):
+    """As late as a hand chooses files: gradio 3 forgets an upload, "Uploading..." for good, when an answer to what was
+    clicked before arrives meanwhile."""
+    page.wait_for_timeout(HAND_MS)
     page.set_input_files("#beyondfacial_txt2img_references input[type=file]", files)
 
 
@@ -84,3 +90,17 @@ def test_refresh_keeps_the_page_alive(page):
     page.click("#beyondfacial_txt2img_refresh_adapter")
     page.wait_for_function("!document.querySelector('#beyondfacial_txt2img_adapter .generating')")
     assert page.input_value("#beyondfacial_txt2img_adapter input") == ""
+
+
+def test_presets_set_the_sliders_and_leave_the_person(page, photo_file):
+    open_accordion(page)
+    upload(page, photo_file)
+    page.wait_for_selector("#beyondfacial_txt2img_status:has-text('1 photo.')")
+    page.click("#beyondfacial_txt2img_advanced > .label-wrap")
+    for button, style in ((1, 0.5), (0, 0)):
+        page.click(f"#beyondfacial_txt2img_preset_{button}")
+        page.wait_for_function(
+            f"+document.querySelector('#beyondfacial_txt2img_style input[type=number]').value === {style}"
+        )
+        shoot(page, f"preset_{button}")
+    assert "1 photo." in page.inner_text("#beyondfacial_txt2img_status")

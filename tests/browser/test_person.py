@@ -113,6 +113,7 @@ def test_a_saved_person_is_used_again_and_deleted(page, photo_file):
 def test_photos_take_the_place_of_a_saved_person(page, photo_file):
     open_accordion(page)
     upload(page, photo_file)
+    says(page, "status", "1 photo.")
     save_as(page, "Berta")
     says(page, "identity_message", 'Saved as "Berta"')
     choose(page, "Berta")
