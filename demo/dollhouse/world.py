@@ -21,6 +21,7 @@ HAIR_COLOURS = {
 }
 HAIR_STYLES = ("short", "long", "spiky", "bald", "afro")
 EYE_COLOURS = {"brown": (94, 54, 20), "blue": (40, 110, 220), "green": (30, 150, 70), "purple": (140, 50, 190)}
+SKIN_WORDS = ("pale", "light", "tan", "dark")  # each names a quarter of the tones
 SCENES = ("beach", "forest", "city", "desert", "night", "snow", "field", "cave")
 ACTIONS = ("standing", "waving", "jumping", "sitting", "running")
 SHOTS = ("close-up", "half", "full")
@@ -124,11 +125,24 @@ def random_picture(rng: np.random.Generator, identity: Identity | None = None, *
     return replace(picture, **fixed)
 
 
+def hair_words(identity: Identity, has_style: bool = True, has_colour: bool = True) -> str:
+    """`long red hair`, or one of the two; empty where nothing is to be named."""
+    if identity.hair_style == "bald":
+        return "bald head" if has_style or has_colour else ""
+    words = [identity.hair_style] * has_style + [identity.hair_colour] * has_colour
+    return " ".join([*words, "hair"]) if words else ""
+
+
+def skin_words(identity: Identity) -> str:
+    return f"{SKIN_WORDS[min(int(identity.skin * len(SKIN_WORDS)), len(SKIN_WORDS) - 1)]} skin"
+
+
 def looks_phrase(identity: Identity, rng: np.random.Generator, chance: float) -> str:
     """A random part of what the head looks like, in words: `with red hair and glasses`. May be empty."""
-    words = []
+    words = [hair_words(identity, bool(rng.random() < chance), bool(rng.random() < chance))]
+    words = [word for word in words if word]
     if rng.random() < chance:
-        words.append("bald head" if identity.hair_style == "bald" else f"{identity.hair_colour} hair")
+        words.append(skin_words(identity))
     if rng.random() < chance:
         words.append(f"{identity.eyes} eyes")
     if identity.glasses and rng.random() < chance:
@@ -162,7 +176,7 @@ def caption(picture: Picture, rng: np.random.Generator, shot_chance: float = 0.8
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, and a few that users type; sorted."""
     phrases = ["a the of with and in on at , . face head eyes hair glasses beard bald person people portrait photo"]
-    phrases += list(HAIR_COLOURS) + list(EYE_COLOURS) + list(HAIR_STYLES)
+    phrases += ["skin", *HAIR_COLOURS, *EYE_COLOURS, *HAIR_STYLES, *SKIN_WORDS]
     for table in (SCENE_WORDS, ACTION_WORDS, SHOT_WORDS, PERSON_WORDS, MEDIA_WORDS):
         phrases += [phrase for options in table.values() for phrase in options]
     phrases += ["wide shot", "big small boy girl knight", "two", "sky sea sun moon"]

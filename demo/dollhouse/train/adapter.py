@@ -16,18 +16,28 @@ from torch import Tensor, nn
 
 from demo.dollhouse.train.common import to_tensor
 from demo.dollhouse.train.decoder import latents_of
-from demo.dollhouse.train.diffusion import EMPTY, Noise, TextToLatent, load_base, pick_captions
-from demo.dollhouse.train.drawing import draw_part, drawn, drawn_crops
+from demo.dollhouse.train.diffusion import EMPTY, Noise, TextToLatent, head_weights, load_base, pick_captions
+from demo.dollhouse.train.drawing import draw_part, drawn, drawn_crops, training_pictures
+from demo.dollhouse.train.latent_face import (
+    READABLE,
+    SHOWN,
+    LatentFace,
+    aligned,
+    embeddings_of,
+    face_grids,
+    train_latent_face,
+)
 from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.recogniser import load_feed
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.text import WIDTH, WordTokenizer, caption_ids, empty_ids
-from demo.dollhouse.world import Identity, Picture, random_identity, random_picture
+from demo.dollhouse.world import Identity, Picture, Truth, hair_words, random_identity, random_picture, skin_words
 from lib_beyondfacial.hosts.unet_sites import enumerate_sites
 
 PLANS = {"cpu": Plan(8000, 16, 1e-3, muon=True), "cuda": Plan(16000, 128, 6e-4)}
 CLOSE_UPS = 0.92  # fixed beforehand, not tuned to the result
 TOKENS, HIDDEN = 4, 256
+LIKENESS = 0.1  # weight of 1 - cosine to the person, by the recogniser of latents
 DROPPED = 0.1  # of the identities, so that no identity (zeros) means something, too
 
 
@@ -40,17 +50,17 @@ def embed_crops(place: Place, crops: np.ndarray) -> Tensor:
     return nn.functional.normalize(torch.cat(parts).float(), dim=1)
 
 
-def corpus(place: Place, seed: int = 11) -> tuple[Tensor, Tensor, list[Picture]]:
-    """Latents of the pictures, the embedding of each one's person from *another* close-up, and the pictures."""
+def corpus(place: Place, seed: int = 11) -> tuple[Tensor, Tensor, list[tuple[Picture, Truth]]]:
+    """Latents of the pictures, the embedding of each one's person from *another* close-up, and what they show."""
     rng, pictures, photos, n = np.random.default_rng(seed), [], [], place.amounts.corpus
     for _ in range(n):
         who = random_identity(rng)
         shot = "close-up" if rng.random() < CLOSE_UPS else str(rng.choice(["half", "full"]))
         pictures.append(random_picture(rng, who, shot=shot))
         photos.append(random_picture(rng, who, shot="close-up", style="flat"))
-    images, _ = drawn(place, f"corpus_{n}", draw_part, pictures, (place.size, place.size, 3))
+    images, truths = drawn(place, f"corpus_{n}", draw_part, pictures, (place.size, place.size, 3))
     crops = drawn_crops(place, "corpus_photos", photos)
-    return latents_of(place, images, "corpus"), embed_crops(place, crops), pictures
+    return latents_of(place, images, "corpus"), embed_crops(place, crops), list(zip(pictures, truths, strict=True))
 
 
 class Adapter(nn.Module):
@@ -106,23 +116,51 @@ def start_from_text(adapter: Adapter, unet: nn.Module) -> None:
         v.weight.data.copy_(site.attn2.to_v.weight)
 
 
+def looks_words(who: Identity) -> tuple[str, list[int]]:
+    """All of a head's looks in words, and which of the words (from 0) end hair, skin, eyes, and glasses or beard (the
+    person word where there are none). Glasses and beard come first: the words after them have read them."""
+    worn = [word for word, has in (("glasses", who.glasses), ("beard", who.beard)) if has]
+    text, ends = f"a {who.gender} with", []
+    for phrase in (*worn, hair_words(who), skin_words(who), f"{who.eyes} eyes"):
+        text += f" {phrase}" if text.endswith("with") else f" and {phrase}"
+        ends.append(len(text.split()) - 1)
+    return text, [*ends[-3:], ends[len(worn) - 1] if worn else 1]
+
+
+def latent_face(place: Place, model: TextToLatent, noise: Noise) -> tuple[LatentFace, float]:
+    """The recogniser of latents, kept in the cache, and its mean cosine to its teacher. It learns from the UNet's
+    training pictures, half of them as the UNet guesses them out of noise."""
+    path, net = place.cache / "latent_face.pt", LatentFace()
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        net.load_state_dict(kept["net"])
+        return net.requires_grad_(False).to(place.device), kept["cosine"]
+    images, truths = training_pictures(place)
+    latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], 23)[:, 0]
+    grids, embeddings = face_grids(truths, place.size).to(place.device), embeddings_of(place, images, truths)
+    generator, shown = torch.Generator(place.device).manual_seed(23), []
+    with torch.no_grad():
+        for start in range(0, min(SHOWN, len(latents)), 64):
+            rows = slice(start, start + 64)
+            guess = noise.guess(model, latents[rows], ids[rows], generator, READABLE)
+            shown.append(aligned(noise.denoised(guess), grids[rows]))
+        faces = torch.cat([aligned(latents, grids), *shown])
+    embeddings = torch.cat([embeddings, embeddings[: len(faces) - len(embeddings)]])
+    net, cosine = train_latent_face(faces, embeddings, place.device)
+    torch.save({"net": net.state_dict(), "cosine": cosine}, path)
+    print(f"the recogniser of latents: cosine {cosine:.3f} to its teacher", flush=True)
+    return net, cosine
+
+
 @torch.no_grad()
 def words_of(model: TextToLatent, tokenizer: WordTokenizer, people: list[Identity]) -> Tensor:
-    """(n, TOKENS, C): what the text model makes of words for each one's hair, eyes, glasses, and beard or gender."""
-    phrases = [
-        (
-            "bald head" if who.hair_style == "bald" else f"{who.hair_colour} hair",
-            f"{who.eyes} eyes",
-            "with glasses" if who.glasses else "a face",
-            "with beard" if who.beard else f"a {who.gender}",
-        )
-        for who in people
-    ]
-    texts = sorted({text for four in phrases for text in four})
-    ids = tokenizer(texts)
-    # The second word has read the first.
-    by_text = dict(zip(texts, model.cond(ids.to(next(model.parameters()).device))[:, 2], strict=True))
-    return torch.stack([torch.stack([by_text[text] for text in four]) for four in phrases])
+    """(n, TOKENS, C): what the text model makes of the words for each one's looks, where each look's words end."""
+    texts, ends = zip(*map(looks_words, people), strict=True)
+    different = sorted(set(texts))
+    ids = tokenizer(different).to(next(model.parameters()).device)
+    by_text = dict(zip(different, torch.cat([model.cond(some) for some in ids.split(256)]), strict=True))
+    # The start token comes before the first word.
+    return torch.stack([by_text[text][[end + 1 for end in some]] for text, some in zip(texts, ends, strict=True)])
 
 
 def start_from_words(adapter: Adapter, embeddings: Tensor, wanted: Tensor, steps: int = 1500) -> float:
@@ -178,9 +216,12 @@ def first_adapter(place: Place, model: TextToLatent, embeddings: Tensor, picture
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
-    latents, embeddings, pictures = corpus(place)
+    latents, embeddings, truths = corpus(place)
+    pictures, weights = [p for p, _ in truths], head_weights(truths, place.size, place.latent).to(place.device)
     ids, empty = caption_ids(place, pictures, 22, shot_chance=0.1, looks_chance=0.15), empty_ids(place).to(torch.int16)
+    grids = face_grids(truths, place.size).to(place.device)
     model, noise = load_base(place), Noise(place)
+    face, cosine = latent_face(place, model, noise)
     adapter = first_adapter(place, model, embeddings, pictures)
     box: dict[str, Tensor] = {}
     attach(model.unet, adapter, box)
@@ -194,7 +235,11 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
         is_dropped = torch.from_numpy(batch[1]).to(place.device)[:, None]
         with place.autocast():
             box["tokens"] = adapter.tokens(torch.where(is_dropped, 0.0, embeddings[i]))
-        return noise.loss(model, latents[i], torch.where(is_empty[:, None] > 0, empty, ids[i, k]), generator)
+        captions = torch.where(is_empty[:, None] > 0, empty, ids[i, k])
+        guess = noise.guess(model, latents[i], captions, generator)
+        is_face = (guess.t < READABLE) & ~is_dropped[:, 0]
+        cosines = (face(aligned(noise.denoised(guess), grids[i])) * embeddings[i]).sum(1)
+        return noise.loss(guess, weights[i]) + LIKENESS * ((1 - cosines) * is_face).mean()
 
     if not run.train(loss_of, make, budget):
         return False
@@ -202,7 +247,7 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     place.adapter.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().half().cpu().contiguous() for k, v in adapter.state().items()}, place.adapter)
     figures = {"steps": run.steps, "batch": plan.batch, "pictures": len(pictures), "empty_captions": EMPTY}
-    place.write_card("adapter", {**figures, "close_ups": CLOSE_UPS, "tokens": TOKENS})
+    place.write_card("adapter", {**figures, "close_ups": CLOSE_UPS, "tokens": TOKENS, "latent_face": round(cosine, 4)})
     return True
 
 

@@ -1,10 +1,16 @@
 """Train UNet and text model together on the VAE's latents: `python -m demo.dollhouse.train.diffusion`.
 
-eps-prediction, SD's own beta schedule, min-SNR-5 weights, one caption in ten left empty. Writes the SD 1.x checkpoint
-and its yaml. Latents and tokenised captions lie on the device: a step waits for no disk and no other process.
+eps-prediction, SD's own beta schedule, min-SNR-5 weights, a share of the loss for the head, one caption in ten left
+empty. Writes the SD 1.x checkpoint and its yaml. Latents and tokenised captions lie on the device: a step waits for
+no disk and no other process.
 """
 
 from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,8 +29,10 @@ from demo.nets.vae import count_parameters
 # A step of 256 pictures takes a GPU hardly longer than one of 64; a CPU learns more from many small steps.
 PLANS = {"cpu": Plan(12000, 16, 1e-3, muon=True), "cuda": Plan(40000, 256, 1e-3)}
 EMPTY = 0.1  # of the captions, for CFG
-COARSE, COARSE_WEIGHT = 4, 6.0  # px of the error's thumbnail: what decides a scene's colours
-HEAD = 3.0  # weight of the error inside the head's box
+LOOKS = 0.5  # chance that a caption names each of a head's looks
+COARSE, COARSE_WEIGHT = 3, 3.0  # latent px to one of the error's thumbnail: what decides colours
+HEAD_SHARE, EYES_SHARE = 0.7, 0.3  # of a picture's loss that head and eyes have beside all else's 1
+FADE, FULL = 1.0, 3.0  # noise levels (sigma) between which a step's weight grows: there it is decided who it will be
 # 6.7 M parameters, 7 cross-attentions. Full resolution has no attention: at 24 x 24 latents a row then costs a CPU
 # half as much (27 against 48 ms). It must not have as few as 32 channels: SD's norms have 32 groups, a group of one
 # channel has no mean left, and the picture's colours went wrong (scenes right in 80%).
@@ -105,37 +113,68 @@ class TextToLatent(nn.Module):
         return self.text(ids.long())
 
 
+@dataclass(frozen=True)
+class Guess:
+    """A training step's rows: latents z (B, 4, h, w), timesteps t (B,), the noise, and the model's eps."""
+
+    z: Tensor
+    t: Tensor
+    noise: Tensor
+    eps: Tensor
+
+
 class Noise:
     """What a training step draws on the device: timesteps and noise; and the loss on them."""
 
     def __init__(self, place: Place):
         self.place, self.abar = place, alphas_cumprod().to(place.device)
 
-    def loss(
-        self, model: TextToLatent, z: Tensor, ids: Tensor, generator: torch.Generator, weight: Tensor | None = None
-    ) -> Tensor:
-        """Weighted squared error of eps at random timesteps: weight min(SNR, 5) / SNR, and `weight` (B, h, w)."""
-        t = torch.randint(0, 1000, (len(z),), generator=generator, device=z.device)
+    def guess(
+        self, model: TextToLatent, z: Tensor, ids: Tensor, generator: torch.Generator, timesteps: int = 1000
+    ) -> Guess:
+        """The model's eps of rows that are noised at random, at timesteps below a limit."""
+        t = torch.randint(0, timesteps, (len(z),), generator=generator, device=z.device)
         noise = torch.randn(z.shape, generator=generator, device=z.device)
         a = self.abar[t][:, None, None, None]
         with self.place.autocast():
             eps = model.unet(a.sqrt() * z + (1 - a).sqrt() * noise, t, model.cond(ids))
-        snr = self.abar[t] / (1 - self.abar[t])
-        error = ((eps.float() - noise) ** 2).mean(1)
-        if weight is not None:
-            error = error * weight / weight.mean()
-        coarse = F.adaptive_avg_pool2d(eps.float() - noise, COARSE) ** 2
-        error = error.mean((1, 2)) + COARSE_WEIGHT * coarse.mean((1, 2, 3))
-        return (error * snr.clamp(max=5) / snr).mean()
+        return Guess(z, t, noise, eps.float())
+
+    def denoised(self, guess: Guess) -> Tensor:
+        """The picture that the eps stands for."""
+        a = self.abar[guess.t][:, None, None, None]
+        return guess.z + ((1 - a) / a).sqrt() * (guess.noise - guess.eps)
+
+    def loss(self, guess: Guess, weight: Tensor | None = None) -> Tensor:
+        """Weighted squared error of eps: weight min(SNR, 5) / SNR, more where the noise is strong, and `weight`
+        (B, h, w) over each picture."""
+        error = guess.eps - guess.noise
+        weight = torch.ones_like(error[:, 0]) if weight is None else weight
+        weight = weight / weight.mean((1, 2), keepdim=True)
+        small = [max(side // COARSE, 1) for side in error.shape[2:]]
+        coarse = F.adaptive_avg_pool2d(error, small).pow(2).mean(1) * F.adaptive_avg_pool2d(weight, small)
+        error = (error.pow(2).mean(1) * weight).mean((1, 2)) + COARSE_WEIGHT * coarse.mean((1, 2))
+        snr = self.abar[guess.t] / (1 - self.abar[guess.t])
+        return (error * snr.clamp(max=5) / snr * snr.rsqrt().clamp(FADE, FULL)).mean()
+
+
+def eyes_box(landmarks: np.ndarray) -> tuple[float, float, float, float]:
+    """Round both eyes, with a third of their distance on each side."""
+    margin = float(np.linalg.norm(landmarks[1] - landmarks[0])) / 3
+    (x0, y0), (x1, y1) = landmarks[:2].min(0) - margin, landmarks[:2].max(0) + margin
+    return float(x0), float(y0), float(x1), float(y1)
 
 
 def head_weights(truths: list, size: int, latent: int) -> Tensor:
-    """(n, latent, latent): HEAD where a latent lies in the head's box, else 1. A full shot's head is one latent in
-    twenty; without this its looks are learnt last."""
+    """(n, latent, latent): 1, and more inside the boxes of head and eyes, so that these have their share of a
+    picture's loss however small they are. A full shot's head is one latent in twenty; its looks were learnt last."""
     weights = torch.ones(len(truths), latent, latent)
     for one, (_, truth) in zip(weights, truths, strict=True):
-        x0, y0, x1, y1 = (round(float(np.clip(v * latent / size, 0, latent))) for v in truth.head_box)
-        one[y0:y1, x0:x1] = HEAD
+        for box, share in ((truth.head_box, HEAD_SHARE), (eyes_box(truth.landmarks), EYES_SHARE)):
+            x0, y0, x1, y1 = (float(np.clip(v * latent / size, 0, latent)) for v in box)
+            inside = one[int(y0) : math.ceil(y1), int(x0) : math.ceil(x1)]
+            if inside.numel():
+                inside += share * latent**2 / inside.numel()
     return weights
 
 
@@ -171,12 +210,25 @@ def write_checkpoint(place: Place, model: TextToLatent) -> None:
     place.checkpoint.with_suffix(".yaml").write_text(yaml, encoding="utf-8")
 
 
-def begin_with(model: TextToLatent, state: dict[str, Tensor]) -> None:
-    """The text model of a checkpoint, and its UNet where it is of the same shape."""
+def begin_with(model: TextToLatent, state: dict[str, Tensor], rows: list[int] | None = None) -> None:
+    """A checkpoint's UNet and text model, each where it is of the same shape. Where its vocabulary was another, `rows`
+    says which of its tokens each of ours was (-1: a new one, which keeps its first state)."""
+    table = "text_model.embeddings.token_embedding.weight"
     for prefix, part in (("model.diffusion_model.", model.unet), ("cond_stage_model.transformer.", model.text)):
         theirs = {k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)}
-        if {k: v.shape for k, v in theirs.items()} == {k: v.shape for k, v in part.state_dict().items()}:
+        ours = part.state_dict()
+        if rows is not None and table in theirs:
+            is_known = torch.tensor(rows) >= 0
+            ours[table][is_known] = theirs[table][torch.tensor(rows)[is_known]]
+            theirs[table] = ours[table]
+        if {k: v.shape for k, v in theirs.items()} == {k: v.shape for k, v in ours.items()}:
             part.load_state_dict(theirs)
+
+
+def known_tokens(ours: Path, theirs: Path) -> list[int]:
+    """Of each of our tokens, its number in another vocabulary, or -1."""
+    mine, other = (json.loads(path.read_text(encoding="utf-8")) for path in (ours, theirs))
+    return [other.get(token, -1) for token in sorted(mine, key=mine.__getitem__)]
 
 
 def load_base(place: Place) -> TextToLatent:
@@ -191,13 +243,14 @@ def load_base(place: Place) -> TextToLatent:
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     write_tokenizer(place.clip)
     images, truths = training_pictures(place)
-    latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], seed=21)
+    latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], 21, looks_chance=LOOKS)
     weights = head_weights(truths, place.size, place.latent).to(place.device)
     torch.manual_seed(0)
     model = TextToLatent(place)
     first = place.cache / "base_first.safetensors"  # (warm.py)
     if first.exists():
-        begin_with(model, load_file(first))
+        words = place.cache / "vocab_first.json"
+        begin_with(model, load_file(first), known_tokens(place.clip / "vocab.json", words) if words.exists() else None)
     model, noise, empty = place.put(model), Noise(place), empty_ids(place).to(torch.int16)
     run = Run(place, "diffusion", model, plan)
 
@@ -207,7 +260,7 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     def loss_of(batch: np.ndarray, generator: torch.Generator) -> Tensor:
         i, k, is_empty = torch.from_numpy(batch).to(place.device).T
         captions = torch.where(is_empty[:, None] > 0, empty, ids[i, k])
-        return noise.loss(model, latents[i], captions, generator, weights[i])
+        return noise.loss(noise.guess(model, latents[i], captions, generator), weights[i])
 
     if not run.train(loss_of, make, budget):
         return False

@@ -18,14 +18,19 @@ LEAST_SIDE = 16  # of a matrix: a few channels in or out are no matrix
 
 
 def orthogonalise(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The matrix with all its singular values near 1."""
+    """The matrix with all its singular values near 1. The iteration runs on the smaller Gram matrix; the matrix
+    itself, which is longer, is multiplied once."""
     a, b, c = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram, eye = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
+    product = eye
     for _ in range(iterations):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        factor = a * eye + b * gram + c * gram @ gram
+        product = factor @ product
+        gram = factor @ factor @ gram
+    x = product @ x
     return x.T if is_tall else x
 
 

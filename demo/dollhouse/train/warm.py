@@ -79,6 +79,7 @@ def warm_up(place: Place, shipped: Path = SHIPPED) -> list[str]:
         save_file(first, place.cache / f"{name}.safetensors")
     own = {k: v.clone() for k, v in state.items() if k.startswith(OF_BASE)}
     save_file(own, place.cache / "base_first.safetensors")
+    shutil.copyfile(from_shipped.clip / "vocab.json", place.cache / "vocab_first.json")
     shutil.copyfile(from_shipped.adapter, place.cache / "adapter_first.safetensors")
     torch.manual_seed(SEED["feed"])
     model = Trained("feed")
