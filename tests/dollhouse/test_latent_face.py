@@ -54,6 +54,7 @@ def test_the_loss_is_its_weights_and_its_levels_by_hand(tmp_path):
 
 def test_the_student_learns_what_the_teacher_says(monkeypatch):
     monkeypatch.setattr(latent_face, "FACES_A_STEP", 1)
+    monkeypatch.setattr(latent_face, "BATCH", 16)
     generator = torch.Generator().manual_seed(2)
     faces = torch.randn(64, 4, latent_face.SIDE, latent_face.SIDE, generator=generator)
     teacher = torch.randn(4, latent_face.EMBEDDING, generator=generator)
