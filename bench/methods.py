@@ -92,6 +92,7 @@ RESEARCH = (
     Method("gate_0.8", "the gate's centre at 0.8", alternative="gate_0.8"),
     Method("branch_in_region", "the branch acts round the head alone", alternative="branch_in_region"),
     Method("branch_in_last_region", "the same, round the last level's head", alternative="branch_in_last_region"),
+    Method("closer_look", "the head is looked at from near once, in pixels", alternative="closer_look"),
     Method("idap_rollout", "the start's face from a rollout of the identity line (DDIM)", alternative="rollout_start"),
 )
 FOLLOW = {"gender_alignment": "follow photo"}

@@ -17,7 +17,8 @@ ELSEWHERE = (
     "rollout_start",
     "branch_in_region",
     "branch_in_last_region",
-)  # in the start, in the identity line
+    "closer_look",
+)  # in the start, in the identity line, at a later level
 BOXES = [(0.25, 0.125, 0.5, 0.375), None]
 
 

@@ -29,9 +29,9 @@ from demo.nets.vae import count_parameters
 # A step of 256 pictures takes a GPU hardly longer than one of 64; a CPU learns more from many small steps.
 PLANS = {"cpu": Plan(12000, 16, 1e-3, muon=True), "cuda": Plan(40000, 256, 1e-3)}
 EMPTY = 0.1  # of the captions, for CFG
-LOOKS = 0.7  # chance that a caption names each of a head's looks
+LOOKS = 0.5  # chance that a caption names each of a head's looks
 COARSE, COARSE_WEIGHT = 3, 3.0  # latent px to one of the error's thumbnail: what decides colours
-HEAD_SHARE, EYES_SHARE = 1.0, 0.5  # of a picture's loss that head and eyes have beside all else's 1
+HEAD_SHARE, EYES_SHARE = 0.7, 0.3  # of a picture's loss that head and eyes have beside all else's 1
 FADE, FULL = 1.0, 3.0  # noise levels (sigma) between which a step's weight grows: there it is decided who it will be
 # 6.7 M parameters, 7 cross-attentions. Full resolution has no attention: at 24 x 24 latents a row then costs a CPU
 # half as much (27 against 48 ms). It must not have as few as 32 channels: SD's norms have 32 groups, a group of one

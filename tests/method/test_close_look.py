@@ -1,0 +1,109 @@
+"""The closer look: geometry by hand, the way there and back, Euler's steps against a known answer, CFG undone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib_beyondfacial.method import close_look
+from lib_beyondfacial.method.close_look import View
+
+
+def test_the_view_is_a_square_round_the_head():
+    view = close_look.view_of((80, 40, 120, 90), (512, 768))
+    assert view == View(65, 100, close_look.VIEW * 50)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 300, 300), (10, 10, 10, 10)])
+def test_no_view_of_a_head_that_fills_the_picture_or_is_none(box):
+    assert close_look.view_of(box, (512, 512)) is None
+
+
+def ramp(height: int, width: int) -> torch.Tensor:
+    """A picture that says where each pixel's middle is."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return torch.stack([y, x, y - x])
+
+
+def test_enlarging_shows_the_square_itself():
+    near = close_look.enlarge(ramp(64, 96), View(30, 50, 16), 32)
+    wanted = 22 + (torch.arange(32) + 0.5) * 0.5
+    # torch's bicubic (a = -0.75) bends a ramp by a twentieth of a pixel
+    assert torch.allclose(near[0], wanted[:, None].expand(32, 32), atol=0.06)
+    assert torch.allclose(near[1], (wanted + 20)[None].expand(32, 32), atol=0.06)
+
+
+def test_beyond_the_edge_the_edge_goes_on():
+    near = close_look.enlarge(ramp(64, 64), View(0, 32, 16), 16)
+    assert torch.allclose(near[0, :7], torch.full((7, 16), 0.5), atol=0.2)
+
+
+@given(y=st.floats(20, 44), x=st.floats(20, 76), side=st.floats(12, 30), zoom=st.sampled_from([2, 3]))
+def test_there_and_back_is_the_picture(y, x, side, zoom):
+    picture, view = ramp(64, 96), View(y, x, side)
+    back = close_look.put_back(picture, close_look.enlarge(picture, view, round(zoom * side)), view)
+    assert (back - picture).abs().max() < 0.3  # of a pixel: the ramp's own unit
+
+
+def test_outside_the_oval_nothing_changes():
+    picture = ramp(64, 96)
+    view = View(32, 48, 20)
+    back = close_look.put_back(picture, torch.zeros(3, 60, 60), view)
+    inside = close_look.oval(view, (64, 96), (64, 96))[0]
+    assert torch.equal(back[:, inside == 0], picture[:, inside == 0])
+    assert back[:, inside == 1].abs().max() < 1e-3
+    assert float(inside[32, 48]) == 1
+
+
+def test_the_oval_is_the_same_one_on_the_latents_grid():
+    view = View(100, 300, 80)
+    fine, coarse = (close_look.oval(view, (512, 768), (512 // f, 768 // f))[0] for f in (1, 8))
+    assert torch.allclose(torch.nn.functional.avg_pool2d(fine[None], 8)[0], coarse, atol=0.25)
+    assert float(coarse.mean()) == pytest.approx(float(fine.mean()), rel=0.03)
+
+
+@pytest.mark.parametrize(("sigma", "first"), [(1.0, 2.0), (4.0, 5.0), (9.0, 9.0)])
+def test_the_near_levels_fall_from_a_capped_one_to_zero(sigma, first):
+    levels = close_look.near_sigmas(sigma)
+    assert levels[0] == pytest.approx(first)
+    assert levels[-1] == 0
+    assert levels == sorted(levels, reverse=True)
+    assert len(levels) == close_look.STEPS + 1
+
+
+def test_settling_follows_the_posterior_mean_of_one_known_picture():
+    """Where there is only one picture, x0 is that picture at every level: Euler arrives at it exactly."""
+    generator = torch.Generator().manual_seed(1)
+    only, z, noise = (torch.randn(2, 4, 8, 8, generator=generator) for _ in range(3))
+    asked = []
+
+    def predict(x, sigma):
+        asked.append(sigma)
+        return only
+
+    found = close_look.settle(predict, z, noise, [4.0, 1.0, 0.0])
+    assert torch.allclose(found, only)
+    assert asked == [4.0, 1.0]
+
+
+def test_settling_a_gaussian_is_eulers_own_recursion():
+    """x0 of unit-variance data is x / (1 + sigma^2): each step multiplies x by a known number."""
+    z, noise = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    found = float(close_look.settle(lambda x, sigma: x / (1 + sigma**2), z, noise, [2.0, 1.0, 0.0]))
+    wanted = 2.0 * (1 / 5 + 0.5 * 4 / 5) * (1 / 2)
+    assert found == pytest.approx(wanted)
+
+
+@given(cfg=st.floats(1, 20))
+def test_cfg_makes_the_target_of_the_aim(cfg):
+    generator = torch.Generator().manual_seed(2)
+    target, uncond = torch.randn(2, 1, 4, 4, 4, generator=generator)
+    aimed = close_look.aim(target, uncond, cfg)
+    assert torch.allclose(uncond + cfg * (aimed - uncond), target, atol=1e-4)
+    assert torch.equal(close_look.aim(target, None, cfg), target)
+
+
+def test_the_oval_lies_in_what_was_seen():
+    assert close_look.OVAL * (1 + close_look.EDGE) <= 0.5
