@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.near import closer_look
+from bench.replacing import replaced
 from lib_beyondfacial.adapters.branch import IdentityBranch
 from lib_beyondfacial.hosts import a1111, a1111_model, a1111_pass, a1111_start, words
 from lib_beyondfacial.hosts.unet_sites import BranchHooks, enumerate_sites, hooked
@@ -23,17 +24,6 @@ from lib_beyondfacial.method.engine import HEAD_SHARE, Lines, Readings, RunState
 from lib_beyondfacial.method.prepend import prior_box
 
 HeadBox = tuple[float, float, float, float]  # x0, y0, x1, y1 in shares of the picture
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """An attribute that is another for a while."""
-    before = owner.__dict__[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def smoothed_responses(lines: Lines) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.replacing import replaced
+from demo.dollhouse.train.place import SHIPPED
 from lib_beyondfacial.faces.analysis import get_analyser
 from lib_beyondfacial.hosts import a1111_model, a1111_pass, words
 from lib_beyondfacial.hosts.unet_sites import BranchHooks, hooked
@@ -23,7 +24,7 @@ from lib_beyondfacial.method.close_look import Target, View
 from lib_beyondfacial.method.engine import RunState
 from lib_beyondfacial.method.prepend import box_of_region, prior_box
 
-FEED = Path(__file__).resolve().parents[1] / "demo/dollhouse/weights/models/insightface/models/dollhouse"
+FEED = SHIPPED / "models" / "insightface" / "models" / "dollhouse"
 NEAR_PROMPT = "close-up portrait, {prompt}"
 NEAR_WEIGHT, NEAR_CFG = 1.0, 4.0
 
@@ -93,6 +94,8 @@ def closer_look(boxes: list) -> Iterator[None]:
         identity, energy = evaluate(run, inner_model, uncond, weights)
         current = run.current
         state, level, scale = current.state, current.level, current.denoiser.p.cfg_scale
+        if uncond is None or hasattr(current.denoiser.sampler, "get_timesteps"):
+            raise RuntimeError("the closer look is written for samplers that count in sigmas, at a CFG above 1")
         if not found and level <= close_look.LOOK and state.fused_mask is not None:
             semantic = uncond._base[: len(uncond)]  # the host's rows: cond first
             fused = semantic + state.fused_mask * (identity - semantic)
@@ -106,8 +109,5 @@ def closer_look(boxes: list) -> Iterator[None]:
         own = mask_of(self, *args)
         return found[0].mask if held[0] else own
 
-    a1111_pass.evaluate_identity, RunState._adaptive_mask = evaluating, mask  # type: ignore[method-assign]
-    try:
+    with replaced(a1111_pass, "evaluate_identity", evaluating), replaced(RunState, "_adaptive_mask", mask):
         yield
-    finally:
-        a1111_pass.evaluate_identity, RunState._adaptive_mask = evaluate, mask_of  # type: ignore[method-assign]

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.alternatives import ALTERNATIVES, HeadBox, replaced
+from bench.alternatives import ALTERNATIVES, HeadBox
 from bench.device import choose_device, move_host
 from bench.methods import Method
 from bench.pairs import Pair
+from bench.replacing import replaced
 from demo.dollhouse.world import SIZE
 from lib_beyondfacial.hosts import a1111_start
 from lib_beyondfacial.method.engine import RunState

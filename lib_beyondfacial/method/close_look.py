@@ -19,7 +19,7 @@ LOOK, LET_GO = 2.5, 0.15  # sigma of the first level that looks, and below which
 VIEW = 1.9  # side of the square that is seen, in sides of the head's box
 OVAL, EDGE = 0.4, 0.25  # the head's oval in that square: its radius by the square's side, its soft edge by the radius
 STEPS, CURVE = 4, 1.5
-NEARER, MOST = 2.0, 5.0  # the near view starts at so many times the level's sigma, but never higher
+NEARER = 2.0  # the near view starts at so many times the level's sigma
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def oval(view: View, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
 
 def near_sigmas(sigma: float) -> list[float]:
     """The levels of the near view, from the first one down to 0."""
-    first = min(NEARER * sigma, max(MOST, sigma))
-    return [first * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
+    return [NEARER * sigma * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
 
 
 def settle(predict: Callable[[Tensor, float], Tensor], z: Tensor, noise: Tensor, sigmas: list[float]) -> Tensor:

@@ -7,22 +7,11 @@ import pytest
 
 from bench.judges import square_round
 from bench.methods import CASES, METHODS
-from bench.painter import Painter, Sampling
-from bench.pairs import make_pairs
+from bench.painter import Sampling
 from bench.records import key_of
 from demo.dollhouse.world import SIZE
 
 pytestmark = pytest.mark.weights
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return make_pairs(1)[0]
-
-
-@pytest.fixture(scope="module")
-def painter():
-    return Painter(Sampling(steps=4), "cpu")
 
 
 def test_a_strangers_photo_is_dropped_by_name(painter, pair):

@@ -6,8 +6,6 @@ import torch
 
 from bench import near
 from bench.methods import METHODS
-from bench.painter import Painter, Sampling
-from bench.pairs import make_pairs
 from demo.dollhouse.draw import draw
 from demo.dollhouse.world import Picture
 from lib_beyondfacial.hosts import a1111_pass
@@ -15,16 +13,6 @@ from lib_beyondfacial.method import close_look
 from lib_beyondfacial.method.engine import RunState
 
 pytestmark = pytest.mark.weights
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return make_pairs(1)[0]
-
-
-@pytest.fixture(scope="module")
-def painter():
-    return Painter(Sampling(steps=6), "cpu")
 
 
 def test_one_look_a_pass_and_the_picture_is_another_at_the_head_alone(painter, pair, monkeypatch):

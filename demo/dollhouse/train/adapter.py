@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from demo.dollhouse.align import aligned_crop
 from demo.dollhouse.train.common import to_tensor
-from demo.dollhouse.train.decoder import latents_of
+from demo.dollhouse.train.decoder import encoder_hash, latents_of
 from demo.dollhouse.train.diffusion import EMPTY, Noise, TextToLatent, head_weights, load_base, pick_captions
 from demo.dollhouse.train.drawing import draw_part, drawn, drawn_crops, training_pictures
 from demo.dollhouse.train.latent_face import (
@@ -23,7 +24,6 @@ from demo.dollhouse.train.latent_face import (
     SHOWN,
     LatentFace,
     aligned,
-    embeddings_of,
     face_grids,
     train_latent_face,
 )
@@ -129,15 +129,16 @@ def looks_words(who: Identity) -> tuple[str, list[int]]:
 
 def latent_face(place: Place, model: TextToLatent, noise: Noise) -> tuple[LatentFace, float]:
     """The recogniser of latents, kept in the cache, and its mean cosine to its teacher. It learns from the UNet's
-    training pictures, half of them as the UNet guesses them out of noise."""
-    path, net = place.cache / "latent_face.pt", LatentFace()
+    training pictures, and from many of them as the UNet guesses them out of noise."""
+    path, net = place.cache / f"latent_face_{encoder_hash(place)}.pt", LatentFace()
     if path.exists():
         kept = torch.load(path, weights_only=True)
         net.load_state_dict(kept["net"])
         return net.requires_grad_(False).to(place.device), kept["cosine"]
     images, truths = training_pictures(place)
     latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], 23)[:, 0]
-    grids, embeddings = face_grids(truths, place.size).to(place.device), embeddings_of(place, images, truths)
+    crops = [aligned_crop(image, truth.landmarks) for image, (_, truth) in zip(images, truths, strict=True)]
+    grids, embeddings = face_grids(truths, place.size).to(place.device), embed_crops(place, np.stack(crops))
     generator, shown = torch.Generator(place.device).manual_seed(23), []
     with torch.no_grad():
         for start in range(0, min(SHOWN, len(latents)), 64):

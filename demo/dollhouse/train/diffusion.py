@@ -216,7 +216,7 @@ def begin_with(model: TextToLatent, state: dict[str, Tensor], rows: list[int] | 
     table = "text_model.embeddings.token_embedding.weight"
     for prefix, part in (("model.diffusion_model.", model.unet), ("cond_stage_model.transformer.", model.text)):
         theirs = {k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)}
-        ours = part.state_dict()
+        ours = {k: v.clone() for k, v in part.state_dict().items()}
         if rows is not None and table in theirs:
             is_known = torch.tensor(rows) >= 0
             ours[table][is_known] = theirs[table][torch.tensor(rows)[is_known]]

@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from demo.dollhouse.align import CROP, TEMPLATE, aligned_crop, similarity_transform
-from demo.dollhouse.train.common import to_tensor
-from demo.dollhouse.train.place import Place
-from demo.dollhouse.train.recogniser import EMBEDDING, load_feed
+from demo.dollhouse.align import CROP, TEMPLATE, similarity_transform
+from demo.dollhouse.train.recogniser import EMBEDDING
 
 SIDE = 16  # of an aligned face in latents
 READABLE = 600  # timesteps below which a prediction shows a face
@@ -56,17 +54,6 @@ def aligned(latents: Tensor, grids: Tensor) -> Tensor:
     """The faces in latents (B, 4, h, w), upright: (B, 4, SIDE, SIDE)."""
     grid = F.affine_grid(grids, [len(latents), latents.shape[1], SIDE, SIDE], align_corners=False)
     return F.grid_sample(latents, grid, padding_mode="border", align_corners=False)
-
-
-@torch.no_grad()
-def embeddings_of(place: Place, images: np.ndarray, truths: list) -> Tensor:
-    """What the feeding recogniser says of each picture's own face."""
-    net, parts = load_feed(place), []
-    for start in range(0, len(images), 128):
-        some = zip(images[start : start + 128], truths[start : start + 128], strict=True)
-        crops = np.stack([aligned_crop(image, truth.landmarks) for image, (_, truth) in some])
-        parts.append(F.normalize(net(to_tensor(crops).to(place.device)).float(), dim=1))
-    return torch.cat(parts)
 
 
 def train_latent_face(faces: Tensor, embeddings: Tensor, device: torch.device) -> tuple[LatentFace, float]:
