@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.near import closer_look
 from bench.replacing import replaced
 from lib_beyondfacial.adapters.branch import IdentityBranch
 from lib_beyondfacial.hosts import a1111, a1111_model, a1111_pass, a1111_start, words
@@ -243,7 +242,6 @@ ALTERNATIVES: dict[str, Callable[[list[HeadBox | None]], AbstractContextManager]
     "rollout_start": rollout_start,
     "branch_in_region": branch_in(region_now),
     "branch_in_last_region": branch_in(region_before),
-    "closer_look": closer_look,
     "gate_0.5": gate_at(0.5),
     "gate_0.6": gate_at(0.6),
     "gate_0.8": gate_at(0.8),

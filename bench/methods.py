@@ -59,10 +59,15 @@ TABLE = (
     Method(
         "saliency_only",
         "two lines, hard argmax of the smoothed responses over the picture (the relatives' way)",
-        {"idap_strength": 0.0},
+        {"idap_strength": 0.0, "close_look": False},
         "saliency_only",
     ),
-    Method("oracle_mask", "two lines, the mask is the head's box in the plain picture", alternative="oracle_mask"),
+    Method(
+        "oracle_mask",
+        "two lines, the mask is the head's box in the plain picture; no closer look",
+        {"close_look": False},
+        "oracle_mask",
+    ),
     Method("beyondfacial", "the defaults"),
     Method(
         "minus_attention",
@@ -72,6 +77,7 @@ TABLE = (
     Method("minus_decision", "without the decision: all that attention lets through", alternative="no_decision"),
     Method("minus_smoothing", "without smoothing over the levels", {"smoothing": 0.0}),
     Method("minus_idap", "without the start's identity", {"idap_strength": 0.0}),
+    Method("minus_close_look", "without the closer look", {"close_look": False}),
 )
 RESEARCH = (
     Method("single_line_w0.5", "the adapter in the one line, weight 0.5", single(0.5)),
@@ -92,7 +98,6 @@ RESEARCH = (
     Method("gate_0.8", "the gate's centre at 0.8", alternative="gate_0.8"),
     Method("branch_in_region", "the branch acts round the head alone", alternative="branch_in_region"),
     Method("branch_in_last_region", "the same, round the last level's head", alternative="branch_in_last_region"),
-    Method("closer_look", "the head is looked at from near once, in pixels", alternative="closer_look"),
     Method("idap_rollout", "the start's face from a rollout of the identity line (DDIM)", alternative="rollout_start"),
 )
 FOLLOW = {"gender_alignment": "follow photo"}

@@ -78,14 +78,51 @@ def x0_per_prediction(denoiser: Any, level: float) -> float:
     return -float(np.exp(np.interp(level, np.arange(len(alphas)), log_sigma)))
 
 
+def sigma_of(denoiser: Any, level: float) -> float:
+    """The noise level in sigmas, whatever the sampler counts in."""
+    return level if not hasattr(denoiser.sampler, "get_timesteps") else -x0_per_prediction(denoiser, level)
+
+
+def x0_of(denoiser: Any, level: float, x: Tensor, prediction: Tensor) -> Tensor:
+    """x0 of a prediction for the latents `x` of the pass: itself, or from eps, whose samplers keep unit variance."""
+    if not hasattr(denoiser.sampler, "get_timesteps"):
+        return prediction
+    sigma = sigma_of(denoiser, level)
+    return (1 + sigma**2) ** 0.5 * x - sigma * prediction
+
+
+def predict_x0(denoiser: Any, inner_model: Any, x: Tensor, sigma: float, cond: dict[str, Any]) -> Tensor:
+    """x0 for latents x0 + sigma noise, by a model call of the pass's own kind."""
+    if not hasattr(denoiser.sampler, "get_timesteps"):
+        return inner_model(x, torch.full((len(x),), sigma, device=x.device, dtype=x.dtype), cond=cond)
+    alphas = denoiser.p.sd_model.alphas_cumprod.float()
+    nearest = (((1 - alphas) / alphas).log() - 2 * float(np.log(sigma))).abs().argmin()
+    timesteps = nearest.to(x).expand(len(x))
+    return x - sigma * inner_model(x / (1 + sigma**2) ** 0.5, timesteps, cond=cond)
+
+
 def encode_picture(p: Any, picture: np.ndarray) -> Tensor:
-    """The scaled latent mean of an RGB uint8 picture: (C, h, w). Nothing is sampled."""
+    """The scaled latent mean of an RGB uint8 picture: (C, h, w)."""
+    return encode(p, torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 127.5 - 1)
+
+
+def encode(p: Any, picture: Tensor) -> Tensor:
+    """The scaled latent mean of a picture (3, H, W) in [-1, 1]: (C, h, w) fp32. Nothing is sampled."""
     from modules import devices
 
     sd_model = p.sd_model
-    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     first = next(sd_model.first_stage_model.parameters())
     with torch.no_grad(), devices.without_autocast():
-        posterior = sd_model.encode_first_stage(x.to(devices.device, first.dtype))
+        posterior = sd_model.encode_first_stage(picture[None].to(devices.device, first.dtype))
     mean = posterior.mode() if hasattr(posterior, "mode") else posterior
     return (sd_model.scale_factor * mean)[0].float()
+
+
+def decode(p: Any, latents: Tensor) -> Tensor:
+    """The picture (3, H, W) in about [-1, 1] of scaled latents (1, C, h, w)."""
+    from modules import devices
+
+    sd_model = p.sd_model
+    first = next(sd_model.first_stage_model.parameters())
+    with torch.no_grad(), devices.without_autocast():
+        return sd_model.decode_first_stage(latents.to(first.dtype))[0]

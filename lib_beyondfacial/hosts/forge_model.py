@@ -88,8 +88,19 @@ def predict(p: Any, cond: Any, image_cond: Any, x: Tensor, sigma: Tensor) -> Ten
         entry["model_conds"]["c_concat"] = plain_condition(entry)(concat)
     if unet.controlnet_linked_list is not None:
         entry["control"] = unet.controlnet_linked_list
+    return predict_entries(p, [entry], x, sigma)
+
+
+def predict_entries(p: Any, entries: list[dict[str, Any]], x: Tensor, sigma: Tensor) -> Tensor:
+    """x0 of compiled conds, through everything that is hung on the host's UNet."""
+    unet = p.sd_model.forge_objects.unet
     calc, _ = host_sampling()
-    return calc(unet.model, [entry], None, x, sigma, unet.model_options)[0]
+    return calc(unet.model, entries, None, x, sigma, unet.model_options)[0]
+
+
+def of_no_place(entry: dict[str, Any]) -> dict[str, Any]:
+    """A compiled cond without what belongs to one picture's own places: ControlNets, areas, masks."""
+    return {key: value for key, value in entry.items() if key not in ("control", "area", "mask", "mask_strength")}
 
 
 def load_unet(p: Any, x: Tensor) -> None:
@@ -109,6 +120,11 @@ def extra_memory(unet: Any, noise: Tensor, rows: int) -> int:
 
 def encode_picture(p: Any, picture: np.ndarray) -> Tensor:
     """The scaled latent mean of an RGB uint8 picture: (C, h, w). Nothing is drawn from the host's generators."""
+    return encode(p, torch.from_numpy(picture.copy()).float() / 255)
+
+
+def encode(p: Any, picture: Tensor) -> Tensor:
+    """The scaled latent mean of a picture (H, W, 3) in [0, 1]: (C, h, w). No generator of the host is drawn from."""
     objects = p.sd_model.forge_objects
     options = objects.vae.patcher.model_options
     before = options.get("model_vae_regulation")
@@ -117,7 +133,7 @@ def encode_picture(p: Any, picture: np.ndarray) -> Tensor:
         # Tiled encoding does not ask for the regulation and samples; then at least from a generator of its own.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            latent = objects.vae.encode(torch.from_numpy(picture.copy())[None].float() / 255)
+            latent = objects.vae.encode(picture[None])
     finally:
         if before is None:
             del options["model_vae_regulation"]
@@ -125,3 +141,9 @@ def encode_picture(p: Any, picture: np.ndarray) -> Tensor:
             options["model_vae_regulation"] = before
     scale = getattr(objects.vae.first_stage_model, "process_in", None) or objects.unet.model.process_latent_in
     return scale(latent)[0].float()
+
+
+def decode(p: Any, latents: Tensor) -> Tensor:
+    """The picture (3, H, W) in [-1, 1] of scaled latents (1, C, h, w)."""
+    with torch.no_grad():
+        return p.sd_model.decode_first_stage(latents)[0].clone()

@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from ..adapters.branch import IdentityBranch
+from ..method import close_look
 from ..method.engine import Lines, RunState
 from ..method.schedule import Schedule
 from . import forge_model as model
-from . import words
+from . import look, words
 from .forge_lines import UNCOND, Entry, Step, identity_entry, tagged, watching_wrapper
 from .patches import Patches
 from .plan import RunHandle
 from .requests import refuse_nan
-from .unet_sites import AttentionSite, Probe, enumerate_sites
+from .unet_sites import AttentionSite, BranchHooks, Probe, enumerate_sites, hooked
 
 RUN = "_beyondfacial_run"
 MODIFIERS = "conditioning_modifiers"
@@ -39,8 +40,10 @@ ASIDE = (
 class Pass:
     """One sampling pass: made before the UNet is loaded, since texts are encoded for it."""
 
+    p: Any
     probe: Probe
     id_entry: Entry | None = None
+    near_entry: Entry | None = None
     state: RunState | None = None
 
 
@@ -87,10 +90,14 @@ def make_pass(p: Any, run: Run) -> Pass:
     if run.unet is not unet or run.branch is None:
         run.unet, run.sites = unet, enumerate_sites(unet)
         run.branch = IdentityBranch(adapter.spec, adapter.weights, run.tokens, [site.site for site in run.sites])
-    current = Pass(Probe(run.sites, *words.probe_contexts(p, settings.subject)))
+    current = Pass(p, Probe(run.sites, *words.probe_contexts(p, settings.subject)))
     prompts = words.identity_prompts(settings, run.handle.plan.identity.gender, p.prompts)
     if prompts is not None:
         current.id_entry = model.compile_cond(words.encode(p, prompts))
+    if settings.close_look:
+        side = look.near_side(p)
+        near = words.encode(p, words.near_prompts(p, prompts or p.prompts), (side, side))
+        current.near_entry = model.compile_cond(near)
     return current
 
 
@@ -171,7 +178,7 @@ def extend(  # noqa: PLR0913  the host's own arguments
     weights, batch = [float(entry.get("strength", 1.0)) for entry in cond], len(x)
     options, total = dict(model_options), sum(weights)
     if not current.state.wants_identity_line(level):
-        fuse_before_cfg(run, None, options, cond_scale, total, list)
+        fuse_before_cfg(run, None, options, cond_scale, total, list, uncond)
         return (*given[:6], options, seed)
     probe = current.probe if settings.mask_mode == "adaptive" else None
     own = weights if current.id_entry is None else [1.0]
@@ -189,7 +196,7 @@ def extend(  # noqa: PLR0913  the host's own arguments
     options["model_function_wrapper"] = guarded_wrapper(
         run, watching_wrapper(step, model_options.get("model_function_wrapper"))
     )
-    fuse_before_cfg(run, step, options, cond_scale, total, restore)
+    fuse_before_cfg(run, step, options, cond_scale, total, restore, uncond)
     return net, x, timestep, negative, entries, cond_scale, options, seed
 
 
@@ -198,35 +205,59 @@ def guarded_wrapper(run: Run, wrapper: Callable) -> Callable:
 
 
 def fuse_before_cfg(  # noqa: PLR0913
-    run: Run, step: Step | None, options: dict[str, Any], cond_scale: float, total: float, restore: Callable
+    run: Run,
+    step: Step | None,
+    options: dict[str, Any],
+    cond_scale: float,
+    total: float,
+    restore: Callable,
+    uncond: list[Entry] | None,
 ) -> None:
     """Let the host's guidance see D_s + delta: through the guidance function that is there, which need not be linear;
     else what its own formula makes of delta is added behind it."""
     guidance = options.get("sampler_cfg_function")
+    strength = 1.0 if math.isclose(total, 1.0) else total
 
-    def delta_of(args: dict[str, Any]) -> Tensor:
+    def gain_of(args: dict[str, Any]) -> float:
+        return 1.0 if args["uncond_denoised"] is None else float(args.get("cond_scale", cond_scale)) * strength
+
+    def delta_of(args: dict[str, Any], denoised: Tensor) -> Tensor:
         restore()
-        return guarded(run, lambda: compute(run, step, args))
+        return guarded(run, lambda: compute(run, step, args, Guided(denoised, gain_of(args), cond_scale, uncond)))
 
     if guidance is not None:
 
         def fused_guidance(args: dict[str, Any]) -> Tensor:
-            denoised = args["cond_denoised"] + delta_of(args).to(args["cond_denoised"].dtype)
+            semantic, uncond_denoised = args["cond_denoised"], args["uncond_denoised"]
+            base = semantic if uncond_denoised is None else uncond_denoised
+            linear = base + gain_of(args) * (semantic - base)
+            denoised = semantic + delta_of(args, linear).to(semantic.dtype)
             return guidance({**args, "cond_denoised": denoised, "cond": args["input"] - denoised})
 
         options["sampler_cfg_function"] = fused_guidance
         return
 
     def fused_result(args: dict[str, Any]) -> Tensor:
-        scale = 1.0
-        if args["uncond_denoised"] is not None:
-            scale = float(args.get("cond_scale", cond_scale)) * (1.0 if math.isclose(total, 1.0) else total)
-        return args["denoised"] + (scale * delta_of(args)).to(args["denoised"].dtype)
+        return args["denoised"] + (gain_of(args) * delta_of(args, args["denoised"])).to(args["denoised"].dtype)
 
     options["sampler_post_cfg_function"] = [fused_result, *options.get("sampler_post_cfg_function", [])]
 
 
-def compute(run: Run, step: Step | None, args: dict[str, Any]) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Guided:
+    """What the host's guidance makes of the semantic line.
+
+    denoised: x0 behind it, or what it were if it were linear. gain: by how much that changes with delta.
+    uncond: the host's own entries.
+    """
+
+    denoised: Tensor
+    gain: float
+    cond_scale: float
+    uncond: list[Entry] | None
+
+
+def compute(run: Run, step: Step | None, args: dict[str, Any], guided: Guided) -> Tensor:
     """delta of eq. 8 for this level, in x0 space, as everything on these hosts."""
     current = run.current
     semantic, level = args["cond_denoised"], float(args["sigma"].flatten()[0])
@@ -244,7 +275,53 @@ def compute(run: Run, step: Step | None, args: dict[str, Any]) -> Tensor:
         refuse_nan(lines.identity, level)  # a map of NaN would be an empty mask
         delta = current.state.fuse(level, lines, step.compose_readings())
         run.handle.identity_rows += step.rows
+    if current.state.may_look:
+        delta = look_closer(run, args, delta, guided)
     refuse_nan(delta, level)
     if current.state.fused_mask is not None:
         run.handle.masks = [m[0].cpu().numpy() for m in current.state.fused_mask.float()]
     return delta
+
+
+def look_closer(run: Run, args: dict[str, Any], delta: Tensor, guided: Guided) -> Tensor:
+    """The delta that holds each head at what it is from near, once that has been seen (docs/method.md eq. 13-15)."""
+    p, state = run.current.p, run.current.state  # type: ignore[union-attr]
+    sigma = float(args["sigma"].flatten()[0])
+    if state.wants_look(sigma):  # type: ignore[union-attr]
+        if any("c_concat" in entry["model_conds"] for entry in guided.uncond or []):
+            state.looks = len(close_look.LOOKS)  # type: ignore[union-attr]
+            run.handle.warn(look.NOT_WITH_INPAINTING)
+        else:
+            so_far, seeds = guided.denoised.float() + guided.gain * delta, p.seeds[: len(delta)]
+            look.look(lens_of(run, args, guided), run.handle, state, so_far, sigma, seeds, look.near_side(p))
+    return state.hold(delta, guided.denoised, sigma, guided.gain)  # type: ignore[union-attr]
+
+
+def lens_of(run: Run, args: dict[str, Any], guided: Guided) -> look.Lens:
+    """What this host lends to a look at this level."""
+    current, x_pass, cfg_scale = run.current, args["input"], min(guided.cond_scale, close_look.CFG)
+    p = current.p  # type: ignore[union-attr]
+
+    def predict(x: Tensor, sigma: float) -> Tensor:
+        at, x = torch.full((len(x),), sigma, device=x_pass.device, dtype=x_pass.dtype), x.to(x_pass)
+
+        def line(entry: Entry) -> Tensor:
+            run.handle.identity_rows += len(x)
+            return model.predict_entries(p, [entry], x, at).float()
+
+        hooks = BranchHooks(run.sites, run.branch, close_look.WEIGHT * run.settings.weight)  # type: ignore[arg-type]
+        with hooked(hooks.attach()):
+            near = line(current.near_entry)  # type: ignore[union-attr, arg-type]
+        hooks.check_fired()
+        refuse_nan(near, sigma)
+        if cfg_scale == 1 or not guided.uncond:
+            return near
+        far = line(model.of_no_place(guided.uncond[0]))
+        return far + cfg_scale * (near - far)
+
+    return look.Lens(
+        lambda z: model.decode(p, z.to(x_pass.dtype)),
+        lambda picture: model.encode(p, picture.permute(1, 2, 0) / 2 + 0.5),
+        predict,
+        lambda: model.load_unet(p, x_pass),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _ABSENT = object()
@@ -26,3 +28,17 @@ class Patches:
                 delattr(target, name)
             else:
                 setattr(target, name, before)
+
+
+@contextmanager
+def as_its_class_has_it(target: Any, name: str) -> Iterator[None]:
+    """What others have laid over an instance's method is off for a while, and on again on every exit.
+
+    For a model call that is not the pass's: a ControlNet of A1111 would give its hints for the whole picture to it.
+    """
+    laid = target.__dict__.pop(name, _ABSENT)
+    try:
+        yield
+    finally:
+        if laid is not _ABSENT:
+            target.__dict__[name] = laid

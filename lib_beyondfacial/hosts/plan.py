@@ -12,27 +12,38 @@ from torch import Tensor
 from ..adapters.projections import FaceInput, project_identity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..adapters.registry import LoadedAdapter
     from ..faces.aggregate import Identity
+    from ..faces.face import Face
     from ..settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """One request: checked settings, the person, the adapter, and the person as the adapter's tokens (1, T, C)."""
+    """One request: checked settings, the person, the adapter, the person as the adapter's tokens (1, T, C), and what
+    finds the faces of an RGB uint8 picture for the closer look."""
 
     settings: Settings
     identity: Identity
     adapter: LoadedAdapter
     tokens: Tensor
+    find_faces: Callable[[np.ndarray], list[Face]]
 
 
-def make_plan(settings: Settings, identity: Identity, adapter: LoadedAdapter, clip: Tensor | None = None) -> RunPlan:
+def make_plan(
+    settings: Settings,
+    identity: Identity,
+    adapter: LoadedAdapter,
+    find_faces: Callable[[np.ndarray], list[Face]],
+    clip: Tensor | None = None,
+) -> RunPlan:
     """The plan with the person as this adapter's tokens; clip as in FaceInput, for the families that need it."""
     embedding, photos = (torch.from_numpy(each).float() for each in (identity.embedding, identity.photos))
     face = FaceInput(embedding[None], identity.norm, photos, clip)
     tokens = project_identity(adapter.spec, adapter.weights, face, settings.clip_weight)
-    return RunPlan(settings, identity, adapter, tokens)
+    return RunPlan(settings, identity, adapter, tokens, find_faces)
 
 
 @dataclass(eq=False)

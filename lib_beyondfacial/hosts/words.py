@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..method.close_look import NEAR_PROMPT
+
 HEAD, PERSON = "head", "person"
 HEAD_WORDS = ("face", "hair", "eyes")
 # What the head words are judged against: words of no part of a person. dollhouse: with scenery among them the head is
@@ -25,14 +27,20 @@ GENERIC_WORDS = {
     "male": ("man", "men", "boy", "boys", "guy", "guys", "male", "gentleman"),
     "female": ("woman", "women", "girl", "girls", "gal", "gals", "female", "lady"),
 }
+AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?|\d*\.\d+)\s*$")
 
 
-def encode(p: Any, texts: list[str]) -> Any:
-    """The host's own text encoding at the run's clip skip: a tensor (B, T, C), or SDXL's dict of it."""
+def encode(p: Any, texts: list[str], size: tuple[int, int] | None = None) -> Any:
+    """The host's own text encoding at the run's clip skip: a tensor (B, T, C), or SDXL's dict of it.
+
+    Args:
+        size: (height, width) of what is drawn, which SDXL is told; the picture's.
+    """
     from modules import devices, prompt_parser
 
     conditioning = getattr(prompt_parser, "SdConditioning", None)
-    asked = conditioning(texts, width=p.width, height=p.height) if conditioning else texts
+    height, width = size or (p.height, p.width)
+    asked = conditioning(texts, width=width, height=height) if conditioning else texts
     with torch.no_grad(), devices.autocast():
         return p.sd_model.get_learned_conditioning(asked)
 
@@ -63,6 +71,21 @@ def identity_prompts(settings: Any, gender: str | None, prompts: list[str]) -> l
     if settings.gender_alignment == "follow photo" and gender:
         own = [follow_gender(prompt, gender) for prompt in own]
     return own if own != prompts else None
+
+
+def near_prompts(p: Any, prompts: list[str]) -> list[str]:
+    """The closer look's prompts: as the prompt's editing ends, AND parts as one, a close-up by name."""
+    from modules import prompt_parser
+
+    scheduled = getattr(prompt_parser, "get_learned_conditioning_prompt_schedules", None)
+
+    def near_prompt(prompt: str) -> str:
+        parts = [AND_WEIGHT.sub("", part).strip() for part in re.split(r"\bAND\b", prompt)]
+        if scheduled:
+            parts = [schedule[-1][1] for schedule in scheduled(parts, p.steps)]
+        return NEAR_PROMPT.replace("{prompt}", ", ".join(filter(None, parts)))
+
+    return [near_prompt(prompt) for prompt in prompts]
 
 
 def told_gender(prompt: str) -> str | None:

@@ -2,7 +2,7 @@
 
 A full shot's head is a handful of latent pixels, too few for an adapter that has learnt from close-ups. So the picture
 that the pass is heading for is decoded, a square round the head is enlarged to a picture of its own, the identity line
-denoises that for a few steps, and the head is put back: x0 of the levels that follow is drawn to it inside an oval.
+denoises that for a few steps, and the head is put back: x0 of the levels that follow is made it inside an oval.
 This is ours and not the paper's; ADetailer's second pass is its relative.
 """
 
@@ -15,11 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOOK, LET_GO = 2.5, 0.15  # sigma of the first level that looks, and below which the semantic line has the last word
+LOOKS = (2.5, 1.5, 0.9)  # a look at the first level at or below each, until every head has been found
+LET_GO = 0.15  # sigma below which the semantic line has the last word
 VIEW = 1.9  # side of the square that is seen, in sides of the head's box
 OVAL, EDGE = 0.4, 0.25  # the head's oval in that square: its radius by the square's side, its soft edge by the radius
 STEPS, CURVE = 4, 1.5
 NEARER = 2.0  # the near view starts at so many times the level's sigma
+WEIGHT, CFG = 0.5, 4.0  # from near: the share of the identity's weight, and the most CFG
+NEAR_PROMPT = "close-up portrait, {prompt}"
+GRAIN = 64  # px: a near view's side is a multiple
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,25 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What the look found: x0 (B, C, H, W), and where it counts (B, 1, H, W); both in fp32."""
+    """What the look found: x0 (B, C, H, W), and where it counts (B, 1, H, W); both in fp32.
+
+    held: of which pictures it is. seen: in which there is nothing more to look for (held, or near enough as they are).
+    """
 
     denoised: Tensor
     mask: Tensor
+    held: tuple[bool, ...]
+    seen: tuple[bool, ...]
+
+    def or_else(self, later: Target) -> Target:
+        """This target, and of the pictures that it does not hold the later one's."""
+        here = torch.tensor(self.held, device=self.mask.device)[:, None, None, None]
+        return Target(
+            torch.where(here, self.denoised, later.denoised),
+            torch.where(here, self.mask, later.mask),
+            tuple(a or b for a, b in zip(self.held, later.held, strict=True)),
+            tuple(a or b for a, b in zip(self.seen, later.seen, strict=True)),
+        )
 
 
 def view_of(box: tuple[float, float, float, float], size: tuple[int, int]) -> View | None:
@@ -44,6 +63,17 @@ def view_of(box: tuple[float, float, float, float], size: tuple[int, int]) -> Vi
     x0, y0, x1, y1 = box
     side = VIEW * max(x1 - x0, y1 - y0)
     return View((y0 + y1) / 2, (x0 + x1) / 2, side) if 0 < side < min(size) else None
+
+
+def looks_due(sigma: float) -> int:
+    """How many looks there should have been by this level."""
+    return sum(sigma <= each for each in LOOKS)
+
+
+def near_side(size: tuple[int, int], most: int) -> int:
+    """The near view's side in px, for a picture of `size` and a model that knows pictures of `most` px best."""
+    side = min(*size, most)
+    return side - side % GRAIN if side >= GRAIN else side
 
 
 def enlarge(picture: Tensor, view: View, side: int) -> Tensor:
@@ -93,10 +123,3 @@ def settle(predict: Callable[[Tensor, float], Tensor], z: Tensor, noise: Tensor,
         denoised = predict(x, sigma)
         x = denoised + (after / sigma) * (x - denoised)
     return x
-
-
-def aim(target: Tensor, uncond: Tensor | None, cfg_scale: float) -> Tensor:
-    """The prediction before CFG that CFG makes the target of: D_u + cfg (aim - D_u) = target."""
-    if uncond is None or cfg_scale == 0:
-        return target
-    return uncond + (target - uncond) / cfg_scale

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lib_beyondfacial.method import attention_maps as maps
-from lib_beyondfacial.method import decision, fusion
+from lib_beyondfacial.method import close_look, decision, fusion
+from lib_beyondfacial.method.close_look import Target
 from lib_beyondfacial.method.schedule import Schedule
 
 HEAD_SHARE = 0.22  # a full-shot head's share of the shorter side; the saliency's blur is a fifth of it
@@ -30,6 +31,7 @@ class FusionSettings(Protocol):
     smoothing: float
     rho: float
     style: float
+    close_look: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class RunState:
     region: Tensor | None = None
     identity_levels: int = 0
     fused_mask: Tensor | None = None
+    target: Target | None = None
+    looks: int = 0
 
     def active(self, level: float) -> bool:
         """Whether the identity may act at this level at all; outside, no identity row runs."""
@@ -71,11 +75,54 @@ class RunState:
         return s.mask_strength > 0 and s.start < s.stop and self.schedule.in_window(level, s.start, s.stop)
 
     def wants_identity_line(self, level: float) -> bool:
-        """Whether the identity line must be evaluated at this level, or an earlier difference is reused (stride)."""
+        """Whether the identity line must be evaluated at this level: not where an earlier difference is reused
+        (stride), and no more once every head was seen from near."""
+        if self.holds_all:
+            return False
         if self.settings.stride <= 1 or self.difference_x0 is None or self.difference_level is None:
             return True
         moved = self.schedule.position(level) - self.schedule.position(self.difference_level)
         return moved >= self.settings.stride - 1e-3 or moved < 0
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether every picture's head is held at what the closer look found."""
+        return self.target is not None and all(self.target.held)
+
+    @property
+    def may_look(self) -> bool:
+        """Whether heads are looked at from near at all: not where the identity is meant to be everywhere."""
+        return self.settings.close_look and self.settings.mask_mode == "adaptive"
+
+    def wants_look(self, sigma: float) -> bool:
+        """Whether the heads are to be looked at from near at this level, which has been fused."""
+        if not self.may_look or self.region is None or (self.target and all(self.target.seen)):
+            return False
+        return close_look.looks_due(sigma) > self.looks
+
+    def keep(self, found: Target, sigma: float) -> None:
+        """Remember what a look at this level found."""
+        self.looks = close_look.looks_due(sigma)
+        self.target = found if self.target is None else self.target.or_else(found)
+
+    def hold(self, delta: Tensor, denoised: Tensor, sigma: float, gain: float) -> Tensor:
+        """The delta with which x0 behind CFG becomes the target, where a head was seen from near (eq. 15).
+
+        Args:
+            delta: (B, C, H, W) fp32 of eq. 8, which stays where nothing is held.
+            denoised: the semantic line's x0 behind CFG.
+            gain: by how much that x0 changes with delta: the CFG scale, times -sigma in eps space.
+        """
+        target = self.target
+        if target is None or gain == 0 or not any(target.held):
+            return delta
+        here = torch.tensor(target.held, device=delta.device)[:, None, None, None]
+        mask = target.mask * self.settings.mask_strength
+        self.fused_mask = mask if self.fused_mask is None else torch.where(here, mask, self.fused_mask)
+        if sigma < close_look.LET_GO:
+            return torch.where(here, torch.zeros_like(delta), delta)
+        held = fusion.compute_delta(denoised, target.denoised, mask, self.settings.rho) / gain
+        return torch.where(here, held, delta)
 
     def gate(self) -> tuple[float, float]:
         half = 0.25 * self.settings.mask_softness
@@ -113,7 +160,10 @@ class RunState:
         return fusion.compute_delta(lines.semantic, identity, mask, self.settings.rho)
 
     def reuse(self, pred_semantic: Tensor, to_x0: float = 1.0) -> Tensor:
-        """delta between two evaluations of the identity line (stride): the last mask and x0-space difference."""
+        """delta where the identity line is not evaluated: the last mask and x0-space difference (stride); 0 where all
+        is held."""
+        if self.holds_all:
+            return torch.zeros_like(pred_semantic, dtype=torch.float32)
         if self.difference_x0 is None or self.fused_mask is None:
             raise RuntimeError("reuse before the identity line was evaluated")
         difference = self.difference_x0 / to_x0

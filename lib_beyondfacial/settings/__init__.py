@@ -47,6 +47,7 @@ class Settings:
     mask_strength: float = 1.0
     mask_softness: float = 0.5
     idap_strength: float = 0.5
+    close_look: bool = True
     show_mask: bool = False
     face_pack: str = ""
     face_choice: str = "largest"

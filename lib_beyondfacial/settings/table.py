@@ -65,6 +65,7 @@ FIELDS: tuple[Field, ...] = (
     Field("mask_strength", "float", 1.0, "Mask strength", "Scales the mask; 0 is the plain picture.", 0, 1, 0.05),
     Field("mask_softness", "float", 0.5, "Mask softness", "Width of the soft edge of the mask.", 0, 1, 0.05),
     Field("idap_strength", "float", 0.5, "Start identity", "How much of the face enters the noise.", 0, 1, 0.05),
+    Field("close_look", "bool", True, "Closer look", "Sees a small head from near, once, and puts it back."),
     Field("show_mask", "bool", False, "Show mask", "Append the fusion mask after the pictures.", axis=False),
     *(
         replace(field, advanced=True)
@@ -111,8 +112,8 @@ WHO = frozenset(
 )
 PRESETS: dict[str, dict[str, Any]] = {
     "Defaults": {},
-    # every part on, eq. 9 too; stated in full, so that it stays so whatever the defaults become
-    "As in the paper": {"start": 0.0, "smoothing": 0.5, "idap_strength": 0.5, "style": 0.5},
+    # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
+    "As in the paper": {"start": 0.0, "smoothing": 0.5, "idap_strength": 0.5, "style": 0.5, "close_look": False},
 }
 
 

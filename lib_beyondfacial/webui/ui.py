@@ -26,7 +26,12 @@ try:
 except ImportError:
     InputAccordion = None
 
-ROWS = (("weight", "idap_strength"), ("start", "stop"), ("mask_strength", "mask_softness"), ("show_mask",))
+ROWS = (
+    ("weight", "idap_strength"),
+    ("start", "stop"),
+    ("mask_strength", "mask_softness"),
+    ("close_look", "show_mask"),
+)
 LISTED = {
     "adapter": (folders.adapters_by_name, listings.NO_ADAPTER),
     "face_pack": (folders.packs_by_name, listings.NO_PACK),

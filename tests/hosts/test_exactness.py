@@ -80,13 +80,14 @@ def test_the_identity_line_runs_under_a_zero_mask_and_the_picture_stays_bit_equa
 ):
     from lib_beyondfacial.method import decision
 
+    unit = {"idap_strength": 0.0, "start": 0.0, "close_look": False}
     plain = run(sampler_name=sampler_name, **request_extra)
-    changed = run({"idap_strength": 0.0, "start": 0.0}, sampler_name=sampler_name, **request_extra)
+    changed = run(unit, sampler_name=sampler_name, **request_extra)
     assert not same(plain, changed), "the mask is not zero by itself, or this test would prove nothing"
     original = decision.compute_decision
     monkeypatch.setattr(decision, "compute_decision", lambda *a, **k: 0 * original(*a, **k))
     identity_rows.clear()
-    forced = run({"idap_strength": 0.0, "start": 0.0}, sampler_name=sampler_name, **request_extra)
+    forced = run(unit, sampler_name=sampler_name, **request_extra)
     assert identity_rows, "the identity line did run"
     assert same(plain, forced)
 
@@ -94,7 +95,7 @@ def test_the_identity_line_runs_under_a_zero_mask_and_the_picture_stays_bit_equa
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
 def test_idap_strength_zero_leaves_the_hosts_noise_and_more_changes_the_picture(run, sampler_name):
     plain = run(sampler_name=sampler_name)
-    assert same(plain, run({"idap_strength": 0.0, "rho": 0.0}, sampler_name=sampler_name))
+    assert same(plain, run({"idap_strength": 0.0, "rho": 0.0}, sampler_name=sampler_name)), "rho 0 holds nothing, too"
     assert not same(plain, run({"idap_strength": 0.5, "rho": 0.0}, sampler_name=sampler_name))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from demo.miniwebui import host as miniature
 from demo.nets import unet
+from lib_beyondfacial.hosts import look
 from lib_beyondfacial.method.engine import RunState
 from tests.forge_double.host import booted
 
@@ -32,8 +34,9 @@ def record(monkeypatch, photo):
 
     monkeypatch.setattr(RunState, "fuse", fuse)
 
-    def record(host, **request):
+    def record(host, close_look=False, **request):
         unit = {"enabled": True, "references": [photo], "adapter": "fits", "idap_strength": 0.0, "start": 0.0}
+        unit["close_look"] = close_look
         payload = {**REQUEST, **request, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         seen.clear()
         images = [np.asarray(image).astype(int) for image in host.txt2img(**payload)[0]]
@@ -72,3 +75,39 @@ def test_the_same_request_gives_the_same_lines_masks_and_delta(models_dir, recor
             assert difference < (mask_close if name == "mask" else CLOSE), f"{name} differs by {difference:.1e}"
     assert on_a1111[0]["mask"].max() > 0
     assert max(np.abs(a - b).max() for a, b in zip(pictures, others, strict=True)) <= 1
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("sampler_name", ["Euler", "DPM++ 2M", "DDIM"])
+def test_the_closer_look_sees_the_same_from_near(models_dir, record, monkeypatch, sampler_name):
+    """A head in the batch's first picture at the first look, in the second one at the second look."""
+    looks: list = []
+    keep = RunState.keep
+
+    def keeping(state, found, sigma):
+        keep(state, found, sigma)
+        looks.append((sigma, found))
+
+    def head_of(picture, region, find_faces):
+        calls.append(picture)
+        return (20.0, 10.0, 36.0, 26.0) if len(calls) != 2 else None
+
+    monkeypatch.setattr(RunState, "keep", keeping)
+    monkeypatch.setattr(look, "head_of", head_of)
+    extensions, request = [miniature.REPOSITORY], {"sampler_name": sampler_name, "steps": 8}
+    calls: list = []
+    _, pictures = record(miniature.boot(models_dir, extensions), close_look=True, **request)
+    on_a1111, shown = looks.copy(), calls.copy()
+    looks.clear()
+    calls.clear()
+    with booted(models_dir, extensions) as double:
+        _, others = record(double.host, close_look=True, **request)
+    assert [(f.held, f.seen) for _, f in on_a1111] == [((True, False), (True, False)), ((False, True), (True, True))]
+    assert len(on_a1111) == len(looks)
+    assert max(float((a - b).abs().max()) for a, b in zip(shown, calls, strict=True)) < 1e-2
+    for (sigma, one), (other_sigma, other) in zip(on_a1111, looks, strict=True):
+        assert sigma == pytest.approx(other_sigma, rel=1e-3)
+        assert (one.held, one.seen) == (other.held, other.seen)
+        assert torch.allclose(one.mask, other.mask)
+        assert float((one.denoised - other.denoised).abs().max()) < 2e-2
+    assert max(np.abs(a - b).max() for a, b in zip(pictures, others, strict=True)) <= 2

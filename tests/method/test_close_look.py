@@ -1,4 +1,4 @@
-"""The closer look: geometry by hand, the way there and back, Euler's steps against a known answer, CFG undone."""
+"""The closer look: geometry by hand, the way there and back, Euler's steps against a known answer, what is held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_beyondfacial.method import close_look
-from lib_beyondfacial.method.close_look import View
+from lib_beyondfacial.method.close_look import Target, View
+from lib_beyondfacial.method.engine import RunState
+from lib_beyondfacial.method.schedule import Schedule
+from lib_beyondfacial.settings import Settings
 
 
 def test_the_view_is_a_square_round_the_head():
@@ -96,13 +99,77 @@ def test_settling_a_gaussian_is_eulers_own_recursion():
     assert found == pytest.approx(wanted)
 
 
-@given(cfg=st.floats(1, 20))
-def test_cfg_makes_the_target_of_the_aim(cfg):
+@pytest.mark.parametrize(
+    ("size", "most", "side"),
+    [((512, 768), 768, 512), ((2048, 1024), 1024, 1024), ((1000, 600), 768, 576), ((40, 40), 768, 40)],
+)
+def test_the_near_views_side_is_one_the_model_knows(size, most, side):
+    assert close_look.near_side(size, most) == side
+
+
+def target(held, seen, value=1.0):
+    return Target(torch.full((2, 4, 6, 6), value), torch.ones(2, 1, 6, 6), held, seen)
+
+
+def test_a_later_look_adds_what_an_earlier_one_did_not_find():
+    both = target((True, False), (True, False), 1.0).or_else(target((False, True), (False, True), 2.0))
+    assert both.held == both.seen == (True, True)
+    assert float(both.denoised[0].mean()) == 1
+    assert float(both.denoised[1].mean()) == 2
+
+
+@pytest.fixture
+def state():
+    """A pass of a batch of two in which attention has found a region."""
+    state = RunState(Settings(), Schedule((14.0, 5.0, 2.0, 1.0, 0.1)))
+    state.region = torch.ones(2, 1, 6, 6)
+    return state
+
+
+def test_there_is_a_look_at_each_of_the_levels_until_all_is_seen(state):
+    assert [sigma for sigma in (14.0, 2.6, 2.5, 2.0) if state.wants_look(sigma)] == [2.5, 2.0]
+    state.keep(target((True, False), (True, False)), 2.5)
+    assert [sigma for sigma in (2.4, 1.6, 1.5, 0.1) if state.wants_look(sigma)] == [1.5, 0.1]
+    assert state.wants_identity_line(1.6)
+    state.keep(target((False, False), (False, True)), 1.5)
+    assert not state.wants_look(0.9)
+    assert state.wants_identity_line(0.9), "a head that is near enough as it is goes on as ever"
+
+
+def test_there_is_no_look_unless_it_is_asked_for(state):
+    state.settings = Settings(close_look=False)
+    assert not state.wants_look(1.0)
+    state.settings = Settings(mask_mode="whole")
+    assert not state.wants_look(1.0)
+
+
+@given(cfg=st.floats(1, 20), to_x0=st.sampled_from([1.0, -2.0, -0.5]), strength=st.floats(0.1, 1))
+def test_what_is_held_becomes_the_target_behind_cfg_and_nothing_else_changes(cfg, to_x0, strength):
     generator = torch.Generator().manual_seed(2)
-    target, uncond = torch.randn(2, 1, 4, 4, 4, generator=generator)
-    aimed = close_look.aim(target, uncond, cfg)
-    assert torch.allclose(uncond + cfg * (aimed - uncond), target, atol=1e-4)
-    assert torch.equal(close_look.aim(target, None, cfg), target)
+    state = RunState(Settings(mask_strength=strength), Schedule((2.0, 1.0)))
+    delta, denoised = torch.randn(2, 2, 4, 6, 6, generator=generator)
+    mask = torch.zeros(2, 1, 6, 6)
+    mask[:, :, 2:4, 2:4] = 1
+    found = Target(torch.randn(2, 4, 6, 6, generator=generator), mask, (True, False), (True, False))
+    gain = cfg * to_x0
+    assert state.hold(delta, denoised, 1.0, gain) is delta
+    state.keep(found, 1.0)
+    held = state.hold(delta, denoised, 1.0, gain)
+    after = denoised + gain * held
+    wanted = torch.lerp(denoised[0], found.denoised[0], strength)
+    assert torch.allclose(after[0, :, 2:4, 2:4], wanted[:, 2:4, 2:4], atol=1e-4)
+    assert (held[0, :, 0] == 0).all()
+    assert torch.equal(held[1], delta[1])
+    late = state.hold(delta, denoised, close_look.LET_GO / 2, gain)
+    assert (late[0] == 0).all()
+    assert torch.equal(late[1], delta[1])
+    assert state.hold(delta, denoised, 1.0, 0.0) is delta
+
+
+def test_once_all_is_held_the_identity_line_rests(state):
+    state.keep(target((True, True), (True, True)), 2.0)
+    assert not state.wants_identity_line(1.0)
+    assert (state.reuse(torch.ones(2, 4, 6, 6)) == 0).all()
 
 
 def test_the_oval_lies_in_what_was_seen():
