@@ -179,7 +179,7 @@ def look_closer(run: Run, params: Any, delta: Tensor, semantic: Tensor) -> Tenso
         else:
             so_far, side = denoised + gain * delta, look.near_side(denoiser.p)
             look.look(lens_of(run, params), run.handle, state, so_far, sigma, denoiser.p.seeds[:batch], side)
-    return state.hold(delta, denoised, sigma, gain)
+    return state.hold(delta, denoised, gain)
 
 
 def lens_of(run: Run, params: Any) -> look.Lens:

@@ -294,7 +294,7 @@ def look_closer(run: Run, args: dict[str, Any], delta: Tensor, guided: Guided) -
         else:
             so_far, seeds = guided.denoised.float() + guided.gain * delta, p.seeds[: len(delta)]
             look.look(lens_of(run, args, guided), run.handle, state, so_far, sigma, seeds, look.near_side(p))
-    return state.hold(delta, guided.denoised, sigma, guided.gain)  # type: ignore[union-attr]
+    return state.hold(delta, guided.denoised, guided.gain)  # type: ignore[union-attr]
 
 
 def lens_of(run: Run, args: dict[str, Any], guided: Guided) -> look.Lens:

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOOKS = (2.5, 1.5, 0.9)  # a look at the first level at or below each, until every head has been found
-LET_GO = 0.15  # sigma below which the semantic line has the last word
 VIEW = 1.9  # side of the square that is seen, in sides of the head's box
 OVAL, EDGE = 0.4, 0.25  # the head's oval in that square: its radius by the square's side, its soft edge by the radius
 STEPS, CURVE = 4, 1.5

@@ -105,7 +105,7 @@ class RunState:
         self.looks = close_look.looks_due(sigma)
         self.target = found if self.target is None else self.target.or_else(found)
 
-    def hold(self, delta: Tensor, denoised: Tensor, sigma: float, gain: float) -> Tensor:
+    def hold(self, delta: Tensor, denoised: Tensor, gain: float) -> Tensor:
         """The delta with which x0 behind CFG becomes the target, where a head was seen from near (eq. 15).
 
         Args:
@@ -119,8 +119,6 @@ class RunState:
         here = torch.tensor(target.held, device=delta.device)[:, None, None, None]
         mask = target.mask * self.settings.mask_strength
         self.fused_mask = mask if self.fused_mask is None else torch.where(here, mask, self.fused_mask)
-        if sigma < close_look.LET_GO:
-            return torch.where(here, torch.zeros_like(delta), delta)
         held = fusion.compute_delta(denoised, target.denoised, mask, self.settings.rho) / gain
         return torch.where(here, held, delta)
 

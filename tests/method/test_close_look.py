@@ -152,18 +152,15 @@ def test_what_is_held_becomes_the_target_behind_cfg_and_nothing_else_changes(cfg
     mask[:, :, 2:4, 2:4] = 1
     found = Target(torch.randn(2, 4, 6, 6, generator=generator), mask, (True, False), (True, False))
     gain = cfg * to_x0
-    assert state.hold(delta, denoised, 1.0, gain) is delta
+    assert state.hold(delta, denoised, gain) is delta
     state.keep(found, 1.0)
-    held = state.hold(delta, denoised, 1.0, gain)
+    held = state.hold(delta, denoised, gain)
     after = denoised + gain * held
     wanted = torch.lerp(denoised[0], found.denoised[0], strength)
     assert torch.allclose(after[0, :, 2:4, 2:4], wanted[:, 2:4, 2:4], atol=1e-4)
     assert (held[0, :, 0] == 0).all()
     assert torch.equal(held[1], delta[1])
-    late = state.hold(delta, denoised, close_look.LET_GO / 2, gain)
-    assert (late[0] == 0).all()
-    assert torch.equal(late[1], delta[1])
-    assert state.hold(delta, denoised, 1.0, 0.0) is delta
+    assert state.hold(delta, denoised, 0.0) is delta
 
 
 def test_once_all_is_held_the_identity_line_rests(state):
