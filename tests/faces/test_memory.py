@@ -42,7 +42,7 @@ for i in range(int(sys.argv[4])):
         analyser.find(photo.image)
     del photo, picture, buffer  # what is left then is kept
     sizes.append(rss())
-print(json.dumps([sizes[4], sizes[-1], max(sizes[5:])]))
+print(json.dumps([min(sizes[:5]), min(sizes[-10:]), max(sizes[5:])]))
 """
 
 
@@ -58,10 +58,13 @@ def test_references_in_a_row(what, count, largest, any_size_analyser):
         env=os.environ,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    after_five, last, highest = json.loads(done.stdout.splitlines()[-1])
-    print(f"{what}: {after_five:.1f} MB after five photos, {last:.1f} after {count}, at most {highest:.1f}")
-    assert last - after_five < 30
-    assert highest - after_five < 60
+    # What the allocator has not given back yet comes and goes, by 20 MB and more; what is kept is there at all times.
+    first, last, highest = json.loads(done.stdout.splitlines()[-1])
+    print(
+        f"{what}: {first:.1f} MB at least in the first five photos, {last:.1f} in the last ten, at most {highest:.1f}"
+    )
+    assert last - first < 30
+    assert highest - first < 80
 
 
 MUTATED = """

@@ -1,0 +1,161 @@
+"""The closer look on both kinds of host: one look a head, at the head alone, and nothing of it stays."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fastapi import HTTPException
+
+from demo.miniwebui import host as miniature
+from lib_beyondfacial.faces import FaceAnalyser
+from lib_beyondfacial.hosts import words
+from lib_beyondfacial.method import close_look
+from tests.forge_double.host import booted
+
+REQUEST = {"prompt": "a photo of man", "steps": 6, "width": 96, "height": 64, "seed": 5, "sampler_name": "DPM++ 2M"}
+HEAD = (60.0, 20.0, 76.0, 36.0)
+OUTSIDE = (slice(None), slice(0, 32))  # of the picture's columns: far from the head
+
+
+@pytest.fixture(params=["a1111", "forge"])
+def any_host(request, models_dir):
+    if request.param == "a1111":
+        yield miniature.boot(models_dir, [miniature.REPOSITORY])
+    else:
+        with booted(models_dir, [miniature.REPOSITORY]) as double:
+            yield double.host
+
+
+@pytest.fixture
+def faces(monkeypatch, photo):
+    """What is found in pictures of this size; the photo's face is found as ever."""
+    found: list = [HEAD]
+    find = FaceAnalyser.find
+
+    def finding(self, image):
+        if image.shape[:2] != (REQUEST["height"], REQUEST["width"]):
+            return find(self, image)
+        return [SimpleNamespace(box=np.array(box), normed_embedding=np.zeros(512)) for box in found]
+
+    monkeypatch.setattr(FaceAnalyser, "find", finding)
+    return found
+
+
+@pytest.fixture
+def run(any_host, photo):
+    def run(unit=None, **request):
+        payload = {**REQUEST, **request}
+        if unit is not None:
+            args = {"enabled": True, "references": [photo], "adapter": "fits", "idap_strength": 0.0, **unit}
+            payload["alwayson_scripts"] = {"BeyondFacial": {"args": [args]}}
+        images, info = any_host.txt2img(**payload)
+        return [np.asarray(image).astype(int) for image in images], info
+
+    return run
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Rows of every UNet call."""
+    from demo.nets.unet import UNetModel
+
+    counted: list[int] = []
+    forward = UNetModel.forward
+
+    def counting(self, x, *args, **kwargs):
+        counted.append(len(x))
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(UNetModel, "forward", counting)
+    return counted
+
+
+def test_the_head_becomes_another_and_then_the_identity_line_rests(run, faces, rows):
+    (without,), _ = run({"close_look": False})
+    before = sum(rows)
+    rows.clear()
+    (image,), _ = run({"close_look": True})
+    assert sum(rows) > before + close_look.STEPS, "two rows a step from near, less those of the line that rests"
+    change = np.abs(image - without).mean(-1)
+    assert change[20:36, 60:76].mean() > 3
+    assert change[20:36, 60:76].mean() > 3 * change[OUTSIDE].mean()
+    (again,), _ = run({"close_look": True})
+    assert np.array_equal(image, again)
+
+
+def test_without_a_face_the_picture_is_as_without_a_look_and_it_is_said(run, faces):
+    faces.clear()
+    (without,), _ = run({"close_look": False})
+    (image,), info = run({"close_look": True})
+    assert np.array_equal(image, without)
+    assert "no face could be found" in str(info)
+
+
+def test_a_head_that_is_near_enough_is_left_as_it_is(run, faces):
+    faces[:] = [(20.0, 4.0, 76.0, 60.0)]
+    (without,), _ = run({"close_look": False})
+    (image,), info = run({"close_look": True})
+    assert np.array_equal(image, without)
+    assert "no face could be found" not in str(info)
+
+
+def test_outside_the_window_nobody_looks(run, faces, rows):
+    (without,), _ = run({"close_look": False, "stop": 0.3})
+    before = sum(rows)
+    rows.clear()
+    (image,), _ = run({"close_look": True, "stop": 0.3})
+    assert np.array_equal(image, without)
+    assert sum(rows) == before
+
+
+def test_a_failure_in_the_look_fails_the_request_in_words_and_leaves_nothing(run, faces, monkeypatch):
+    (plain,), _ = run()
+    with monkeypatch.context() as broken:
+        broken.setattr(close_look, "enlarge", lambda *a: 1 / 0)
+        with pytest.raises(HTTPException) as raised:
+            run({})
+    assert raised.value.status_code == 422
+    assert "closer look failed" in raised.value.detail
+    assert "close_look" in raised.value.detail
+    assert np.array_equal(run()[0][0], plain)
+
+
+def test_a_vae_that_gives_nan_is_said(run, faces, monkeypatch):
+    from demo.sd1.model import LatentDiffusion
+
+    decode = LatentDiffusion.decode_first_stage
+    monkeypatch.setattr(LatentDiffusion, "decode_first_stage", lambda self, z: decode(self, z) * float("nan"))
+    with pytest.raises(HTTPException) as raised:
+        run({})
+    assert "VAE" in raised.value.detail
+
+
+@pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
+def test_what_others_laid_over_the_unet_does_not_see_the_near_view(run, faces):
+    """As a ControlNet of A1111 does: its hints are for the whole picture."""
+    from modules import shared
+
+    unet = shared.sd_model.model.diffusion_model
+    own, seen = unet.forward, []
+
+    def forward(x, *args, **kwargs):
+        seen.append(tuple(x.shape[-2:]))
+        return own(x, *args, **kwargs)
+
+    unet.forward = forward
+    try:
+        run({})
+        assert unet.__dict__["forward"] is forward
+    finally:
+        del unet.__dict__["forward"]
+    assert set(seen) == {(8, 12)}
+
+
+def test_the_near_prompt_is_one_text_with_a_close_up_by_name(any_host):
+    p = SimpleNamespace(steps=20)
+    assert words.near_prompts(p, ["a man AND a forest :0.5", "king"]) == [
+        "close-up portrait, a man, a forest",
+        "close-up portrait, king",
+    ]
