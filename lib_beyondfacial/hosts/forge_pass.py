@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from ..adapters.branch import IdentityBranch
-from ..method import close_look
 from ..method.engine import Lines, RunState
 from ..method.schedule import Schedule
 from . import forge_model as model
 from . import look, words
 from .forge_lines import UNCOND, Entry, Step, identity_entry, tagged, watching_wrapper
+from .forge_look import Guided, look_closer
 from .patches import Patches
 from .plan import RunHandle
 from .requests import refuse_nan
-from .unet_sites import AttentionSite, BranchHooks, Probe, enumerate_sites, hooked
+from .unet_sites import AttentionSite, Probe, enumerate_sites
 
 RUN = "_beyondfacial_run"
 MODIFIERS = "conditioning_modifiers"
@@ -243,20 +243,6 @@ def fuse_before_cfg(  # noqa: PLR0913
     options["sampler_post_cfg_function"] = [fused_result, *options.get("sampler_post_cfg_function", [])]
 
 
-@dataclass(frozen=True, eq=False)
-class Guided:
-    """What the host's guidance makes of the semantic line.
-
-    denoised: x0 behind it, or what it were if it were linear. gain: by how much that changes with delta.
-    uncond: the host's own entries.
-    """
-
-    denoised: Tensor
-    gain: float
-    cond_scale: float
-    uncond: list[Entry] | None
-
-
 def compute(run: Run, step: Step | None, args: dict[str, Any], guided: Guided) -> Tensor:
     """delta of eq. 8 for this level, in x0 space, as everything on these hosts."""
     current = run.current
@@ -281,47 +267,3 @@ def compute(run: Run, step: Step | None, args: dict[str, Any], guided: Guided) -
     if current.state.fused_mask is not None:
         run.handle.masks = [m[0].cpu().numpy() for m in current.state.fused_mask.float()]
     return delta
-
-
-def look_closer(run: Run, args: dict[str, Any], delta: Tensor, guided: Guided) -> Tensor:
-    """The delta that holds each head at what it is from near, once that has been seen (docs/method.md eq. 13-15)."""
-    p, state = run.current.p, run.current.state  # type: ignore[union-attr]
-    sigma = float(args["sigma"].flatten()[0])
-    if state.wants_look(sigma):  # type: ignore[union-attr]
-        if any("c_concat" in entry["model_conds"] for entry in guided.uncond or []):
-            state.looks = len(close_look.LOOKS)  # type: ignore[union-attr]
-            run.handle.warn(look.NOT_WITH_INPAINTING)
-        else:
-            so_far, seeds = guided.denoised.float() + guided.gain * delta, p.seeds[: len(delta)]
-            look.look(lens_of(run, args, guided), run.handle, state, so_far, sigma, seeds, look.near_side(p))
-    return state.hold(delta, guided.denoised, guided.gain)  # type: ignore[union-attr]
-
-
-def lens_of(run: Run, args: dict[str, Any], guided: Guided) -> look.Lens:
-    """What this host lends to a look at this level."""
-    current, x_pass, cfg_scale = run.current, args["input"], min(guided.cond_scale, close_look.CFG)
-    p = current.p  # type: ignore[union-attr]
-
-    def predict(x: Tensor, sigma: float) -> Tensor:
-        at, x = torch.full((len(x),), sigma, device=x_pass.device, dtype=x_pass.dtype), x.to(x_pass)
-
-        def line(entry: Entry) -> Tensor:
-            run.handle.identity_rows += len(x)
-            return model.predict_entries(p, [entry], x, at).float()
-
-        hooks = BranchHooks(run.sites, run.branch, close_look.WEIGHT * run.settings.weight)  # type: ignore[arg-type]
-        with hooked(hooks.attach()):
-            near = line(current.near_entry)  # type: ignore[union-attr, arg-type]
-        hooks.check_fired()
-        refuse_nan(near, sigma)
-        if cfg_scale == 1 or not guided.uncond:
-            return near
-        far = line(model.of_no_place(guided.uncond[0]))
-        return far + cfg_scale * (near - far)
-
-    return look.Lens(
-        lambda z: model.decode(p, z.to(x_pass.dtype)),
-        lambda picture: model.encode(p, picture.permute(1, 2, 0) / 2 + 0.5),
-        predict,
-        lambda: model.load_unet(p, x_pass),
-    )
