@@ -12,12 +12,12 @@ REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "s
 
 @pytest.fixture
 def run(host, photo):
-    """run(unit, **request) -> pictures; unit None: the extension is not asked."""
+    """run(unit, **request) -> pictures; unit None: the extension is not asked. (The closer look: test_close_look.)"""
 
     def run(unit=None, **request):
         payload = {**REQUEST, **request}
         if unit is not None:
-            args = {"enabled": True, "references": [photo], "adapter": "fits", **unit}
+            args = {"enabled": True, "references": [photo], "adapter": "fits", "close_look": False, **unit}
             payload["alwayson_scripts"] = {"BeyondFacial": {"args": [args]}}
         return [np.asarray(image) for image in host.txt2img(**payload)[0]]
 
@@ -80,7 +80,7 @@ def test_the_identity_line_runs_under_a_zero_mask_and_the_picture_stays_bit_equa
 ):
     from lib_beyondfacial.method import decision
 
-    unit = {"idap_strength": 0.0, "start": 0.0, "close_look": False}
+    unit = {"idap_strength": 0.0, "start": 0.0}
     plain = run(sampler_name=sampler_name, **request_extra)
     changed = run(unit, sampler_name=sampler_name, **request_extra)
     assert not same(plain, changed), "the mask is not zero by itself, or this test would prove nothing"
