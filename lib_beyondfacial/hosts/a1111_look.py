@@ -24,7 +24,7 @@ def look_closer(run: Run, params: Any, delta: Tensor, semantic: Tensor) -> Tenso
     batch = len(semantic)
     uncond = params.x[-batch:]  # where the host ran none, its copy of the cond rows, which it guides by 1
     is_guided = current.ledger.seen > current.ledger.count
-    gain = float(denoiser.sampler.sampler_extra_args["cond_scale"]) if is_guided else 1.0
+    gain = model.cfg_scale(denoiser) if is_guided else 1.0
     guided = uncond.float() + gain * (semantic.float() - uncond.float())
     denoised = model.x0_of(denoiser, current.level, seen.x[-batch:], guided)
     gain *= model.x0_per_prediction(denoiser, current.level)

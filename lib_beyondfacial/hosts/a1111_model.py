@@ -78,6 +78,11 @@ def x0_per_prediction(denoiser: Any, level: float) -> float:
     return -float(np.exp(np.interp(level, np.arange(len(alphas)), log_sigma)))
 
 
+def cfg_scale(denoiser: Any) -> float:
+    """By what the host multiplies cond - uncond; CFG++ samplers scale it down (the name's spelling is the host's)."""
+    return float(denoiser.sampler.sampler_extra_args["cond_scale"]) * getattr(denoiser, "cond_scale_miltiplier", 1.0)
+
+
 def sigma_of(denoiser: Any, level: float) -> float:
     """The noise level in sigmas, whatever the sampler counts in."""
     return level if not hasattr(denoiser.sampler, "get_timesteps") else -x0_per_prediction(denoiser, level)
