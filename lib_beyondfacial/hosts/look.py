@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .plan import RunHandle
 
 Box = tuple[float, float, float, float]
+NO_PICTURE = (
+    "BeyondFacial: the VAE gave NaN when the closer look asked for the picture so far, so there was no closer look; "
+    "run the VAE in full precision (--no-half-vae)."
+)
 NOT_WITH_INPAINTING = (
     "BeyondFacial: with an inpainting model there is no closer look, as such a model is shown the whole picture; "
     "choose an ordinary checkpoint for it."
@@ -42,6 +46,17 @@ class Lens:
     ready: Callable[[], None]
 
 
+class NoPictureError(Exception):
+    """The VAE's answer is of no use."""
+
+
+def finite(x: Tensor) -> Tensor:
+    """What a VAE gave, in fp32."""
+    if not torch.isfinite(x).all():
+        raise NoPictureError
+    return x.float()
+
+
 def near_side(p: Any) -> int:
     """The near view's side in px, for all passes of a request."""
     known = KNOWN_SIDE_SDXL if getattr(p.sd_model, "is_sdxl", False) else KNOWN_SIDE
@@ -50,6 +65,9 @@ def near_side(p: Any) -> int:
 
 def head_of(picture: Tensor, region: Tensor, find_faces: Callable[[np.ndarray], list]) -> Box | None:
     """The head's box in px: of the faces that are found the one where attention is strongest; None without a face.
+
+    Faces that are found with a border round the picture alone do not count: with nothing else to be seen, detectors
+    take the picture as such for one.
 
     Args:
         picture: (3, H, W) in about [-1, 1].
@@ -63,7 +81,7 @@ def head_of(picture: Tensor, region: Tensor, find_faces: Callable[[np.ndarray], 
         y, x = (box[1] + box[3]) / 2 * h / height, (box[0] + box[2]) / 2 * w / width
         return float(region[min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)])
 
-    boxes: list[Box] = [tuple(map(float, face.box)) for face in find_faces(image)]  # type: ignore[misc]
+    boxes: list[Box] = [tuple(map(float, face.box)) for face in find_faces(image) if not face.padded]  # type: ignore[misc]
     return max(boxes, key=attention, default=None)
 
 
@@ -81,6 +99,10 @@ def look(  # noqa: PLR0913  a look's own parameters
         found = take_look(lens, handle, state, denoised, sigma, seeds, side)
     except BeyondFacialError:
         raise
+    except NoPictureError:  # the hosts mend their VAE, but only when the pictures are done
+        handle.warn(NO_PICTURE)
+        state.looks = len(close_look.LOOKS)
+        return
     except Exception as error:  # of the host's VAE or model, or of an extension that is hung on them
         raise BeyondFacialError(
             f'BeyondFacial: the closer look failed ({type(error).__name__}: {error}); switch "close_look" off, or the '
@@ -104,12 +126,7 @@ def take_look(  # noqa: PLR0913
     views: dict[int, View] = {}
     seen = list(before)
     for i in (i for i, done in enumerate(before) if not done):
-        picture = lens.decode(denoised[i : i + 1]).float()
-        if not torch.isfinite(picture).all():
-            raise BeyondFacialError(
-                "BeyondFacial: the VAE gave NaN when the closer look asked for the picture so far; run the VAE in "
-                'full precision (--no-half-vae), or switch "close_look" off.'
-            )
+        picture = finite(lens.decode(denoised[i : i + 1]))
         box = head_of(picture, state.region[i, 0], handle.plan.find_faces)  # type: ignore[index]
         view = None if box is None else close_look.view_of(box, picture.shape[-2:])  # type: ignore[arg-type]
         seen[i] = box is not None
@@ -121,8 +138,8 @@ def take_look(  # noqa: PLR0913
     if views:
         near = see_near(lens, {i: close_look.enlarge(pictures[i], views[i], side) for i in views}, sigma, seeds)
         for i, view in views.items():
-            picture = close_look.put_back(pictures[i], lens.decode(near[i : i + 1]).float().clamp(-1, 1), view)
-            target[i] = lens.encode(picture.clamp(-1, 1))
+            picture = close_look.put_back(pictures[i], finite(lens.decode(near[i : i + 1])).clamp(-1, 1), view)
+            target[i] = finite(lens.encode(picture.clamp(-1, 1)))
             mask[i] = close_look.oval(view, picture.shape[-2:], tuple(size)).to(mask)  # type: ignore[arg-type]
     lens.ready()
     return Target(target, mask, tuple(i in views for i in range(len(denoised))), tuple(seen))
@@ -130,7 +147,7 @@ def take_look(  # noqa: PLR0913
 
 def see_near(lens: Lens, pictures: dict[int, Tensor], sigma: float, seeds: list[int]) -> Tensor:
     """The near views' latents, (B, C, h, w), as the identity line leaves them; of no meaning where there is none."""
-    encoded = {i: lens.encode(picture.clamp(-1, 1)) for i, picture in pictures.items()}
+    encoded = {i: finite(lens.encode(picture.clamp(-1, 1))) for i, picture in pictures.items()}
     blank = torch.zeros_like(next(iter(encoded.values())))
     z = torch.stack([encoded.get(i, blank) for i in range(len(seeds))])
     generators = [torch.Generator().manual_seed(int(seed) % 2**63) for seed in seeds]

@@ -108,8 +108,9 @@ def oval(view: View, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
 
 
 def near_sigmas(sigma: float) -> list[float]:
-    """The levels of the near view, from the first one down to 0."""
-    return [NEARER * sigma * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
+    """The levels of the near view down to 0; the first is high enough for a head to become another."""
+    first = max(NEARER * sigma, LOOKS[0])
+    return [first * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
 
 
 def settle(predict: Callable[[Tensor, float], Tensor], z: Tensor, noise: Tensor, sigmas: list[float]) -> Tensor:

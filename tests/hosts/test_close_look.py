@@ -28,16 +28,24 @@ def any_host(request, models_dir):
             yield double.host
 
 
+class Found(list):
+    """Boxes of faces."""
+
+    padded = False
+
+
 @pytest.fixture
 def faces(monkeypatch, photo):
     """What is found in pictures of this size; the photo's face is found as ever."""
-    found: list = [HEAD]
+    found = Found([HEAD])
     find = FaceAnalyser.find
 
     def finding(self, image):
         if image.shape[:2] != (REQUEST["height"], REQUEST["width"]):
             return find(self, image)
-        return [SimpleNamespace(box=np.array(box), normed_embedding=np.zeros(512)) for box in found]
+        return [
+            SimpleNamespace(box=np.array(box), normed_embedding=np.zeros(512), padded=found.padded) for box in found
+        ]
 
     monkeypatch.setattr(FaceAnalyser, "find", finding)
     return found
@@ -122,14 +130,32 @@ def test_a_failure_in_the_look_fails_the_request_in_words_and_leaves_nothing(run
     assert np.array_equal(run()[0][0], plain)
 
 
-def test_a_vae_that_gives_nan_is_said(run, faces, monkeypatch):
-    from demo.sd1.model import LatentDiffusion
+@pytest.mark.parametrize("broken", ["decode", "encode"])
+def test_a_vae_that_gives_nan_is_said_and_the_picture_goes_on(run, faces, monkeypatch, broken):
+    """As in half precision: the hosts mend that, but only when the picture is done."""
+    from demo.sd1.model import FirstStage
 
-    decode = LatentDiffusion.decode_first_stage
-    monkeypatch.setattr(LatentDiffusion, "decode_first_stage", lambda self, z: decode(self, z) * float("nan"))
-    with pytest.raises(HTTPException) as raised:
-        run({})
-    assert "VAE" in raised.value.detail
+    (without,), _ = run({"close_look": False})
+    original, asked = getattr(FirstStage, broken), []
+
+    def not_at_first(self, x):
+        asked.append(x)
+        return original(self, x * float("nan") if len(asked) == 1 else x)
+
+    monkeypatch.setattr(FirstStage, broken, not_at_first)
+    (image,), info = run({})
+    assert asked
+    assert np.array_equal(image, without)
+    assert "VAE gave NaN" in str(info)
+
+
+def test_a_face_that_is_seen_with_a_border_alone_is_none(run, faces, monkeypatch):
+    faces[:] = [(-4.0, -4.0, 100.0, 68.0)]
+    monkeypatch.setattr(faces, "padded", True, raising=False)
+    (without,), _ = run({"close_look": False})
+    (image,), info = run({})
+    assert np.array_equal(image, without)
+    assert "no face could be found" in str(info)
 
 
 @pytest.mark.parametrize("any_host", ["a1111"], indirect=True)

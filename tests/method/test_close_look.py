@@ -67,7 +67,7 @@ def test_the_oval_is_the_same_one_on_the_latents_grid():
     assert float(coarse.mean()) == pytest.approx(float(fine.mean()), rel=0.03)
 
 
-@pytest.mark.parametrize(("sigma", "first"), [(1.0, 2.0), (2.5, 5.0)])
+@pytest.mark.parametrize(("sigma", "first"), [(0.4, 2.5), (1.0, 2.5), (1.5, 3.0), (2.5, 5.0)])
 def test_the_near_levels_fall_from_twice_the_level_to_zero(sigma, first):
     levels = close_look.near_sigmas(sigma)
     assert levels[0] == pytest.approx(first)
