@@ -222,7 +222,7 @@ def test_schema_states_the_table():
         "description": BY_KEY["weight"].help,
         "minimum": 0,
         "maximum": 3,
-        "default": 2.0,
+        "default": 1.0,
     }
 
 

@@ -31,7 +31,7 @@ def look_closer(run: Run, params: Any, delta: Tensor, semantic: Tensor) -> Tenso
     sigma = model.sigma_of(denoiser, current.level)
     if state.wants_look(sigma):
         if seen.image_cond.shape[-1] > 1:
-            state.looks = len(close_look.LOOKS)
+            state.stop_looking()
             run.handle.warn(look.NOT_WITH_INPAINTING)
         else:
             so_far, side = denoised + gain * delta, look.near_side(denoiser.p)
@@ -52,7 +52,7 @@ def lens_of(run: Run, params: Any) -> look.Lens:
             run.handle.identity_rows += len(x)
             return model.predict_x0(denoiser, inner_model, x.to(seen.x.dtype), sigma, given).float()
 
-        hooks = BranchHooks(run.sites, run.branch, close_look.WEIGHT * run.settings.weight)
+        hooks = BranchHooks(run.sites, run.branch, run.settings.weight)
         with as_its_class_has_it(run.unet, "forward"):
             with hooked(hooks.attach()):
                 near = line(current.near_cond)

@@ -39,7 +39,7 @@ def look_closer(run: Run, args: dict[str, Any], delta: Tensor, guided: Guided) -
     sigma = float(args["sigma"].flatten()[0])
     if state.wants_look(sigma):  # type: ignore[union-attr]
         if any("c_concat" in entry["model_conds"] for entry in guided.uncond or []):
-            state.looks = len(close_look.LOOKS)  # type: ignore[union-attr]
+            state.stop_looking()  # type: ignore[union-attr]
             run.handle.warn(look.NOT_WITH_INPAINTING)
         else:
             so_far, seeds = guided.denoised.float() + guided.gain * delta, p.seeds[: len(delta)]
@@ -59,7 +59,7 @@ def lens_of(run: Run, args: dict[str, Any], guided: Guided) -> look.Lens:
             run.handle.identity_rows += len(x)
             return model.predict_entries(p, [entry], x, at).float()
 
-        hooks = BranchHooks(run.sites, run.branch, close_look.WEIGHT * run.settings.weight)  # type: ignore[arg-type]
+        hooks = BranchHooks(run.sites, run.branch, run.settings.weight)  # type: ignore[arg-type]
         with hooked(hooks.attach()):
             near = line(current.near_entry)  # type: ignore[union-attr, arg-type]
         hooks.check_fired()

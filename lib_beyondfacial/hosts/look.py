@@ -3,6 +3,7 @@ picture so far, seen from near by the identity line, and put back."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,7 @@ def look(  # noqa: PLR0913  a look's own parameters
         raise
     except NoPictureError:  # the hosts mend their VAE, but only when the pictures are done
         handle.warn(NO_PICTURE)
-        state.looks = len(close_look.LOOKS)
+        state.stop_looking()
         return
     except Exception as error:  # of the host's VAE or model, or of an extension that is hung on them
         raise BeyondFacialError(
@@ -112,7 +113,7 @@ def look(  # noqa: PLR0913  a look's own parameters
     if state.looks == len(close_look.LOOKS) and state.target and not all(state.target.seen):
         numbers = ", ".join(str(i + 1) for i, seen in enumerate(state.target.seen) if not seen)
         handle.warn(
-            f"BeyondFacial: no face could be found while picture {numbers} of a batch was made, so there was no "
+            f"BeyondFacial: no face could be found while picture {numbers} of {len(seeds)} was made, so there was no "
             'closer look at it; let the prompt show the face, or switch "close_look" off.'
         )
 
@@ -132,17 +133,22 @@ def take_look(  # noqa: PLR0913
         seen[i] = box is not None
         if view is not None:
             pictures[i], views[i] = picture, view
-    size = denoised.shape[-2:]
+    decode, size = functools.partial(decoded, lens), denoised.shape[-2:]
     target = torch.zeros_like(denoised, dtype=torch.float32)
     mask = torch.zeros_like(target[:, :1])
     if views:
         near = see_near(lens, {i: close_look.enlarge(pictures[i], views[i], side) for i in views}, sigma, seeds)
         for i, view in views.items():
-            picture = close_look.put_back(pictures[i], finite(lens.decode(near[i : i + 1])).clamp(-1, 1), view)
-            target[i] = finite(lens.encode(picture.clamp(-1, 1)))
+            picture = close_look.put_back(pictures[i], decode(near[i]), view)
+            target[i] = close_look.encode_closely(picture.clamp(-1, 1), lambda y: finite(lens.encode(y)), decode)
             mask[i] = close_look.oval(view, picture.shape[-2:], tuple(size)).to(mask)  # type: ignore[arg-type]
     lens.ready()
     return Target(target, mask, tuple(i in views for i in range(len(denoised))), tuple(seen))
+
+
+def decoded(lens: Lens, z: Tensor) -> Tensor:
+    """The picture (3, H, W) in [-1, 1] of latents (C, h, w)."""
+    return finite(lens.decode(z[None])).clamp(-1, 1)
 
 
 def see_near(lens: Lens, pictures: dict[int, Tensor], sigma: float, seeds: list[int]) -> Tensor:

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOOKS = (2.5, 1.5, 0.9)  # a look at the first level at or below each, until every head has been found
-VIEW = 1.9  # side of the square that is seen, in sides of the head's box
-OVAL, EDGE = 0.4, 0.25  # the head's oval in that square: its radius by the square's side, its soft edge by the radius
+VIEW = 1.7  # side of the square that is seen, in sides of the head's box
+OVAL, EDGE = 0.42, 0.19  # the head's oval in that square: its radius by the square's side, its soft edge by the radius
 STEPS, CURVE = 4, 1.5
 NEARER = 2.0  # the near view starts at so many times the level's sigma
-WEIGHT, CFG = 0.5, 4.0  # from near: the share of the identity's weight, and the most CFG
+CFG = 4.0  # the most, from near
 NEAR_PROMPT = "close-up portrait, {prompt}"
 GRAIN = 64  # px: a near view's side is a multiple
 
@@ -98,6 +98,15 @@ def put_back(picture: Tensor, near: Tensor, view: View) -> Tensor:
     grid = F.affine_grid(picture.new_tensor(back)[None], [1, 3, height, width], align_corners=False)
     there = F.grid_sample(near, grid, "bicubic", "border", align_corners=False)[0]
     return torch.lerp(picture, there, oval(view, (height, width), (height, width)).to(picture))
+
+
+def encode_closely(picture: Tensor, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> Tensor:
+    """The latents (C, h, w) of a picture (3, H, W) in [-1, 1], moved by what the way through the autoencoder loses.
+
+    decode: (C, h, w) -> (3, H, W) in [-1, 1].
+    """
+    z = encode(picture)
+    return z + (z - encode(decode(z)))
 
 
 def oval(view: View, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:

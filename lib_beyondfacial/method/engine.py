@@ -100,6 +100,9 @@ class RunState:
             return False
         return close_look.looks_due(sigma) > self.looks
 
+    def stop_looking(self) -> None:
+        self.looks = len(close_look.LOOKS)
+
     def keep(self, found: Target, sigma: float) -> None:
         """Remember what a look at this level found."""
         self.looks = close_look.looks_due(sigma)

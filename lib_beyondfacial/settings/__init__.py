@@ -41,7 +41,7 @@ class Settings:
     references: tuple[Any, ...] = ()
     identity: str = ""
     adapter: str = ""
-    weight: float = 2.0
+    weight: float = 1.0
     start: float = 0.0
     stop: float = 1.0
     mask_strength: float = 1.0

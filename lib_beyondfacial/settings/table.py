@@ -59,7 +59,7 @@ FIELDS: tuple[Field, ...] = (
     Field("references", "photos", (), "Photos", "One to 16 photos of one person, who agreed to it.", axis=False),
     Field("identity", "text", "", "Saved identity", "One that was saved, by name, instead of photos."),
     Field("adapter", "text", "", "Identity adapter", "A weight file by name; empty: the only one there is."),
-    Field("weight", "float", 2.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05),
+    Field("weight", "float", 1.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05),
     Field("start", "float", 0.0, "Start", "Part of the schedule after which the identity line begins.", 0, 1, 0.01),
     Field("stop", "float", 1.0, "Stop", "Part of the schedule at which the identity line ends.", 0, 1, 0.01),
     Field("mask_strength", "float", 1.0, "Mask strength", "Scales the mask; 0 is the plain picture.", 0, 1, 0.05),
@@ -113,7 +113,14 @@ WHO = frozenset(
 PRESETS: dict[str, dict[str, Any]] = {
     "Defaults": {},
     # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
-    "As in the paper": {"start": 0.0, "smoothing": 0.5, "idap_strength": 0.5, "style": 0.5, "close_look": False},
+    "As in the paper": {
+        "weight": 2.0,
+        "start": 0.0,
+        "smoothing": 0.5,
+        "idap_strength": 0.5,
+        "style": 0.5,
+        "close_look": False,
+    },
 }
 
 

@@ -67,6 +67,14 @@ def test_the_oval_is_the_same_one_on_the_latents_grid():
     assert float(coarse.mean()) == pytest.approx(float(fine.mean()), rel=0.03)
 
 
+def test_what_the_autoencoder_loses_is_added_before_it_is_lost():
+    """A decoder that gives back 0.8 of what it was given leaves 0.2 of a picture wanting, then 0.2 of these."""
+    y = torch.rand(3, 8, 8)
+    z = close_look.encode_closely(y, lambda picture: picture, lambda latents: 0.8 * latents)
+    assert torch.allclose(z, 1.2 * y)
+    assert torch.equal(close_look.encode_closely(y, lambda picture: picture / 2, lambda latents: 2 * latents), y / 2)
+
+
 @pytest.mark.parametrize(("sigma", "first"), [(0.4, 2.5), (1.0, 2.5), (1.5, 3.0), (2.5, 5.0)])
 def test_the_near_levels_fall_from_twice_the_level_to_zero(sigma, first):
     levels = close_look.near_sigmas(sigma)

@@ -226,7 +226,7 @@ def test_script_info_lists_the_table(client):
     ours = [script for script in client.get("/sdapi/v1/script-info").json() if script["name"] == "beyondfacial"]
     assert len(ours) == 2  # both tabs
     weight = next(arg for arg in ours[0]["args"] if arg["label"] == "Identity weight")
-    assert (weight["minimum"], weight["maximum"], weight["value"]) == (0, 3, 2.0)
+    assert (weight["minimum"], weight["maximum"], weight["value"]) == (0, 3, 1.0)
 
 
 def test_routes_are_there(client):
