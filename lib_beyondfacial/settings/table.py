@@ -114,7 +114,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Defaults": {},
     # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
     "As in the paper": {
-        "weight": 2.0,
+        "weight": 1.0,
         "start": 0.0,
         "smoothing": 0.5,
         "idap_strength": 0.5,
