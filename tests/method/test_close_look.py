@@ -19,7 +19,7 @@ def test_the_view_is_a_square_round_the_head():
     assert view == View(65, 100, close_look.VIEW * 50)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 300, 300), (10, 10, 10, 10)])
+@pytest.mark.parametrize("box", [(0, 0, 310, 310), (10, 10, 10, 10)])
 def test_no_view_of_a_head_that_fills_the_picture_or_is_none(box):
     assert close_look.view_of(box, (512, 512)) is None
 
