@@ -68,10 +68,15 @@ class Bench:
         members = sorted(pair.index for batch in batches for pair in batch)
         return {name: [store.by_pair[i] for i in members] for name, store in stores.items()}
 
-    def finished(self, methods: list[Method], batches: list[list[Pair]]) -> list[list[Pair]]:
-        """The batches of which every method's records are kept."""
-        stores = [self.store(method) for method in in_order(methods)]
-        return [batch for batch in batches if all(s.has([pair.index for pair in batch]) for s in stores)]
+    def kept(self, methods: list[Method], batches: list[list[Pair]]) -> dict[str, list[Record]]:
+        """What there is of each method so far, without making any; methods of which there is nothing are left out."""
+        records = {}
+        for method in in_order(methods):
+            store = self.store(method)
+            members = [[pair.index for pair in batch] for batch in batches]
+            whole = sorted(i for batch in members if store.has(batch) for i in batch)
+            records |= {method.name: [store.by_pair[i] for i in whole]} if whole else {}
+        return records
 
     def make(self, method: Method, batch: list[Pair], boxes: list[Any] | None) -> list[Record]:
         """One batch painted, judged and its first pictures kept."""

@@ -54,7 +54,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; bit-equal pictures want the same")
     parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="fill the cache with the i-th of n parts")
-    parser.add_argument("--so-far", action="store_true", help="write the table of what is kept, and make nothing")
+    parser.add_argument("--so-far", action="store_true", help="write what is kept of each method, make nothing")
     parser.add_argument("--subset", type=int, metavar="N", help="make N committed pairs anew and compare")
     parser.add_argument("--seed", type=int, default=0, help="which subset")
     parser.add_argument("--steps", type=int, default=Sampling.steps)
@@ -151,11 +151,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.shard:
         bench.collect(methods, batches[args.shard[0] :: args.shard[1]])
         return 0
-    if args.so_far:
-        batches = bench.finished(methods, batches)
-        if not batches:
-            raise SystemExit("Nothing is kept of every method yet; run the same without --so-far.")
-    records = bench.collect(methods, batches)
+    records = bench.kept(methods, batches) if args.so_far else bench.collect(methods, batches)
+    if not records:
+        raise SystemExit("Nothing is kept yet; run the same without --so-far.")
     methods = [*(METHODS[name] for name in records if name == "plain"), *(m for m in methods if m.name != "plain")]
     args.out.mkdir(parents=True, exist_ok=True)
     about = facts(args, bench, batch)

@@ -61,7 +61,7 @@ def recompute(
     records: dict[str, list[Record]], about: dict[str, Any], methods: list[Method], n: int, seed: int, device: str
 ) -> dict[str, Any]:
     """A random subset of the committed records made anew with nothing kept, method by method."""
-    batches = choose_batches(next(iter(records.values())), n, seed)
+    batches = choose_batches(min((records[method.name] for method in methods), key=len), n, seed)
     members = [pair for batch in batches for pair in batch]
     pairs: list[Pair] = make_pairs(max(members) + 1, about["split"])
     sampling = Sampling(**about["sampling"])

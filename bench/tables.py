@@ -46,10 +46,12 @@ def row_of(method: str, records: list[Record]) -> dict[str, Any]:
 
 
 def differences(by_method: dict[str, list[Record]], name: str, base: str) -> dict[str, Any]:
-    """name minus base in every compared column, paired."""
-    row: dict[str, Any] = {"method": name, "base": base}
+    """name minus base in every compared column, over the pairs that both have."""
+    ones, others = ({record["pair"]: record for record in by_method[method]} for method in (name, base))
+    both = sorted(ones.keys() & others.keys())
+    row: dict[str, Any] = {"method": name, "base": base, "n": len(both)}
     for key in COMPARED:
-        a, b = column(by_method[name], key), column(by_method[base], key)
+        a, b = column([ones[i] for i in both], key), column([others[i] for i in both], key)
         assert a is not None
         assert b is not None
         put(row, key, intervals.difference(a, b))
@@ -145,9 +147,11 @@ def to_markdown(content: dict[str, Any], methods: dict[str, Method]) -> str:
     ]
     for base in dict.fromkeys(d["base"] for d in content["differences"]):
         lines = [
-            [d["method"], *(cell(d, c, 3) for c in COMPARED)] for d in content["differences"] if d["base"] == base
+            [d["method"], str(d["n"]), *(cell(d, c, 3) for c in COMPARED)]
+            for d in content["differences"]
+            if d["base"] == base
         ]
-        parts += [f"Difference to {base}, paired:\n", grid(["method", *COMPARED], lines)]
+        parts += [f"Difference to {base}, paired:\n", grid(["method", "n", *COMPARED], lines)]
     if content["reached"]:
         lines = [[g["goal"], str(g["value"]), "yes" if g["reached"] else "**no**"] for g in content["reached"]]
         parts += ["What beyondfacial is to reach:\n", grid(["goal", "value", "reached"], lines)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ DETECTOR_SIZES = (640, 512, 384, 256)  # stepped down before "no face" is said: 
 THRESHOLD = 0.5
 PADDED_SIDE = 2048  # a photo is shrunk to that before a border quadruples it: faces found then fill it anyway
 MAX_ASPECT = 64  # a thinner picture would shrink to nothing in the detector
+SQUARES_ASPECT = (1.25, 8.0)  # between these a picture is searched in squares, too: whole, its heads are small
 
 
 class FaceAnalyser:
@@ -63,8 +65,9 @@ class FaceAnalyser:
     def find(self, image: np.ndarray) -> list[Face]:
         """All faces of a picture, the largest first.
 
-        The detector's size steps down 640, 512, 384, 256 (or is the one that the model is fixed to), then the same
-        with a wide border around the picture, and the first attempt that finds a face counts.
+        The detector's size steps down 640, 512, 384, 256 (or is the one that the model is fixed to); then a wide or
+        high picture is searched square by square; then the steps again with a wide border around the picture. The
+        first attempt that finds a face counts.
 
         Args:
             image: RGB uint8 (H, W, 3).
@@ -73,10 +76,11 @@ class FaceAnalyser:
         if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
             return []
         with self._lock:
-            for attempt in self._attempts(image):
-                faces = self._find_once(attempt)
+            for parts in self._attempts(image):
+                faces = [face for part in parts for face in self._find_once(part)]
                 if faces:
-                    return sorted(faces, key=lambda face: -face.area)
+                    faces.sort(key=lambda face: -face.area)
+                    return faces if len(parts) == 1 else _distinct(faces)
         return []
 
     def embed(self, aligned: np.ndarray) -> np.ndarray:
@@ -96,8 +100,8 @@ class FaceAnalyser:
         faces = [
             replace(
                 face,
-                box=(face.box - border) / np.tile(scale, 2),
-                landmarks=(face.landmarks - border) / scale,
+                box=(face.box - border) / np.tile(scale, 2) + np.tile(attempt.offset, 2),
+                landmarks=(face.landmarks - border) / scale + attempt.offset,
                 detector_size=max(size),
                 padded=border > 0,
             )
@@ -110,29 +114,53 @@ class FaceAnalyser:
             f'The face pack "{self.name}" fails when it is run; download it again or choose another.'
         )
 
-    def _attempts(self, image: np.ndarray) -> Iterator[_Attempt]:
-        """In the order to be tried."""
-        bgr = np.ascontiguousarray(image[..., ::-1])
+    def _attempts(self, image: np.ndarray) -> Iterator[list[_Attempt]]:
+        """In the order to be tried; each the parts of the picture that are searched together."""
+        bgr, unscaled = np.ascontiguousarray(image[..., ::-1]), np.ones(2, np.float32)
         for size in self._sizes:
-            yield _Attempt(bgr, 0, np.ones(2, np.float32), size)
+            yield [_Attempt(bgr, 0, unscaled, size)]
+        if squares := list(_squares(bgr)):
+            yield [_Attempt(part, 0, unscaled, self._sizes[0], offset) for part, offset in squares]
         small, scale = _shrink(bgr, PADDED_SIDE)
         border = (max(small.shape[:2]) + 1) // 2
         padded = np.pad(small, ((border, border), (border, border), (0, 0)), constant_values=127)
         for size in self._sizes:
-            yield _Attempt(padded, border, scale, size)
+            yield [_Attempt(padded, border, scale, size)]
 
 
 @dataclass(frozen=True, eq=False)
 class _Attempt:
     """A BGR picture to be searched: the photo, shrunk to `scale` in both directions, with a border around it.
 
-    size: the detector's (width, height).
+    size: the detector's (width, height). offset: x, y of the searched part in the photo.
     """
 
     picture: np.ndarray
     border: int
     scale: np.ndarray
     size: tuple[int, int]
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
+
+
+def _squares(picture: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Squares of the shorter side along the longer one, each half over the last, and each one's x, y."""
+    side, long = sorted(picture.shape[:2])
+    least, most = SQUARES_ASPECT
+    if not least * side <= long <= most * side:
+        return
+    for start in np.linspace(0, long - side, math.ceil(2 * (long - side) / side) + 1).round().astype(int):
+        x, y = (start, 0) if picture.shape[1] == long else (0, start)
+        yield np.ascontiguousarray(picture[y : y + side, x : x + side]), np.array([x, y], np.float32)
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Without those whose middle is in an earlier one's box: the same face, seen in two squares."""
+    kept: list[Face] = []
+    for face in faces:
+        x, y = (face.box[:2] + face.box[2:]) / 2
+        if not any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in (other.box for other in kept)):
+            kept.append(face)
+    return kept
 
 
 def _shrink(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

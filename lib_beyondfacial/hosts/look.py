@@ -51,6 +51,10 @@ class NoPictureError(Exception):
     """The VAE's answer is of no use."""
 
 
+class LeftOffError(Exception):
+    """The user has pressed interrupt or skip: the host ends the sampling at its next level."""
+
+
 def finite(x: Tensor) -> Tensor:
     """What a VAE gave, in fp32."""
     if not torch.isfinite(x).all():
@@ -102,6 +106,9 @@ def look(  # noqa: PLR0913  a look's own parameters
         raise
     except NoPictureError:  # the hosts mend their VAE, but only when the pictures are done
         handle.warn(NO_PICTURE)
+        state.stop_looking()
+        return
+    except LeftOffError:
         state.stop_looking()
         return
     except Exception as error:  # of the host's VAE or model, or of an extension that is hung on them
@@ -159,4 +166,16 @@ def see_near(lens: Lens, pictures: dict[int, Tensor], sigma: float, seeds: list[
     generators = [torch.Generator().manual_seed(int(seed) % 2**63) for seed in seeds]
     noise = torch.stack([torch.randn(z.shape[1:], generator=each) for each in generators]).to(z)
     lens.ready()
-    return close_look.settle(lens.predict, z, noise, close_look.near_sigmas(sigma))
+    return close_look.settle(until_left_off(lens.predict), z, noise, close_look.near_sigmas(sigma))
+
+
+def until_left_off(predict: Callable[[Tensor, float], Tensor]) -> Callable[[Tensor, float], Tensor]:
+    """As the hosts' own samplers do: asks before every step whether the user still wants it."""
+    from modules import shared
+
+    def step(x: Tensor, sigma: float) -> Tensor:
+        if shared.state.interrupted or shared.state.skipped:
+            raise LeftOffError
+        return predict(x, sigma)
+
+    return step

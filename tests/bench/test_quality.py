@@ -79,8 +79,8 @@ def test_every_method_makes_its_own_pictures(collected, batch):
 
 def test_of_a_run_that_was_ended_the_whole_batches_are_known(bench, batch, collected):
     other = [pair for pair in make_pairs(8) if pair.index > max(p.index for p in batch)]
-    assert bench.finished(ISSUES, [batch, other]) == [batch]
-    assert bench.finished([METHODS["ink"]], [batch]) == []
+    kept = bench.kept([METHODS["ink"], *ISSUES], [batch, other])
+    assert kept == {method.name: collected[method.name] for method in ISSUES}
 
 
 def test_unet_rows_are_those_that_ran(collected):
@@ -267,3 +267,15 @@ def test_the_ceiling_is_drawn_at_the_found_heads_size(bench, batch, collected):
     small, large = (judges.ceiling(pair, area, SIZE)["similarity"] for area in (0.056, 0.39))
     assert large > small - 0.05
     assert large > 0.5
+
+
+def test_differences_are_those_of_the_pairs_that_both_have():
+    """As where a run was ended between two methods."""
+    longer = made_up(40, similarity=0.9)
+    for record in longer[:20]:
+        record["similarity"] = 0.7
+    content = to_content({"plain": made_up(20), "beyondfacial": longer}, {"split": "heldout"})
+    assert [row["n"] for row in content["rows"]] == [20, 40]
+    (change,) = [d for d in content["differences"] if d["base"] == "plain"]
+    assert change["n"] == 20
+    assert change["similarity"] == pytest.approx(0.2)

@@ -12,6 +12,7 @@ import pytest
 
 from lib_beyondfacial.faces import analysis, vendor
 from lib_beyondfacial.faces.analysis import get_analyser
+from tests.faces.conftest import TEMPLATE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*estimate.*is deprecated:FutureWarning")
 
@@ -75,6 +76,32 @@ def test_detector_steps_down_then_pads(any_size_analyser, draw_faces):
     assert filling.detector_size == 256
     np.testing.assert_allclose(filling.box, [0, 0, 128, 128], atol=1)
     assert any_size_analyser.find(draw_faces(1, size=256))[0].detector_size == 512  # and back up again
+
+
+@pytest.mark.parametrize("is_high", [False, True])
+def test_a_wide_or_high_picture_is_searched_square_by_square(analyser, draw_faces, is_high):
+    """Whole, its heads would be 26 and 13 of the detector's 256 px, and it knows 32 and 64 (one in two squares)."""
+    boxes = np.array([[256, 96, 320, 160], [544, 32, 576, 64]])
+    boxes = boxes[:, [1, 0, 3, 2]] if is_high else boxes
+    image = draw_faces(1, size=640, boxes=[(x, y, x1 - x) for x, y, x1, _ in boxes])
+    faces = analyser.find(image[:, :256] if is_high else image[:256])
+    assert len(faces) == 2
+    np.testing.assert_allclose([face.box for face in faces], boxes, atol=1)
+    for face, (x, y, x1, _) in zip(faces, boxes, strict=True):
+        np.testing.assert_allclose(face.landmarks, TEMPLATE / 112 * (x1 - x) + [x, y], atol=0.5)
+        assert not face.padded
+
+
+def test_a_strip_is_not_cut_into_squares(analyser):
+    """64:1 would be 127 of them."""
+    asked = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(analyser._engine, "find", lambda picture, *_: asked.append(picture.shape) or [])
+        analyser.find(np.zeros((16, 144, 3), np.uint8))
+        analyser.find(np.zeros((100, 120, 3), np.uint8))
+        assert len(asked) == 4
+        analyser.find(np.zeros((100, 150, 3), np.uint8))
+    assert asked[5:7] == [(100, 100, 3)] * 2
 
 
 def test_sizes_step_down_with_older_insightface_too(make_pack, tmp_path, draw_faces, monkeypatch):

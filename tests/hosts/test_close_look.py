@@ -130,6 +130,33 @@ def test_a_failure_in_the_look_fails_the_request_in_words_and_leaves_nothing(run
     assert np.array_equal(run()[0][0], plain)
 
 
+@pytest.mark.parametrize("pressed", ["interrupted", "skipped"])
+def test_an_interrupt_ends_the_look_at_its_next_step(run, faces, rows, monkeypatch, pressed):
+    from modules import shared
+
+    (plain,), _ = run()
+    settle, asked = close_look.settle, []
+
+    def press_in_the_second_step(predict, z, noise, sigmas):
+        def step(x, sigma):
+            asked.append(sigma)
+            if len(asked) == 2:
+                setattr(shared.state, pressed, True)
+                rows.clear()
+            return predict(x, sigma)
+
+        return settle(step, z, noise, sigmas)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(close_look, "settle", press_in_the_second_step)
+        images, info = run({})
+    assert len(asked) == 2
+    assert not rows, "neither the look nor the host asks the UNet again"
+    assert len(images) == 1
+    assert "closer look" not in str(info)
+    assert np.array_equal(run()[0][0], plain)
+
+
 @pytest.mark.parametrize("broken", ["decode", "encode"])
 def test_a_vae_that_gives_nan_is_said_and_the_picture_goes_on(run, faces, monkeypatch, broken):
     """As in half precision: the hosts mend that, but only when the picture is done."""
