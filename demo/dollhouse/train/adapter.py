@@ -37,7 +37,7 @@ from lib_beyondfacial.hosts.unet_sites import enumerate_sites
 PLANS = {"cpu": Plan(8000, 16, 1e-3, muon=True), "cuda": Plan(16000, 128, 6e-4)}
 CLOSE_UPS = 0.92  # fixed beforehand, not tuned to the result
 TOKENS, HIDDEN = 4, 256
-LIKENESS = 0.1  # weight of 1 - cosine to the person, by the recogniser of latents
+LIKENESS = 0.25  # weight of 1 - cosine to the person, by the recogniser of latents
 DROPPED = 0.1  # of the identities, so that no identity (zeros) means something, too
 
 
