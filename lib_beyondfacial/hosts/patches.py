@@ -1,4 +1,4 @@
-"""Instance attributes laid over an object's own for a while, and taken off again."""
+"""Instance attributes set over an object's own for a while, and taken off again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _ABSENT = object()
 
 
 class Patches:
-    """What was laid over what. Undone in reverse; where somebody else has chained over ours since, theirs stays."""
+    """What was set over what. Undone in reverse; where somebody else has chained over ours since, theirs stays."""
 
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any, Any]] = []
 
-    def lay(self, target: Any, name: str, value: Any) -> None:
+    def set(self, target: Any, name: str, value: Any) -> None:
         self._done.append((target, name, value, target.__dict__.get(name, _ABSENT)))
         setattr(target, name, value)
 
@@ -31,14 +31,14 @@ class Patches:
 
 
 @contextmanager
-def as_its_class_has_it(target: Any, name: str) -> Iterator[None]:
-    """What others have laid over an instance's method is off for a while, and on again on every exit.
+def unpatched(target: Any, name: str) -> Iterator[None]:
+    """An instance's method as its class has it: what others have set over it is off, and on again on every exit.
 
     For a model call that is not the pass's: a ControlNet of A1111 would give its hints for the whole picture to it.
     """
-    laid = target.__dict__.pop(name, _ABSENT)
+    patch = target.__dict__.pop(name, _ABSENT)
     try:
         yield
     finally:
-        if laid is not _ABSENT:
-            target.__dict__[name] = laid
+        if patch is not _ABSENT:
+            target.__dict__[name] = patch

@@ -1,26 +1,43 @@
-"""Fusing the two lines' predictions (docs/method.md eq. 8-9)."""
+"""Fusing the lines' predictions (docs/method.md eq. 8-9)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from .predictions import Predictions
 
-def compute_delta(pred_semantic: Tensor, pred_identity: Tensor, mask: Tensor, rho: float = 1.0) -> Tensor:
+
+def fuse(differences: Mapping[str, Tensor], masks: Mapping[str, Tensor], rho: float = 1.0) -> Tensor:
     """What to add to the semantic prediction, before CFG (docs/method.md eq. 8).
 
-        delta = rho * mask * (pred_identity - pred_semantic)
+        delta = rho * sum over the lines of mask * difference
 
     Args:
-        pred_semantic: (B, C, H, W), x0 or eps space, before CFG.
-        pred_identity: same shape, space, device, dtype.
-        mask: (B, 1, H, W) in [0, 1]; 1 = identity line.
+        differences: by line, (B, C, H, W) fp32, from compute_differences; at least one.
+        masks: by line, (B, 1, H, W) in [0, 1]; 1 = identity line.
         rho: damping, [0, 2].
 
-    Exactly zero where mask is zero, whatever the lines say there. fp32. Inputs are not modified.
+    Exactly zero where all masks are zero, whatever the lines say there. fp32. Inputs are not modified.
     """
-    difference = pred_identity.float() - pred_semantic.float()
-    return torch.where(mask > 0, rho * mask * difference, torch.zeros_like(difference))
+    deltas = [
+        torch.where(masks[name] > 0, rho * masks[name] * difference, torch.zeros_like(difference))
+        for name, difference in differences.items()
+    ]
+    return sum(deltas[1:], start=deltas[0])
+
+
+def compute_differences(
+    predictions: Predictions, masks: Mapping[str, Tensor], style: float = 0.0
+) -> Mapping[str, Tensor]:
+    """D_i - D_s of every line, (B, C, H, W) fp32, the identity's style aligned (docs/method.md eq. 9)."""
+    semantic = predictions.semantic
+    return {
+        name: align_style(identity, semantic, masks[name], style).float() - semantic.float()
+        for name, identity in predictions.identity.items()
+    }
 
 
 def align_style(pred_identity: Tensor, pred_semantic: Tensor, mask: Tensor, style: float) -> Tensor:

@@ -1,16 +1,18 @@
-"""Where a noise level stands in its own sampling pass (docs/method.md section 1); no model call is ever counted."""
+"""Where a noise level stands in its own sampling pass, and how noise is added (docs/method.md section 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise levels of one pass, descending; the trailing zero is dropped. Sigmas or timesteps alike."""
+    """The noise levels of one pass, descending; the trailing zero is dropped. No model call is ever counted."""
 
     levels: tuple[float, ...]
 
@@ -33,3 +35,15 @@ class Schedule:
         """Whether the level's share of the pass lies in the half-open window [start, stop)."""
         share = (self.position(level) + 1e-4) / len(self.levels)
         return start <= share < stop
+
+
+class NoiseLaw(Protocol):
+    """How a model's latents carry noise: what depends on the parametrisation, and nothing else does."""
+
+    def noised(self, x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
+        """The latents at this level, of unit-variance noise."""
+        ...
+
+    def refine_sigmas(self, sigma: float) -> list[float]:
+        """The levels of the head refinement that is due at this level, down to 0 (docs/method.md eq. 13)."""
+        ...

@@ -1,8 +1,9 @@
-"""The identity branch: decoupled cross-attention to the identity tokens, and the adapter's LoRA."""
+"""IP-Adapter's decoupled cross-attention to the identity tokens, and the adapter's LoRA."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -10,11 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import BeyondFacialError
+from ..unet.injection import Attached, attach_attention
+from ..unet.rows import LineRows
+from ..unet.sites import AttentionSite, Site
 from .checkpoints import AdapterSpec, base_model
 from .files import Weights
-from .sites import Site
+from .registry import LoadedAdapter
 
-Place = tuple[torch.dtype, torch.device]
+Placement = tuple[torch.dtype, torch.device]
 
 
 @dataclass(eq=False)
@@ -23,7 +27,7 @@ class LoraDelta:
 
     down: Tensor
     up: Tensor
-    _placed: dict[Place, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _placed: dict[Placement, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def delta(self, x: Tensor) -> Tensor:
         """What to add to the leaf's output for its input x (..., in); x's dtype and device."""
@@ -34,26 +38,25 @@ class LoraDelta:
         return F.linear(F.linear(x, down), up)
 
 
-class IdentityBranch:
-    """Identity tokens as keys and values of every cross-attention site, computed once.
+class DecoupledAttention:
+    """The identity tokens as keys and values of every site, computed once (unet.injection.IdentityAttention).
 
-        attend(query) = SDPA(query, to_k_ip tokens, to_v_ip tokens)
+        attention(site, query) = SDPA(query, to_k_ip tokens, to_v_ip tokens)
 
-    as IP-Adapter's decoupled attention, *without* its scale: the hook that adds it to the text attention multiplies.
-    Sites are numbered from 0 in the order of sites.adapter_order. A branch belongs to one run; it is not changed by
-    being used, but for cached copies in other dtypes and devices.
+    IP-Adapter's decoupled attention *without* its scale: whoever adds it to the text attention multiplies.
     """
 
     def __init__(self, spec: AdapterSpec, weights: Weights, tokens: Tensor, sites: Sequence[Site]):
-        """Check that the adapter fits the model, then compute K and V in fp32.
+        """Check that the adapter fits the model, then compute keys and values in fp32.
 
         Args:
-            tokens: (1, T, C), from projections.project_identity.
-            sites: the UNet's cross-attentions in the order of sites.adapter_order.
+            tokens: (P, T, C), from projections.project_identity; one person for the whole batch, or one a picture.
+            sites: the UNet's cross-attentions in the order of unet.sites.adapter_order.
         """
         check_fits(spec, sites)
         self.spec = spec
         self.sites = tuple(sites)
+        self.persons = len(tokens)
         with torch.no_grad():
             tokens = tokens.detach().float().cpu()
             ip = weights.ip_adapter
@@ -68,42 +71,69 @@ class IdentityBranch:
             raise BeyondFacialError(
                 "The adapter's attention makes no finite numbers of this face; its file is damaged, download it again."
             )
-        self._placed: dict[tuple[int, Place], tuple[Tensor, Tensor]] = {}
+        self._placed: dict[tuple[int, Placement], tuple[Tensor, Tensor]] = {}
         self._lora = _make_lora(ip, len(self.sites)) if spec.has_lora else {}
 
-    def attend(self, site: int, query: Tensor) -> Tensor:
-        """The identity's part of a site's attention, unscaled.
+    def __call__(self, site: int, query: Tensor, text_out: Tensor, images: Sequence[int]) -> Tensor:
+        """The identity's part of a site's attention, unscaled: (rows, n, h) in the query's dtype and device.
 
         Args:
-            site: number of the site, from 0.
+            site: its number, from 0.
             query: (rows, n, h), the output of the site's to_q, the LoRA's addition included.
-
-        Returns (rows, n, h) in the query's dtype and device, to be added to the input of to_out[0].
+            text_out: not asked; other adapters scale by it.
+            images: per row, which picture it is: with several persons, whose face it gets.
         """
-        keys, values = self._place(site, query)
         heads = _split_heads(query, self.sites[site].heads)
-        rows = query.shape[0]
-        attended = F.scaled_dot_product_attention(
-            heads, keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
+        keys, values = (
+            each.expand(len(query), -1, -1, -1) if self.persons == 1 else each[list(images)]
+            for each in self._on_device(site, query)
         )
-        return attended.transpose(1, 2).reshape(query.shape)
+        return F.scaled_dot_product_attention(heads, keys, values).transpose(1, 2).reshape(query.shape)
 
-    def lora(self, kind: str, site: int, leaf: str) -> LoraDelta | None:
+    def lora(self, module: str, site: int, leaf: str) -> LoraDelta | None:
         """The LoRA of one leaf, or None where the adapter has none.
 
         Args:
-            kind: "attn1" or "attn2"; site: as in attend (attn1: its twin's number).
+            module: "attn1" or "attn2"; site: as in __call__ (attn1: its twin's number).
             leaf: "to_q", "to_k", "to_v" or "to_out.0". The delta of the leaf's own input goes onto its output; for
-                to_out.0 that input is what attend was already added to.
+                to_out.0 that input is what the attention was already added to.
         """
-        return self._lora.get((kind, site, leaf))
+        return self._lora.get((module, site, leaf))
 
-    def _place(self, site: int, query: Tensor) -> tuple[Tensor, Tensor]:
-        place = (site, (query.dtype, query.device))
-        if place not in self._placed:
+    def _on_device(self, site: int, query: Tensor) -> tuple[Tensor, Tensor]:
+        key = (site, (query.dtype, query.device))
+        if key not in self._placed:
             keys, values = self._keys_values[site]
-            self._placed[place] = (keys.to(query.device, query.dtype), values.to(query.device, query.dtype))
-        return self._placed[place]
+            self._placed[key] = (keys.to(query.device, query.dtype), values.to(query.device, query.dtype))
+        return self._placed[key]
+
+
+class AdapterInjection:
+    """An adapter file with its tokens, as what a line injects (unet.injection.Injection).
+
+    The keys and values are computed for the UNet that is met first, and anew for another one.
+    """
+
+    def __init__(self, adapter: LoadedAdapter, tokens: Tensor):
+        self.adapter, self.tokens = adapter, tokens
+        self._attention: DecoupledAttention | None = None
+
+    def check_fits(self, sites: Sequence[Site]) -> None:
+        check_fits(self.adapter.spec, sites, self.adapter.name)
+
+    @property
+    def device_bytes(self) -> int:
+        """What the adapter's LoRA takes on the UNet's device; the keys and values of a few tokens are nothing to it."""
+        tensors = self.adapter.weights.ip_adapter
+        return sum(t.numel() * t.element_size() for name, t in tensors.items() if "lora" in name)
+
+    @contextmanager
+    def attached(self, sites: Sequence[AttentionSite], where: LineRows, weight: float) -> Iterator[Attached]:
+        shapes = tuple(site.site for site in sites)
+        if self._attention is None or self._attention.sites != shapes:
+            self._attention = DecoupledAttention(self.adapter.spec, self.adapter.weights, self.tokens, shapes)
+        with attach_attention(self._attention, sites, where, weight) as attached:
+            yield attached
 
 
 def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapter") -> None:

@@ -1,0 +1,1 @@
+"""AUTOMATIC1111's web UI: two denoiser callbacks, and a second model call for every identity line."""

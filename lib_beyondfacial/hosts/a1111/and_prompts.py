@@ -1,0 +1,34 @@
+"""AND prompts as A1111 composes them: several cond rows of one picture, and delta added to the composition once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...unet.rows import LineRows
+
+
+def compose(rows: Tensor, uncond: Tensor | None, where: LineRows) -> Tensor:
+    """The host's own AND composition of cond rows: D_u + sum w_k (D_k - D_u); one row of weight 1 stays as it is.
+
+    Args:
+        rows: (rows, C, H, W), where `where` says whose they are. uncond: (B, C, H, W), None where none was computed.
+    """
+    composed = []
+    for image in range(where.batch):
+        parts = where.parts_of(image)
+        weights = [where.weights[i] for i in parts]
+        if weights == [1.0]:
+            composed.append(rows[parts[0]])
+            continue
+        base = rows[parts[0]] if uncond is None else uncond[image]
+        composed.append(base + sum(w * (rows[i] - base) for i, w in zip(parts, weights, strict=True)))
+    return torch.stack(composed)
+
+
+def add_to_cond_rows(x: Tensor, delta: Tensor, where: LineRows) -> None:
+    """Add delta once per picture: to its heaviest AND part, over that part's weight, so that the sum gains delta."""
+    for image in range(where.batch):
+        heaviest = max(where.parts_of(image), key=lambda i: abs(where.weights[i]))
+        if where.weights[heaviest]:
+            x[heaviest] += (delta[image] / where.weights[heaviest]).to(x.dtype)

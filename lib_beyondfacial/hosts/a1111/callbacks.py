@@ -1,0 +1,42 @@
+"""A1111's part of a request: two denoiser callbacks that are registered once and act where `p` has a run of ours."""
+
+from __future__ import annotations
+
+from ..run import ATTRIBUTE, Run, guarded, run_of
+from ..types import DenoisedParams, DenoiserParams, Processing
+from .denoiser import begin_step, end_step, finish_step
+from .model import A1111Host, refuse_unfit, unet_of
+
+__all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]
+
+make_host = A1111Host
+
+
+def install_callbacks() -> None:
+    from modules import script_callbacks
+
+    script_callbacks.on_cfg_denoiser(on_cfg_denoiser)
+    script_callbacks.on_cfg_denoised(on_cfg_denoised)
+
+
+def attach(p: Processing, run: Run) -> None:
+    """Whatever a level has attached comes off with the pass."""
+    run.scope.callback(end_step, run)
+
+
+def before_launch(p: Processing, run: Run) -> None:
+    """Nothing: the callbacks are registered for good."""
+
+
+def on_cfg_denoiser(params: DenoiserParams) -> None:
+    """Before the host's model call: attach the probe to it, if the identity may act at this level."""
+    run = run_of(getattr(params.denoiser, "p", None))
+    if run is not None and run.sampling is not None:
+        guarded(run, lambda: begin_step(run, params))
+
+
+def on_cfg_denoised(params: DenoisedParams) -> None:
+    """After the host's model call: evaluate the identity lines, add delta to the cond rows in place."""
+    run = params.inner_model.__dict__.pop(ATTRIBUTE, None)
+    if run is not None:
+        guarded(run, lambda: finish_step(run, params))

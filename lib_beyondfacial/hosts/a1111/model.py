@@ -1,0 +1,149 @@
+"""A1111's loaded model for one sampling pass: its UNet, text encoder and autoencoder, its spaces and levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...errors import BeyondFacialError
+from ...method.head_refinement import VarianceExploding
+from ...sampling.host import Cond
+from ...sampling.plan import IdentityLine
+from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, prompts_at_end
+from ..patches import unpatched
+from ..run import full_like_batch
+from ..types import Processing
+
+ZERO_TERMINAL = 1e-4  # alphas_cumprod at the last timestep; SD's own ends at 0.0047
+NATIVE_SIDE, NATIVE_SIDE_SDXL = 768, 1024  # px
+
+
+def unet_of(p: Processing) -> nn.Module:
+    return p.sd_model.model.diffusion_model
+
+
+def refuse_unfit(p: Processing) -> None:
+    """BeyondFacialError in words for models that the method does not serve."""
+    for flag, kind in (("is_sd3", "SD3"), ("is_sd2", "SD2")):
+        if getattr(p.sd_model, flag, False):
+            raise BeyondFacialError(
+                f"BeyondFacial works with SD1.5 and SDXL models; this is an {kind} model. Choose another checkpoint."
+            )
+    if getattr(p.sd_model, "cond_stage_key", "") == "edit":
+        raise BeyondFacialError(
+            "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
+        )
+
+
+def cond_dict(cond: Tensor | Mapping[str, Tensor], image_cond: Tensor, rows: slice) -> dict[str, object]:
+    """The cond argument of `inner_model` for some of the rows, as the host's denoiser builds it."""
+    if isinstance(cond, Mapping):
+        part = type(cond)({key: value[rows] for key, value in cond.items()})
+        return {**part, "c_concat": [image_cond[rows]]}
+    return {"c_crossattn": [cond[rows]], "c_concat": [image_cond[rows]]}
+
+
+class A1111Host:
+    """sampling.host.Host for one pass of A1111.
+
+    Its timestep samplers (DDIM, PLMS, UniPC) predict eps, at a timestep, for latents of unit variance. They are
+    converted here: levels by `to_sigma`, predictions by `to_x0`, delta by `from_x0`.
+    """
+
+    def __init__(self, p: Processing):
+        self.p, self.sampler = p, p.sampler
+        self.predicts_eps = hasattr(p.sampler, "get_timesteps")
+        self.native_side = NATIVE_SIDE_SDXL if getattr(p.sd_model, "is_sdxl", False) else NATIVE_SIDE
+        self.picture_size = (p.height, p.width)
+        self.law = VarianceExploding()
+        alphas = p.sd_model.alphas_cumprod.float().cpu().numpy()
+        self._log_sigmas = 0.5 * (np.log1p(-alphas) - np.log(alphas))
+
+    def unet(self) -> nn.Module:
+        return unet_of(self.p)
+
+    def model_key(self) -> object:
+        return self.unet()
+
+    def to_sigma(self, level: float) -> float:
+        """The sampler's own level as a sigma."""
+        if not self.predicts_eps:
+            return level
+        return float(np.exp(np.interp(level, np.arange(len(self._log_sigmas)), self._log_sigmas)))
+
+    def to_sigmas(self, levels: Tensor) -> list[float]:
+        return [self.to_sigma(float(level)) for level in levels]
+
+    def to_x0(self, prediction: Tensor, x: Tensor, sigma: float) -> Tensor:
+        """x0 of the sampler's own prediction for its latents `x`."""
+        return (1 + sigma**2) ** 0.5 * x - sigma * prediction if self.predicts_eps else prediction
+
+    def from_x0(self, delta: Tensor, sigma: float) -> Tensor:
+        """A difference of x0 as one of the sampler's own predictions; zero stays zero."""
+        return delta / -sigma if self.predicts_eps else delta
+
+    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
+        return encode_prompts(self.p, texts, size)
+
+    def encode_words(self, words: Sequence[str]) -> Tensor:
+        encoded = encode_prompts(self.p, words, self.picture_size)
+        return (encoded["crossattn"] if isinstance(encoded, Mapping) else encoded)[:, 1].detach()
+
+    def prompts_at_end(self, texts: Sequence[str]) -> list[str]:
+        return prompts_at_end(texts, self.p.steps)
+
+    def first_conds(self) -> Cond:
+        return first_conds(self.sampler)
+
+    def encode_image(self, picture: Tensor) -> Tensor:
+        from modules import devices
+
+        sd_model = self.p.sd_model
+        first = next(sd_model.first_stage_model.parameters())
+        with torch.no_grad(), devices.without_autocast():
+            posterior = sd_model.encode_first_stage(picture[None].to(devices.device, first.dtype))
+        mean = posterior.mode() if hasattr(posterior, "mode") else posterior
+        return (sd_model.scale_factor * mean)[0].float()
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        from modules import devices
+
+        sd_model = self.p.sd_model
+        first = next(sd_model.first_stage_model.parameters())
+        with torch.no_grad(), devices.without_autocast():
+            return sd_model.decode_first_stage(latents.to(first.dtype))[0]
+
+    def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
+        return start * (1 + sigma**2) ** 0.5 if self.predicts_eps else start
+
+    def predict_x0(
+        self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
+    ) -> Tensor:
+        image_cond = self.sampler.sampler_extra_args["image_cond"]
+        given = cond_dict(cond, image_cond, slice(len(x)))  # type: ignore[arg-type]
+        x = x.to(self.sampler.last_latent)
+        with unpatched(self.unet(), "forward") if is_crop else nullcontext():
+            return self._call_model(x, sigma, given).float()
+
+    def _call_model(self, x: Tensor, sigma: float, cond: dict[str, object]) -> Tensor:
+        inner_model = self.sampler.model_wrap_cfg.inner_model
+        if not self.predicts_eps:
+            return inner_model(x, full_like_batch(x, sigma, x), cond=cond)
+        timestep = float(np.abs(self._log_sigmas - np.log(sigma)).argmin())
+        return x - sigma * inner_model(x / (1 + sigma**2) ** 0.5, full_like_batch(x, timestep, x), cond=cond)
+
+    def can_crop(self) -> bool:
+        return self.sampler.sampler_extra_args["image_cond"].shape[-1] == 1
+
+    def load_unet(self) -> None:
+        """A1111 moves its networks by itself."""
+
+    def is_interrupted(self) -> bool:
+        return is_interrupted()
+
+    def starts_from_noise(self) -> bool:
+        return is_first_txt2img_pass(self.p) and float(self.p.sd_model.alphas_cumprod[-1]) > ZERO_TERMINAL

@@ -1,0 +1,1 @@
+"""The Forge family (Forge, reForge, Forge Classic): every line in the host's own batch."""

@@ -1,0 +1,32 @@
+"""The Forge family's part of a request: one denoiser callback, and a conditioning modifier for each pass."""
+
+from __future__ import annotations
+
+from ..run import Run, run_of
+from ..types import DenoiserParams, Processing
+from .model import ForgeHost, refuse_unfit, unet_of
+from .modifier import attach, disable_for_tiling, is_tiler_on, move_ours_last
+
+__all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]
+
+make_host = ForgeHost
+
+
+def install_callbacks() -> None:
+    from modules import script_callbacks
+
+    script_callbacks.on_cfg_denoiser(on_cfg_denoiser)
+
+
+def before_launch(p: Processing, run: Run) -> None:
+    """Just before the sampler runs: all scripts have registered what they will."""
+    move_ours_last(p)
+    if is_tiler_on(p):
+        disable_for_tiling(run)
+
+
+def on_cfg_denoiser(params: DenoiserParams) -> None:
+    """Before the host's model call: warn where the refiner has taken the model, and our modifier with it, away."""
+    run: Run | None = run_of(getattr(params.denoiser, "p", None))
+    if run is not None and run.sampling is not None and run.sampling.schedule is not None:
+        run.sampling.acts(float(params.sigma.flatten()[0]))

@@ -1,0 +1,175 @@
+"""A Forge's loaded model for one sampling pass, by what is there and not by version: Forge, reForge, Classic, Neo.
+
+`backend` is Forge's and Neo's package, `ldm_patched` with `modules_forge.forge_sampler` reForge's and Classic's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import BeyondFacialError
+from ...method.head_refinement import VarianceExploding
+from ...sampling.host import Cond
+from ...sampling.plan import IdentityLine
+from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, prompts_at_end
+from ..run import full_like_batch
+from ..types import Entry, HostModel, Processing
+
+MAX_SIGMA = 100.0  # a start of finite noise; SD's own ends at 14.6, zero-terminal-SNR schedules in the thousands
+NATIVE_SIDE, NATIVE_SIDE_SDXL = 768, 1024  # px
+UNFIT = {"is_sd3": "an SD3", "is_sd2": "an SD2", "is_flux": "a Flux"}
+
+
+def unet_of(p: Processing) -> nn.Module:
+    return p.sd_model.forge_objects.unet.model.diffusion_model
+
+
+def refuse_unfit(p: Processing) -> None:
+    """BeyondFacialError in words for models that the method does not serve; the UNet's sites tell the rest."""
+    for flag, kind in UNFIT.items():
+        if getattr(p.sd_model, flag, False):
+            raise BeyondFacialError(
+                f"BeyondFacial works with SD1.5 and SDXL models; this is {kind} model. Choose another checkpoint."
+            )
+    if getattr(p.sd_model, "cond_stage_key", "") == "edit":
+        raise BeyondFacialError(
+            "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
+        )
+
+
+def compile_cond(cond: Tensor | Mapping[str, Tensor]) -> Entry:
+    """An encoded prompt as the host's sampler takes it."""
+    try:
+        from backend.sampling.condition import compile_conditions as compiled
+    except ImportError:
+        from modules_forge.forge_sampler import cond_from_a1111_to_patched_ldm as compiled
+    return compiled(cond)[0]
+
+
+def host_sampling() -> tuple[Callable, Callable]:
+    """The host's own model call with its memory check and ControlNets, and what loads the UNet before sampling."""
+    try:
+        from backend.sampling.sampling_function import calc_cond_uncond_batch, sampling_prepare
+    except ImportError:
+        from ldm_patched.modules.samplers import calc_cond_uncond_batch
+        from modules_forge.forge_sampler import sampling_prepare
+    return calc_cond_uncond_batch, sampling_prepare
+
+
+def plain_condition(entry: Entry) -> type:
+    """The class of conditions that are just a tensor, by its children: it has one name on Forge, another elsewhere."""
+    return type(entry["model_conds"]["c_crossattn"]).__mro__[-2]
+
+
+def extra_memory(unet: HostModel, noise: Tensor, rows: int) -> int:
+    """Bytes that `rows` more rows want, by the host's own estimate; it asks itself for two a picture."""
+    shape = list(noise.shape[1:])
+    plain, more = 2 * noise.shape[0], 2 * noise.shape[0] + rows
+    return max(0, int(unet.memory_required([more, *shape]) - unet.memory_required([plain, *shape])))
+
+
+class ForgeHost:
+    """sampling.host.Host for one pass of the Forge family. Everything is x0 at a sigma here, timestep samplers too.
+
+    is_tiled: another extension cuts the picture into tiles, so nothing of ours acts. is_inpainting: known once the
+    host has compiled its conds for the first level.
+    """
+
+    def __init__(self, p: Processing):
+        self.p, self.sampler = p, p.sampler
+        self.native_side = NATIVE_SIDE_SDXL if getattr(p.sd_model, "is_sdxl", False) else NATIVE_SIDE
+        self.picture_size = (p.height, p.width)
+        self.law = VarianceExploding()
+        self.is_tiled = False
+        self.is_inpainting = False
+
+    def unet(self) -> nn.Module:
+        return unet_of(self.p)
+
+    def model_key(self) -> object:
+        return self.unet()
+
+    def sigmas(self) -> Tensor:
+        """The model's own noise levels, ascending: one a timestep."""
+        model = self.p.sd_model.forge_objects.unet.model
+        return (getattr(model, "predictor", None) or model.model_sampling).sigmas.detach().float().cpu()
+
+    def to_sigmas(self, levels: Tensor) -> list[float]:
+        if hasattr(self.sampler, "get_sigmas"):
+            return [float(level) for level in levels]
+        sigmas = self.sigmas()
+        return sigmas[levels.cpu().float().round().long().clip(0, len(sigmas) - 1)].tolist()
+
+    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
+        return compile_cond(encode_prompts(self.p, texts, size))
+
+    def encode_words(self, words: Sequence[str]) -> Tensor:
+        encoded = encode_prompts(self.p, words, self.picture_size)
+        return (encoded["crossattn"] if isinstance(encoded, Mapping) else encoded)[:, 1].detach()
+
+    def prompts_at_end(self, texts: Sequence[str]) -> list[str]:
+        return prompts_at_end(texts, self.p.steps)
+
+    def first_conds(self) -> Cond:
+        """With the ControlNets and the inpainting condition of the whole picture."""
+        unet, entry = self.p.sd_model.forge_objects.unet, compile_cond(first_conds(self.sampler))
+        x, concat = self.sampler.last_latent, self.sampler.sampler_extra_args["image_cond"]
+        if unet.extra_concat_condition is not None:
+            concat = unet.extra_concat_condition
+        if isinstance(concat, Tensor) and concat.shape[0] == x.shape[0] and concat.shape[2:] == x.shape[2:]:
+            entry["model_conds"]["c_concat"] = plain_condition(entry)(concat)
+        if unet.controlnet_linked_list is not None:
+            entry["control"] = unet.controlnet_linked_list
+        return entry
+
+    def encode_image(self, picture: Tensor) -> Tensor:
+        objects = self.p.sd_model.forge_objects
+        options = objects.vae.patcher.model_options
+        before = options.get("model_vae_regulation")
+        options["model_vae_regulation"] = lambda posterior: posterior.mode()
+        try:
+            # Tiled encoding does not ask for the regulation and samples; then at least from a generator of its own.
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)
+                latent = objects.vae.encode(picture.permute(1, 2, 0)[None] / 2 + 0.5)
+        finally:
+            if before is None:
+                del options["model_vae_regulation"]
+            else:
+                options["model_vae_regulation"] = before
+        scale = getattr(objects.vae.first_stage_model, "process_in", None) or objects.unet.model.process_latent_in
+        return scale(latent)[0].float()
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.p.sd_model.decode_first_stage(latents.to(self.sampler.last_latent.dtype))[0].clone()
+
+    def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
+        return start if hasattr(self.sampler, "get_sigmas") else start * (1 + sigma**2) ** 0.5
+
+    def predict_x0(
+        self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
+    ) -> Tensor:
+        """Through everything that is hung on the host's UNet; ControlNets hang on the cond, so crops have none."""
+        unet, x = self.p.sd_model.forge_objects.unet, x.to(self.sampler.last_latent)
+        calc, _ = host_sampling()
+        return calc(unet.model, [cond], None, x, full_like_batch(x, sigma, x), unet.model_options)[0].float()
+
+    def can_crop(self) -> bool:
+        return not self.is_inpainting
+
+    def load_unet(self) -> None:
+        unet = self.p.sd_model.forge_objects.unet
+        along = list(unet.extra_model_patchers_during_sampling)
+        host_sampling()[1](unet, self.sampler.last_latent)
+        unet.extra_model_patchers_during_sampling = along  # the hosts append the ControlNets' at every call
+
+    def is_interrupted(self) -> bool:
+        return is_interrupted()
+
+    def starts_from_noise(self) -> bool:
+        return not self.is_tiled and is_first_txt2img_pass(self.p) and float(self.sigmas()[-1]) < MAX_SIGMA
+

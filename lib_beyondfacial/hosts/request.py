@@ -1,0 +1,157 @@
+"""One request on any host: begin, end, and how it is made to fail with a message.
+
+The hosts swallow exceptions of scripts and callbacks (logged, an ordinary picture), but not those of `p.sample`. So an
+error is stored, the sampling is left through the host's own interruption, and the wrapped `p.sample` raises it again.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+from torch import Tensor
+
+from ..errors import BeyondFacialError
+from ..sampling.plan import Plan
+from ..unet.sites import enumerate_sites
+from .run import ATTRIBUTE, Adapter, Run, begin_pass, run_of
+from .types import Processing
+
+FORGE_PACKAGE = "modules_forge"  # in every host of the family, in no other; there before any model is
+
+
+@functools.lru_cache(maxsize=1)
+def host_adapter() -> Adapter:
+    """The adapter of the host that this process is, a1111.callbacks or forge.callbacks; imported only when asked.
+
+    One process is one host, so this holds at load time, when there is no `p` to ask yet.
+    """
+    is_forge = FORGE_PACKAGE in sys.modules or importlib.util.find_spec(FORGE_PACKAGE) is not None
+    return cast(Adapter, importlib.import_module(".forge.callbacks" if is_forge else ".a1111.callbacks", __package__))
+
+
+def install_callbacks() -> None:
+    """Register the host's denoiser callbacks, when the script is loaded. Without a run they return at once."""
+    host_adapter().install_callbacks()
+
+
+def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
+    """Prepare a run on `p` (in `process`). Raises BeyondFacialError where this model or adapter cannot do it."""
+    end(p)
+    adapter = host_adapter()
+    adapter.refuse_unfit(p)
+    sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
+    for injection in (each for line in plan.lines for each in line.injections):
+        injection.check_fits(sites)
+    run = Run(plan, owner_data=owner_data)
+    for person in (each for line in plan.lines for each in line.persons):
+        for warning in person.warnings:
+            run.report.warn(warning)
+    setattr(p, ATTRIBUTE, run)
+    wrap_sample(p, run)
+    return run
+
+
+def end(p: Processing) -> None:
+    """Take everything of ours off `p`: it may be used again, as it is or as a copy (loopback, X/Y/Z)."""
+    run = run_of(p)
+    if run is not None:
+        run.release()
+        delattr(p, ATTRIBUTE)
+    unwrap_sample(p)
+
+
+def before_sampling(p: Processing, noise: Tensor | None) -> None:
+    """In `process_before_every_sampling`: prepare the pass; noise: unit variance, as the host drew it."""
+    run = run_of(p)
+    if run is None:
+        return
+    try:
+        begin_pass(p, run, host_adapter(), noise)
+    except Exception as error:  # the hosts swallow it here; `p.sample` raises it again
+        run.error = error
+
+
+def fail(p: Processing, message: str) -> None:
+    """Make the host fail this request with the message: 422 in the API, under the picture in the UI."""
+    unwrap_sample(p)
+
+    def sample(*args: object, **kwargs: object) -> None:
+        unwrap_sample(p)
+        raise_to_user(p, message)
+
+    sample._beyondfacial = True  # type: ignore[attr-defined]
+    p.sample = sample
+
+
+def raise_to_user(p: Processing, message: str) -> None:
+    if getattr(p, "is_api", False):
+        from fastapi import HTTPException
+
+        raise HTTPException(status_code=422, detail=message)
+    error = BeyondFacialError(message)
+    set_task_error(error)
+    raise error
+
+
+class RaisingResult:
+    """A task's result that raises when the UI takes it apart."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def __iter__(self) -> Iterator[object]:
+        raise self.error
+
+
+def set_task_error(error: Exception) -> None:
+    """Let the UI show the error where the host's main thread drops what its tasks raise (reForge, Forge Classic).
+
+    There the UI is handed the task's result, which nobody has set: None, and it reports a TypeError. Only the frame
+    that works on the task knows it. Where tasks keep their exception, or there are none, nothing is done.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        task = frame.f_locals.get("self")
+        if hasattr(task, "task_id") and hasattr(task, "result") and not hasattr(task, "exception"):
+            task.result = RaisingResult(error)
+            return
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def wrap_sample(p: Processing, run: Run) -> None:
+    """Chain `p.sample`: whatever happens inside, the run is released; an error of ours becomes the request's."""
+    unwrap_sample(p)
+    before = p.__dict__.get("sample")
+    original = p.sample
+
+    @functools.wraps(original)
+    def sample(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = original(*args, **kwargs)
+        finally:
+            run.release()
+        if run.error is not None:
+            error, run.error = run.error, None
+            end(p)
+            if isinstance(error, BeyondFacialError):
+                raise_to_user(p, str(error))
+            raise error
+        return result
+
+    sample._beyondfacial = True  # type: ignore[attr-defined]
+    sample._before = before  # type: ignore[attr-defined]
+    p.sample = sample
+
+
+def unwrap_sample(p: Processing) -> None:
+    """Put back what `p.sample` was; the copies of `p` that grids make come with our wrapper on them."""
+    wrapper = p.__dict__.get("sample")
+    if getattr(wrapper, "_beyondfacial", False):
+        del p.__dict__["sample"]
+        if getattr(wrapper, "_before", None) is not None:
+            p.sample = wrapper._before

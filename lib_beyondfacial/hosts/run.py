@@ -1,0 +1,164 @@
+"""One request on one `p`, and each of its sampling passes: what A1111 and the Forge family share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..sampling.host import BatchImage, Host
+from ..sampling.plan import Plan
+from ..sampling.report import Report
+from ..sampling.sampling_pass import SamplingPass
+from ..sampling.start_noise import find_scale
+from .patches import Patches
+from .types import Processing, Sampler
+
+ATTRIBUTE = "_beyondfacial"  # of `p`; A1111's model wrapper bears it during one model call
+T = TypeVar("T")
+
+
+class PassHost(Host, Protocol):
+    """A host's side of one pass, with what only the adapters ask."""
+
+    def to_sigmas(self, levels: Tensor) -> list[float]:
+        """The levels that the sampler has asked for, as sigmas."""
+        ...
+
+    def starts_from_noise(self) -> bool:
+        """Whether this is txt2img's first pass, on a model whose start is noise of finite sigma."""
+        ...
+
+
+@dataclass(eq=False)
+class Run:
+    """One request.
+
+    owner_data: what the caller of request.begin carries along.
+    noise: of the present pass, unit variance, as the host drew it.
+    step: what the host adapter remembers between two callbacks of one level.
+    scope: what is attached for the present pass.
+    error: met where the hosts swallow exceptions; `p.sample` raises it.
+    """
+
+    plan: Plan
+    report: Report = field(default_factory=Report)
+    owner_data: object = None
+    host: PassHost | None = None
+    sampling: SamplingPass | None = None
+    noise: Tensor | None = None
+    step: object = None
+    scope: ExitStack = field(default_factory=ExitStack)
+    error: BaseException | None = None
+
+    def release(self) -> None:
+        """Nothing of ours is attached any more; the sampler is the host's alone again."""
+        self.scope.close()
+        self.host = self.sampling = self.noise = self.step = None
+
+
+def run_of(p: Processing | None) -> Run | None:
+    return getattr(p, ATTRIBUTE, None)
+
+
+class Adapter(Protocol):
+    """What hosts/request.py asks of a host: the module a1111.callbacks or forge.callbacks."""
+
+    def install_callbacks(self) -> None: ...
+
+    def refuse_unfit(self, p: Processing) -> None: ...
+
+    def unet_of(self, p: Processing) -> nn.Module: ...
+
+    def make_host(self, p: Processing) -> PassHost: ...
+
+    def attach(self, p: Processing, run: Run) -> None:
+        """Register what this pass needs; it comes off with run.scope."""
+        ...
+
+    def before_launch(self, p: Processing, run: Run) -> None:
+        """Just before the sampler runs: all scripts have registered what they will."""
+        ...
+
+
+def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) -> None:
+    """Prepare the pass that begins on `p.sampler`; some hires passes are announced twice, so it starts afresh."""
+    run.release()
+    run.report.begin_batch()
+    if not run.plan.can_act:
+        return
+    patches = Patches()
+    run.scope.callback(patches.undo)
+    wrap_launch(patches, p, run, adapter)
+    run.noise, run.host = noise, adapter.make_host(p)
+    run.sampling = SamplingPass(run.plan, run.host, images_of(p), run.report)
+    note_levels(patches, run, p.sampler)
+    adapter.attach(p, run)
+
+
+def images_of(p: Processing) -> list[BatchImage]:
+    return [BatchImage(*each) for each in zip(p.prompts, p.negative_prompts, p.seeds, strict=False)]
+
+
+def note_levels(patches: Patches, run: Run, sampler: Sampler) -> None:
+    """Note the pass's levels when its sampler asks for them."""
+    name = "get_sigmas" if hasattr(sampler, "get_sigmas") else "get_timesteps"
+    original = getattr(sampler, name)
+
+    def noting(*args: object, **kwargs: object) -> Tensor:
+        levels = original(*args, **kwargs)
+        if run.sampling is not None and run.host is not None:
+            run.sampling.levels = run.host.to_sigmas(levels)
+        return levels
+
+    patches.set(sampler, name, noting)
+
+
+def wrap_launch(patches: Patches, p: Processing, run: Run, adapter: Adapter) -> None:
+    """Edit the start where model and conds are ready: just before the sampler runs."""
+    sampler = p.sampler
+    launch = sampler.launch_sampling
+
+    def launching(steps: int, func: Callable) -> Tensor | None:
+        try:
+            if run.error is None and run.host is not None:
+                adapter.before_launch(p, run)
+                edit_start(run, sampler)
+        except Exception as error:
+            run.error = error
+        # The host would not catch its own interruption out here; `p.sample` raises the error.
+        return launch(steps, func) if run.error is None else sampler.last_latent
+
+    patches.set(sampler, "launch_sampling", launching)
+
+
+def edit_start(run: Run, sampler: Sampler) -> None:
+    """Only a pass that starts from noise, and in which the identity acts, gets an identity in its start."""
+    sampling, host, start = run.sampling, run.host, sampler.last_latent
+    if sampling is None or host is None or not host.starts_from_noise() or not sampling.edits_start():
+        return
+    if start is None or run.noise is None or run.noise.shape != start.shape:
+        run.report.warn("BeyondFacial: the start of this sampler could not be found; it was left as it is.")
+        return
+    sampling.edit_start(start, find_scale(run.noise, start))
+
+
+def guarded(run: Run, work: Callable[[], T]) -> T:
+    """Store an error and stop the sampling with the host's own interruption; `p.sample` raises it again."""
+    from modules import sd_samplers_common
+
+    try:
+        return work()
+    except Exception as error:
+        run.release()
+        run.error = error
+        raise sd_samplers_common.InterruptedException from error
+
+
+def full_like_batch(x: Tensor, value: float, like: Tensor) -> Tensor:
+    """One value for each row of x, on the device and in the dtype of `like`."""
+    return torch.full((len(x),), value, device=like.device, dtype=like.dtype)

@@ -1,0 +1,171 @@
+"""Head refinement: once in a pass the identity line draws the head large, in pixels (docs/method.md eq. 13-15).
+
+A full shot's head is a handful of latent pixels, too few for an adapter that has learnt from close-ups. So the picture
+that the pass is heading for is decoded, a square around the head is enlarged to a picture of its own, the identity line
+denoises that for a few steps, and it is pasted back: from then on, x0 inside an ellipse is what came of it.
+This is ours and not the paper's; ADetailer's second pass is its relative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REFINE_AT = (2.5, 1.5, 0.9)  # heads are looked for at the first level at or below each, until all have been found
+CROP = 1.7  # side of the square that is cut out, in sides of the head's box
+RADIUS, EDGE = 0.42, 0.19  # the ellipse in that square: its radius by the square's side, its soft edge by the radius
+STEPS, CURVE = 4, 1.5
+NOISIER = 2.0  # the refinement starts at so many times the level's sigma
+MAX_CFG = 4.0  # of the refinement
+REFINE_PROMPT = "close-up portrait, {prompt}"
+GRID = 64  # px: a refined crop's side is a multiple
+
+
+@dataclass(frozen=True)
+class CropBox:
+    """A square of a picture: its centre and its side, in px."""
+
+    y: float
+    x: float
+    side: float
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedHeads:
+    """What the refinement made of a batch: x0 (B, C, H, W), and the ellipses where it counts (B, 1, H, W); fp32.
+
+    refined: in which pictures a head was refined. done: in which nothing is left to do (refined, or large enough).
+    """
+
+    denoised: Tensor
+    mask: Tensor
+    refined: tuple[bool, ...]
+    done: tuple[bool, ...]
+
+    @property
+    def is_refined(self) -> Tensor:
+        """`refined` as a tensor (B, 1, 1, 1)."""
+        return torch.tensor(self.refined, device=self.mask.device)[:, None, None, None]
+
+    def replace_masks(self, masks: Mapping[str, Tensor], strength: float) -> Mapping[str, Tensor]:
+        """The lines' masks, with the ellipse in the pictures whose head is refined."""
+        ellipse = self.mask * strength
+        return {name: torch.where(self.is_refined, ellipse, mask) for name, mask in masks.items()}
+
+    def merge(self, later: RefinedHeads) -> RefinedHeads:
+        """These heads, and of the pictures without one the later ones."""
+        return RefinedHeads(
+            torch.where(self.is_refined, self.denoised, later.denoised),
+            torch.where(self.is_refined, self.mask, later.mask),
+            tuple(a or b for a, b in zip(self.refined, later.refined, strict=True)),
+            tuple(a or b for a, b in zip(self.done, later.done, strict=True)),
+        )
+
+
+def attempts_due(sigma: float) -> int:
+    """How often heads should have been looked for by this level."""
+    return sum(sigma <= each for each in REFINE_AT)
+
+
+def apply_target(  # noqa: PLR0913  the equation's own parameters
+    delta: Tensor, heads: RefinedHeads | None, denoised: Tensor, gain: float, strength: float = 1.0, rho: float = 1.0
+) -> Tensor:
+    """The delta by which x0 behind CFG becomes the refined head inside its ellipse (docs/method.md eq. 15).
+
+        delta = rho * strength * mask * (heads - denoised) / gain        in the pictures with a refined head
+
+    Args:
+        delta: (B, C, H, W) fp32 of eq. 8, which stays in the other pictures.
+        denoised: the semantic line's x0 behind CFG.
+        gain: by how much that x0 changes with delta: the CFG scale.
+        strength: the mask strength.
+    """
+    if heads is None or gain == 0 or not any(heads.refined):
+        return delta
+    mask = heads.mask * strength
+    difference = heads.denoised.float() - denoised.float()
+    pull = torch.where(mask > 0, rho * mask * difference, torch.zeros_like(difference)) / gain
+    return torch.where(heads.is_refined, pull, delta)
+
+
+def crop_around(box: tuple[float, float, float, float], size: tuple[int, int]) -> CropBox | None:
+    """The square around a head's box (x0, y0, x1, y1) in px; None where the head is large enough as it is."""
+    x0, y0, x1, y1 = box
+    side = CROP * max(x1 - x0, y1 - y0)
+    return CropBox((y0 + y1) / 2, (x0 + x1) / 2, side) if 0 < side < min(size) else None
+
+
+def compute_refine_size(size: tuple[int, int], native_side: int) -> int:
+    """The side of an enlarged crop in px, for a picture of `size` and a model that is best at `native_side`."""
+    side = min(*size, native_side)
+    return side - side % GRID if side >= GRID else side
+
+
+def crop_resize(picture: Tensor, crop: CropBox, side: int) -> Tensor:
+    """The crop as a picture of its own, border-replicated: (3, H, W) -> (3, side, side)."""
+    height, width = picture.shape[-2:]
+    square = [
+        [crop.side / width, 0, 2 * crop.x / width - 1],
+        [0, crop.side / height, 2 * crop.y / height - 1],
+    ]
+    grid = F.affine_grid(picture.new_tensor(square)[None], [1, 3, side, side], align_corners=False)
+    return F.grid_sample(picture[None], grid, "bicubic", "border", align_corners=False)[0]
+
+
+def paste(picture: Tensor, refined: Tensor, crop: CropBox) -> Tensor:
+    """The picture with the refined crop (3, side, side) in its place, inside the ellipse."""
+    height, width = picture.shape[-2:]
+    small = max(1, round(crop.side))
+    refined = F.interpolate(refined[None], (small, small), mode="bicubic", antialias=True, align_corners=False)
+    back = [
+        [width / crop.side, 0, (width - 2 * crop.x) / crop.side],
+        [0, height / crop.side, (height - 2 * crop.y) / crop.side],
+    ]
+    grid = F.affine_grid(picture.new_tensor(back)[None], [1, 3, height, width], align_corners=False)
+    there = F.grid_sample(refined, grid, "bicubic", "border", align_corners=False)[0]
+    return torch.lerp(picture, there, elliptical_mask(crop, (height, width), (height, width)).to(picture))
+
+
+def encode_compensated(
+    picture: Tensor, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The latents (C, h, w) of a picture (3, H, W) in [-1, 1], moved by what the way through the autoencoder loses.
+
+    decode: (C, h, w) -> (3, H, W) in [-1, 1].
+    """
+    z = encode(picture)
+    return z + (z - encode(decode(z)))
+
+
+def elliptical_mask(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Where the head counts, on a grid laid over a picture of `size`: 1 inside, 0 outside the ellipse, (1, h, w)."""
+    y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(grid, size, strict=True))
+    distance = ((y[:, None] - crop.y) ** 2 + (x[None] - crop.x) ** 2).sqrt() / (RADIUS * crop.side)
+    return ((1 + EDGE - distance) / EDGE).clamp(0, 1)[None]
+
+
+class VarianceExploding:
+    """NoiseLaw of latents x0 + sigma noise, as k-diffusion has them for every variance-preserving model."""
+
+    def noised(self, x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
+        return x0 + sigma * noise
+
+    def refine_sigmas(self, sigma: float) -> list[float]:
+        """The first level is high enough for a head to become another."""
+        first = max(NOISIER * sigma, REFINE_AT[0])
+        return [first * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
+
+
+def sample_euler(predict: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
+    """Euler's steps down the levels: (B, C, h, w) at sigmas[0] -> x0.
+
+    predict: (x, sigma) -> x0 behind CFG.
+    """
+    for sigma, after in zip(sigmas, sigmas[1:], strict=False):
+        denoised = predict(x, sigma)
+        x = denoised + (after / sigma) * (x - denoised)
+    return x

@@ -1,0 +1,153 @@
+"""Where the identity lines count, level by level (docs/method.md eq. 3-7): a policy for each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..settings.parameters import MethodParameters
+from . import attention_maps as maps
+from . import decision
+from .predictions import AttentionReadings, Predictions
+
+HEAD_SHARE = 0.22  # a full-shot head's share of the shorter side; the saliency's blur is a fifth of it
+GATE_CENTRE = 0.725  # dollhouse: the tight gate (0.6, 0.85) keeps the composition
+PROBE_FLOOR = 0.05  # nats by which the best place must stand out of the picture, else "no head here"
+SAME_LEVEL = 1e-4  # in ranks of the schedule
+
+
+class MaskPolicy(Protocol):
+    """Decides where each identity line counts; one a pass, it keeps its own state.
+
+    reads_attention: whether compute_maps looks at the readings at all.
+    """
+
+    reads_attention: bool
+
+    def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
+        """Where each line's person can be: (B, 1, H, W) in [0, 1], by line; empty where the policy asks no attention."""
+        ...
+
+    def compute_masks(
+        self, position: float, predictions: Predictions, attention: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """The mask of each line, (B, 1, H, W) fp32 in [0, 1], by line; at most 1 in sum.
+
+        Args:
+            position: of the level in its pass's schedule (Schedule.position).
+            attention: from compute_maps.
+        """
+        ...
+
+
+class WholeMask:
+    """The mask strength everywhere: the identity line replaces the semantic one."""
+
+    reads_attention = False
+
+    def __init__(self, parameters: MethodParameters):
+        self.strength = parameters.mask_strength
+
+    def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
+        return {}
+
+    def compute_masks(
+        self, position: float, predictions: Predictions, attention: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        whole = torch.ones_like(predictions.semantic[:, :1], dtype=torch.float32) * self.strength
+        return {name: whole for name in predictions.identity}
+
+
+class AdaptiveMask:
+    """Attention says where the head can be, the predictions decide who is right there (docs/method.md eq. 3-7)."""
+
+    reads_attention = True
+
+    def __init__(self, parameters: MethodParameters):
+        self.parameters = parameters
+        self._smoothed: dict[str, tuple[float, Tensor]] = {}  # by line: the position last accepted, its mask
+        self._saliency_semantic: dict[str, Tensor] = {}
+
+    def gate(self) -> tuple[float, float]:
+        """(a0, a1) of eq. 6."""
+        half = 0.25 * self.parameters.mask_softness
+        return GATE_CENTRE - half, GATE_CENTRE + half
+
+    def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
+        """A of eq. 3 for every line."""
+        return {name: self.compute_map(readings, predictions.size) for name, readings in predictions.readings.items()}
+
+    def compute_map(self, readings: AttentionReadings, size: tuple[int, int]) -> Tensor:
+        """A of eq. 3, (B, 1, H, W) in [0, 1]. RuntimeError where no site could be read."""
+        a_semantic = compute_semantic_map(readings, size)
+        if a_semantic is None:
+            raise RuntimeError("no cross-attention site of this UNet could be read")
+        energy = maps.average_sites(readings.energy, *size)
+        if energy is None:
+            return a_semantic
+        # 0^0 is 1: an empty semantic map must not hand the whole picture to the identity line.
+        mixed = maps.mix(a_semantic, maps.normalise(energy))
+        return torch.where(a_semantic.amax((-1, -2), keepdim=True) > 0, mixed, torch.zeros_like(mixed))
+
+    def compute_masks(
+        self, position: float, predictions: Predictions, attention: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """M of eq. 7 times the mask strength."""
+        fresh = {name: self.compute_decision(name, predictions, a) for name, a in attention.items()}
+        strength = self.parameters.mask_strength
+        return {name: self._smooth(name, position, mask) * strength for name, mask in fresh.items()}
+
+    def compute_decision(self, name: str, predictions: Predictions, a: Tensor) -> Tensor:
+        """M* of eq. 6 for one line; where there is no uncond row, the line's last S_s stands in, else 1."""
+        gate, semantic, uncond = self.gate(), predictions.semantic, predictions.uncond
+        candidate, sigma = a > gate[0], HEAD_SHARE * min(predictions.size) / 5
+        is_to_uncond = self.parameters.decision_reference == "uncond" and uncond is not None
+        reference = uncond if is_to_uncond else semantic
+        response = predictions.identity[name].float() - reference.float()  # type: ignore[union-attr]
+        s_identity = decision.compute_saliency(response, candidate, sigma)
+        if uncond is not None:
+            response = semantic.float() - uncond.float()
+            self._saliency_semantic[name] = decision.compute_saliency(response, candidate, sigma)
+        return decision.compute_decision(a, s_identity, self._saliency_semantic.get(name, 1.0), gate)
+
+    def _smooth(self, name: str, position: float, fresh: Tensor) -> Tensor:
+        """eq. 7; the state advances only when the level falls below the last accepted one."""
+        if name not in self._smoothed:
+            self._smoothed[name] = position, fresh
+            return fresh
+        accepted, before = self._smoothed[name]
+        distance = position - accepted
+        mask = decision.smooth(before, fresh, self.parameters.smoothing, max(distance, 0.0))
+        if distance > SAME_LEVEL:
+            self._smoothed[name] = position, mask
+        return mask
+
+
+def choose_mask_policy(parameters: MethodParameters) -> MaskPolicy:
+    """The policy that `mask_mode` names."""
+    return WholeMask(parameters) if parameters.mask_mode == "whole" else AdaptiveMask(parameters)
+
+
+def compute_semantic_map(readings: AttentionReadings, size: tuple[int, int]) -> Tensor | None:
+    """A_s: the head probe's map; where no head stands out, the subject words' map stands in, else 0.
+
+    An absolute floor on the un-normalised margin's contrast says "no head here". None where no site could be read.
+    """
+    head = maps.average_sites(readings.head, *size, relative=False)
+    if head is None:
+        return None
+    subject = maps.average_sites(readings.subject, *size, relative=False)
+    fallback = torch.zeros_like(head) if subject is None else _normalise_if_found(subject)
+    return torch.where(_contrast(head) > PROBE_FLOOR, maps.normalise(head), fallback)
+
+
+def _normalise_if_found(margin: Tensor) -> Tensor:
+    return torch.where(_contrast(margin) > PROBE_FLOOR, maps.normalise(margin), torch.zeros_like(margin))
+
+
+def _contrast(margin: Tensor) -> Tensor:
+    """By how much a map's best place stands out of the picture, (B, 1, 1, 1)."""
+    return margin.amax((-1, -2), keepdim=True) - margin.mean((-1, -2), keepdim=True)

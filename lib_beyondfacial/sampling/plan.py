@@ -1,0 +1,113 @@
+"""What a request asks of its sampling: the lines, who is in them, and how they are fused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..adapters.attention import AdapterInjection
+from ..adapters.projections import FaceInput, project_identity
+from ..adapters.registry import LoadedAdapter
+from ..errors import BeyondFacialError
+from ..faces.aggregate import Identity
+from ..faces.face import Face
+from ..method.mask import MaskPolicy, choose_mask_policy
+from ..settings import Settings
+from ..settings.parameters import MethodParameters
+from ..unet.injection import Attached, Injection, check_fired
+from ..unet.rows import LineRows
+from ..unet.sites import AttentionSite
+
+PERSON = "person"
+
+
+@dataclass(frozen=True, eq=False)
+class IdentityLine:
+    """One identity line: whose it is, and what it adds to the UNet.
+
+    name: unique in the plan, and none of the hosts' own names for their rows.
+    persons: one for the whole batch, or one a picture.
+    injections: attached together, in this order.
+    weight: their strength; at 0 the line never runs.
+    prompt: template of the line's own prompt; "{prompt}" is the picture's.
+    follows_gender: whether the prompt's generic person words become those of the person's gender.
+    subject: the prompt's words that mean this person; "": its person words.
+    """
+
+    name: str
+    persons: tuple[Identity, ...]
+    injections: tuple[Injection, ...]
+    weight: float = 1.0
+    prompt: str = "{prompt}"
+    follows_gender: bool = False
+    subject: str = ""
+
+    def person_of(self, image: int) -> Identity:
+        """Whose face a picture of the batch gets in this line."""
+        return self.persons[image if len(self.persons) > 1 else 0]
+
+    @contextmanager
+    def attached(self, sites: Sequence[AttentionSite], where: LineRows) -> Iterator[list[Attached]]:
+        """Add the identity to these rows of the UNet call made meanwhile; it must have reached some site."""
+        with ExitStack() as scope:
+            attached = [scope.enter_context(each.attached(sites, where, self.weight)) for each in self.injections]
+            yield attached
+        check_fired(attached)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One request.
+
+    find_faces: the faces of an RGB uint8 picture, for the head refinement.
+    mask_policy: makes the policy of one pass.
+    """
+
+    parameters: MethodParameters
+    lines: tuple[IdentityLine, ...]
+    find_faces: Callable[[np.ndarray], list[Face]]
+    mask_policy: Callable[[MethodParameters], MaskPolicy] = choose_mask_policy
+
+    @property
+    def can_act(self) -> bool:
+        """Whether the identity can act at any level of any pass."""
+        p = self.parameters
+        return p.mask_strength > 0 and p.start < p.stop and any(line.weight > 0 for line in self.lines)
+
+    @property
+    def refines(self) -> bool:
+        """Whether heads are refined at all: not where the identity is meant to be everywhere."""
+        return self.parameters.refine_head and self.parameters.mask_mode == "adaptive"
+
+
+def make_line(
+    settings: Settings,
+    persons: tuple[Identity, ...],
+    adapter: LoadedAdapter,
+    faces: tuple[FaceInput, ...],
+) -> IdentityLine:
+    """The line of one person (or of one a picture) as the settings describe it; `faces` as the adapter takes them."""
+    tokens = [project_identity(adapter.spec, adapter.weights, face, settings.clip_weight) for face in faces]
+    return IdentityLine(
+        name=PERSON,
+        persons=persons,
+        injections=(AdapterInjection(adapter, torch.cat(tokens)),),
+        weight=settings.weight,
+        prompt=settings.id_prompt or "{prompt}",
+        follows_gender=settings.gender_alignment == "follow photo",
+        subject=settings.subject,
+    )
+
+
+def refuse_nan(prediction: Tensor, sigma: float) -> None:
+    """BeyondFacialError where an identity line's prediction is not finite."""
+    if not torch.isfinite(prediction).all():
+        raise BeyondFacialError(
+            f"BeyondFacial: the identity line gave NaN at noise level {sigma:.3g}; lower the identity weight, "
+            "or run the model in full precision (--no-half)."
+        )

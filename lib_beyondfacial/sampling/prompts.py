@@ -1,0 +1,50 @@
+"""Plain text work on prompts: the probe's words, the identity line's prompt, the refinement's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from ..method.head_refinement import REFINE_PROMPT
+from .gender import follow_gender
+from .plan import IdentityLine
+
+HEAD_WORDS = ("face", "hair", "eyes")
+# What the head words are judged against: words of no part of a person. dollhouse: with scenery among them the head is
+# found in 93% of the pictures, with articles and prepositions alone in a third.
+REFERENCE_WORDS = ("the", "in", "at", "of", "a", "photo", "shot", "body", "forest", "city", "beach", "night", "snow")
+PERSON_WORDS = frozenset({
+    "person", "man", "woman", "boy", "girl", "guy", "lady", "child", "kid", "people", "human", "knight",
+    "king", "queen", "prince", "princess", "warrior", "soldier", "wizard", "witch", "monk", "nun", "pirate",
+    "hero", "heroine", "astronaut", "dancer", "athlete", "runner", "singer", "actor", "actress", "model",
+    "bride", "groom", "father", "mother",
+})  # fmt: skip
+AND_PART = re.compile(r"\bAND\b")
+AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?|\d*\.\d+)\s*$")
+
+
+def subject_words(subject: str, prompts: Sequence[str]) -> list[str]:
+    """The words that mean the person, each once: the user's `subject`, else the person words of the prompts."""
+    words = re.findall(r"[^\W\d_]+", subject or " ".join(prompts))
+    return [w for w in dict.fromkeys(word.lower() for word in words) if subject or w in PERSON_WORDS]
+
+
+def line_prompts(line: IdentityLine, prompts: Sequence[str]) -> list[str] | None:
+    """The line's own prompt for each picture; None where they are the semantic line's."""
+    changed = []
+    for image, prompt in enumerate(prompts):
+        text, gender = line.prompt.replace("{prompt}", prompt), line.person_of(image).gender
+        changed.append(follow_gender(text, gender) if line.follows_gender and gender else text)
+    return changed if changed != list(prompts) else None
+
+
+def refine_prompts(prompts: Sequence[str], at_end: Callable[[Sequence[str]], list[str]]) -> list[str]:
+    """The head refinement's prompts: as prompt editing ends them, AND parts as one, a close-up by name.
+
+    at_end: Host.prompts_at_end.
+    """
+    refined = []
+    for prompt in prompts:
+        parts = at_end([AND_WEIGHT.sub("", part).strip() for part in AND_PART.split(prompt)])
+        refined.append(REFINE_PROMPT.replace("{prompt}", ", ".join(filter(None, parts))))
+    return refined

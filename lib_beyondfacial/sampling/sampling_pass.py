@@ -1,0 +1,163 @@
+"""One sampling pass of the method, on any host: docs/method.md's pseudo-code, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ..method.fusion import compute_differences, fuse
+from ..method.head_refinement import apply_target
+from ..method.predictions import AttentionReadings, Predictions
+from ..method.schedule import Schedule
+from ..method.start_noise import Box, prepend_identity
+from ..unet.injection import Attached
+from ..unet.probe import ProbeReading
+from ..unet.rows import LineRows, RowLedger
+from ..unet.sites import enumerate_sites
+from .encoded_prompts import HEAD, encode_pass
+from .head_refinement import HeadRefinement
+from .host import BatchImage, Host, Step
+from .plan import IdentityLine, Plan, refuse_nan
+from .report import Report
+from .start_noise import BAND, encode_reference, find_head_boxes, pixels_per_latent
+
+STRIDE_SLACK = 1e-3  # in ranks of the schedule
+REFINER = "BeyondFacial: the refiner took over; the identity ends there, as the adapter belongs to the first model."
+
+
+class SamplingPass:
+    """What one sampling pass remembers, and the method's answer at each of its levels.
+
+    At every level a host asks `acts`, then `active_lines`; it evaluates these lines and adds `delta`, before CFG, to
+    the semantic prediction. Everything is x0.
+
+    levels: the pass's sigmas, set by the host as soon as its sampler has asked for them.
+    """
+
+    levels: Sequence[float] | None = None
+
+    def __init__(self, plan: Plan, host: Host, images: Sequence[BatchImage], report: Report):
+        self.plan, self.host, self.images, self.report = plan, host, tuple(images), report
+        self.parameters = plan.parameters
+        self.model_key = host.model_key()
+        self.sites = enumerate_sites(host.unet())
+        self.prompts = encode_pass(plan, host, self.images, self.sites)
+        self.schedule: Schedule | None = None
+        self.mask_policy = plan.mask_policy(plan.parameters)
+        self.refinement = HeadRefinement(plan, host, self.images, self.prompts, self.sites, report)
+        self.attention: Mapping[str, Tensor] = {}
+        self.masks: Mapping[str, Tensor] = {}
+        self.differences: Mapping[str, Tensor] = {}
+        self._evaluated_at: float | None = None
+
+    def edits_start(self) -> bool:
+        """Whether the pass's start is to carry the identity: not where the identity never acts."""
+        p, schedule = self.parameters, Schedule.from_levels(self.levels or [1.0])
+        return p.idap_strength > 0 and any(schedule.in_window(s, p.start, p.stop) for s in schedule.levels)
+
+    def edit_start(self, start: Tensor, scale: float) -> None:
+        """Let the sampler's start carry each picture's face where its head will be (docs/method.md eq. 11), in place.
+
+        Args:
+            start: (B, C, H, W), the sampler's own, which is `scale` times noise of unit variance.
+        """
+        size = (start.shape[-2], start.shape[-1])
+        factor = pixels_per_latent(self.host.picture_size[1], size[1])
+        noise, strength = start.float() / scale, self.parameters.idap_strength
+        for line, boxes in self.look_ahead(start):
+            latents: dict[tuple[int, Box], Tensor] = {}
+            for i, box in enumerate(boxes):
+                crop = line.person_of(i).crop
+                if (id(crop), box) not in latents:
+                    z = encode_reference(self.host.encode_image, crop, box, size, factor)
+                    latents[id(crop), box] = z.to(noise.device)
+                edited = prepend_identity(noise[i], latents[id(crop), box], box, strength, BAND)
+                start[i] += (scale * (edited - noise[i])).to(start.dtype)
+        self.host.load_unet()
+
+    def look_ahead(self, start: Tensor) -> list[tuple[IdentityLine, list[Box]]]:
+        """Where each picture will put each line's head, by one step of the semantic line with the probe."""
+        batch, sigma = len(start), max(self.levels or [1.0])
+        with torch.no_grad(), self.prompts.probe.attached(LineRows.one_each(batch)) as reading:
+            self.host.predict_x0(self.host.start_to_x(start, sigma), sigma, self.host.first_conds(), None)
+        self.report.identity_rows += batch
+        readings, size = self.readings(reading, {}), (start.shape[-2], start.shape[-1])
+        return [(line, find_head_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
+
+    def acts(self, sigma: float) -> bool:
+        """Whether the identity may act at this level at all; outside, no identity row runs."""
+        if self.schedule is None:
+            self.schedule = Schedule.from_levels(self.levels or [sigma], first=sigma)
+        p = self.parameters
+        if not self.plan.can_act or not self.schedule.in_window(sigma, p.start, p.stop):
+            return False
+        if self.host.model_key() != self.model_key:
+            self.report.warn(REFINER)
+            return False
+        return True
+
+    def active_lines(self, sigma: float) -> tuple[IdentityLine, ...]:
+        """The lines to be evaluated at this level: none where the last differences are reused (stride), and none once
+        every head is refined."""
+        if self.refinement.all_refined:
+            return ()
+        if self.parameters.stride > 1 and self._evaluated_at is not None:
+            moved = self._position(sigma) - self._position(self._evaluated_at)
+            if 0 <= moved < self.parameters.stride - STRIDE_SLACK:
+                return ()
+        return self.plan.lines
+
+    @contextmanager
+    def watched(self, where: LineRows, ledger: RowLedger | None = None) -> Iterator[ProbeReading]:
+        """Read the semantic rows of the UNet call made meanwhile, where the mask policy wants it."""
+        if not self.mask_policy.reads_attention:
+            yield ProbeReading()
+            return
+        with self.prompts.probe.attached(where, ledger) as reading:
+            yield reading
+
+    def readings(
+        self, reading: ProbeReading, attached: Mapping[str, Sequence[Attached]]
+    ) -> dict[str, AttentionReadings]:
+        """What attention said about each line's person: the probe's margins, and the energy of what was attached."""
+        head = reading.margins(HEAD)
+        return {
+            line.name: AttentionReadings(
+                head=head,
+                subject=reading.margins(line.name),
+                energy=[energy for each in attached.get(line.name, ()) for energy in each.energy.by_image()],
+            )
+            for line in self.plan.lines
+        }
+
+    def delta(self, step: Step, predictions: Predictions | None) -> Tensor:
+        """What to add to the semantic prediction at this level, before CFG: the method as a whole.
+
+        Args:
+            predictions: of the active lines; None where there were none.
+
+        Returns (B, C, H, W) fp32, exactly 0 where no mask is.
+        """
+        p = self.parameters
+        if predictions is not None:
+            for identity in predictions.identity.values():
+                refuse_nan(identity, step.sigma)  # a map of NaN would be an empty mask
+            self.attention = self.mask_policy.compute_maps(predictions)
+            self.masks = self.mask_policy.compute_masks(self._position(step.sigma), predictions, self.attention)
+            self.differences = compute_differences(predictions, self.masks, p.style)
+            self._evaluated_at = step.sigma
+        delta = fuse(self.differences, self.masks, p.rho)
+        if self.refinement.should_refine(step.sigma):
+            self.refinement.refine_heads(step, delta, self.attention)
+        heads = self.refinement.heads
+        delta = apply_target(delta, heads, step.denoised, step.gain, p.mask_strength, p.rho)
+        refuse_nan(delta, step.sigma)
+        self.report.masks = self.masks if heads is None else heads.replace_masks(self.masks, p.mask_strength)
+        return delta
+
+    def _position(self, sigma: float) -> float:
+        assert self.schedule is not None, "acts comes first"
+        return self.schedule.position(sigma)

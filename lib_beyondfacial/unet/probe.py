@@ -1,0 +1,96 @@
+"""The head probe: how strongly the semantic line attends to words that are not in its prompt. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from ..method.attention_maps import compute_margin, compute_probe_shares
+from .rows import LineRows, RowLedger, Rows, RowsPerSite
+from .sites import AttentionSite
+
+
+@dataclass
+class ProbeReading:
+    """What was read of the semantic rows: group of words -> the margin at each query, per site (rows, n)."""
+
+    groups: dict[str, RowsPerSite] = field(default_factory=dict)
+
+    def margins(self, group: str) -> list[Tensor]:
+        """Per site the margin of a group's words, (B, n), averaged over AND parts; empty where nothing was read."""
+        return self.groups[group].by_image() if group in self.groups else []
+
+    def extend(self, other: ProbeReading) -> None:
+        """Append what was read in a further call."""
+        for group, rows in other.groups.items():
+            self.groups.setdefault(group, RowsPerSite()).extend(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Reads the attention to groups of words through each decoder site's own `to_k`, without entering its softmax.
+
+    Args:
+        contexts: group -> (p, context_dim), the text encoder's output at the group's words.
+        reference: (r, context_dim), the same for words that mean no part of a person.
+    """
+
+    sites: Sequence[AttentionSite]
+    contexts: Mapping[str, Tensor]
+    reference: Tensor
+
+    @contextmanager
+    def attached(self, where: LineRows, ledger: RowLedger | None = None) -> Iterator[ProbeReading]:
+        """Read the rows of the UNet calls made meanwhile; the hooks come off on every exit.
+
+        Args:
+            where: the semantic line's rows of the call.
+            ledger: already counting, where the host feeds these rows in several calls.
+        """
+        reading = ProbeReading({g: RowsPerSite({}, where.images, where.weights) for g in self.contexts})
+        queries: dict[int, Tensor] = {}
+
+        def current_rows() -> Rows | None:
+            return where.rows if ledger is None else ledger.current_rows()
+
+        with ExitStack() as hooks:
+            for number, site in enumerate(self.sites):
+                if site.in_decoder:
+                    keep, read = keep_query(queries, number), self._reader(reading, queries, number, current_rows)
+                    hooks.callback(site.attn2.to_q.register_forward_hook(keep).remove)
+                    hooks.callback(site.attn2.to_k.register_forward_hook(read).remove)
+            yield reading
+
+    def _reader(
+        self, reading: ProbeReading, queries: dict[int, Tensor], number: int, current_rows: Callable[[], Rows | None]
+    ) -> Callable[..., None]:
+        heads = self.sites[number].site.heads
+
+        def hook(module: nn.Module, args: tuple, key: Tensor) -> None:
+            query, rows = queries.pop(number, None), current_rows()
+            if query is None or query.shape[0] != key.shape[0] or rows is None:
+                return
+
+            def shares(context: Tensor) -> Tensor:
+                # Not a call of the module, which would come back to this hook; its own forward knows where its weight
+                # is (offloaded, quantised or patched by a LoRA).
+                probe_key = module.forward(context.to(key.device, key.dtype))
+                return compute_probe_shares(query[rows], key[rows], probe_key, heads)
+
+            reference = shares(self.reference)
+            for group, context in self.contexts.items():
+                reading.groups[group].add(number, compute_margin(shares(context), reference))
+
+        return hook
+
+
+def keep_query(queries: dict[int, Tensor], number: int) -> Callable[..., None]:
+    """A forward hook for `to_q` that keeps its output under the site's number."""
+
+    def hook(module: nn.Module, args: tuple, query: Tensor) -> None:
+        queries[number] = query
+
+    return hook

@@ -1,0 +1,82 @@
+"""The cross-attentions of a UNet, in the order of IP-Adapter files.
+
+`attn2` modules carry the text; the i-th of them (from 0) is number `N = 2 i + 1` in an adapter file, and the
+self-attention beside it, its twin, is `N = 2 i`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+_PARTS = {"input_blocks": 0, "down_blocks": 0, "output_blocks": 1, "up_blocks": 1, "middle_block": 2, "mid_block": 2}
+_LEAVES = ("to_q", "to_k", "to_v", "to_out")
+
+
+class Site(NamedTuple):
+    """The shape of one cross-attention.
+
+    name: the module's, ending in "attn2".
+    width: to_q.out_features, the h of an adapter file's (h, C) weights.
+    heads: of the attention.
+    context_dim: to_k.in_features, the C.
+    """
+
+    name: str
+    width: int
+    heads: int
+    context_dim: int
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionSite:
+    """One cross-attention module of a UNet, and the self-attention beside it (None where there is none)."""
+
+    site: Site
+    attn2: nn.Module
+    attn1: nn.Module | None
+
+    @property
+    def in_decoder(self) -> bool:
+        """Maps are read in the decoder alone: its sites point at the head, the encoder's do not (docs/method.md)."""
+        return "output_blocks" in self.site.name or "up_blocks" in self.site.name
+
+
+def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
+    """The UNet's cross-attentions (modules named `attn2`) in the order in which adapter files number them."""
+    modules = dict(unet.named_modules())
+    names = [n for n, m in modules.items() if n.split(".")[-1] == "attn2" and all(hasattr(m, leaf) for leaf in _LEAVES)]
+    sites = []
+    for name in adapter_order(names):
+        module = modules[name]
+        width, context = module.to_q.weight.shape[0], module.to_k.weight.shape[1]
+        site = Site(name, width, int(getattr(module, "heads", 0) or width // 64), context)
+        sites.append(AttentionSite(site, module, modules.get(attn1_twin(name))))
+    return sites
+
+
+def adapter_order(names: Iterable[str]) -> list[str]:
+    """Module names of attention sites in the order of adapter files, for ldm's and diffusers' names alike.
+
+    Down (input) blocks, up (output) blocks, the middle block last; by number within each. Whatever stands before the
+    block's name ("diffusion_model.") does not matter. Raises ValueError for a name outside those blocks.
+    """
+    return sorted(names, key=_key)
+
+
+def attn1_twin(name: str) -> str:
+    """The self-attention beside a cross-attention: "...blocks.0.attn2" -> "...blocks.0.attn1"."""
+    if not name.endswith("attn2"):
+        raise ValueError(f"{name!r} is not the name of an attn2 module")
+    return f"{name[: -len('attn2')]}attn1"
+
+
+def _key(name: str) -> tuple[int, list[int]]:
+    found = re.search(rf"(?:^|\.)({'|'.join(_PARTS)})(?=\.|$)", name)
+    if found is None:
+        raise ValueError(f"{name!r} lies in no known block of a UNet")
+    return _PARTS[found[1]], [int(number) for number in re.findall(r"(?<=\.)\d+(?=\.|$)", name[found.end() :])]
