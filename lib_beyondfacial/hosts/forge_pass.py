@@ -94,7 +94,7 @@ def make_pass(p: Any, run: Run) -> Pass:
     prompts = words.identity_prompts(settings, run.handle.plan.identity.gender, p.prompts)
     if prompts is not None:
         current.id_entry = model.compile_cond(words.encode(p, prompts))
-    if settings.close_look:
+    if settings.refine_head:
         side = look.near_side(p)
         near = words.encode(p, words.near_prompts(p, prompts or p.prompts), (side, side))
         current.near_entry = model.compile_cond(near)

@@ -113,15 +113,15 @@ def look(  # noqa: PLR0913  a look's own parameters
         return
     except Exception as error:  # of the host's VAE or model, or of an extension that is hung on them
         raise BeyondFacialError(
-            f'BeyondFacial: the closer look failed ({type(error).__name__}: {error}); switch "close_look" off, or the '
-            "other extensions that change the model."
+            f'BeyondFacial: the closer look failed ({type(error).__name__}: {error}); switch "refine_head" off, or '
+            "the other extensions that change the model."
         ) from error
     state.keep(found, sigma)
     if state.looks == len(close_look.LOOKS) and state.target and not all(state.target.seen):
         numbers = ", ".join(str(i + 1) for i, seen in enumerate(state.target.seen) if not seen)
         handle.warn(
             f"BeyondFacial: no face could be found while picture {numbers} of {len(seeds)} was made, so there was no "
-            'closer look at it; let the prompt show the face, or switch "close_look" off.'
+            'closer look at it; let the prompt show the face, or switch "refine_head" off.'
         )
 
 

@@ -31,7 +31,7 @@ class FusionSettings(Protocol):
     smoothing: float
     rho: float
     style: float
-    close_look: bool
+    refine_head: bool
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class RunState:
     @property
     def may_look(self) -> bool:
         """Whether heads are looked at from near at all: not where the identity is meant to be everywhere."""
-        return self.settings.close_look and self.settings.mask_mode == "adaptive"
+        return self.settings.refine_head and self.settings.mask_mode == "adaptive"
 
     def wants_look(self, sigma: float) -> bool:
         """Whether the heads are to be looked at from near at this level, which has been fused."""

@@ -17,10 +17,10 @@ MAX_BODY = int(MAX_PHOTOS * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most ph
 LOOK_FIELDS = tuple(
     BY_KEY[key] for key in ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
 )
-NAME = Field("name", "text", "", "Name", "Of the saved identity.")
-RENAME_TO = Field("rename_to", "text", "", "New name", "Instead of photos: the saved identity's new name.")
-KEEP_CROPS = Field("keep_crops", "bool", False, "Keep face crops", "So that another face pack can be used later.")
-OVERWRITE = Field("overwrite", "bool", False, "Overwrite", "Replace the saved identity of that name.")
+NAME = Field("name", "", "Name", "Of the saved identity.")
+RENAME_TO = Field("rename_to", "", "New name", "Instead of photos: the saved identity's new name.")
+KEEP_CROPS = Field("keep_crops", False, "Keep face crops", "So that another face pack can be used later.")
+OVERWRITE = Field("overwrite", False, "Overwrite", "Replace the saved identity of that name.")
 SAVE_FIELDS = (NAME, RENAME_TO, *LOOK_FIELDS, KEEP_CROPS, OVERWRITE)
 
 
