@@ -59,13 +59,13 @@ TABLE = (
     Method(
         "saliency_only",
         "two lines, hard argmax of the smoothed responses over the picture (the relatives' way)",
-        {"idap_strength": 0.0, "close_look": False},
+        {"idap_strength": 0.0, "refine_head": False},
         "saliency_only",
     ),
     Method(
         "oracle_mask",
         "two lines, the mask is the head's box in the plain picture; no closer look",
-        {"close_look": False},
+        {"refine_head": False},
         "oracle_mask",
     ),
     Method("beyondfacial", "the defaults"),
@@ -77,7 +77,7 @@ TABLE = (
     Method("minus_decision", "without the decision: all that attention lets through", alternative="no_decision"),
     Method("minus_smoothing", "without smoothing over the levels", {"smoothing": 0.0}),
     Method("minus_idap", "without the start's identity", {"idap_strength": 0.0}),
-    Method("minus_close_look", "without the closer look", {"close_look": False}),
+    Method("minus_close_look", "without the closer look", {"refine_head": False}),
 )
 RESEARCH = (
     Method("single_line_w0.5", "the adapter in the one line, weight 0.5", single(0.5)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -13,7 +14,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.settings import BY_KEY, FIELDS, MAX_REFERENCES, Settings
+from lib_beyondfacial.settings import (
+    BY_KEY,
+    FIELDS,
+    FOLDS,
+    MAX_REFERENCES,
+    PRESETS,
+    MethodParameters,
+    Settings,
+    preset_values,
+)
 
 PHOTO = "aGVsbG8="
 
@@ -155,7 +165,7 @@ def test_bad_values_are_refused_by_name(key, value, said):
     sentence = str(caught.value)
     assert f'"{key}"' in sentence
     assert said in sentence
-    assert BY_KEY[key].expects in sentence
+    assert BY_KEY[key].describe_range() in sentence
     assert PHOTO not in sentence
     assert len(sentence) < 300
     assert sentence.endswith(".")
@@ -232,8 +242,27 @@ def test_what_settings_accept_the_schema_accepts(made):
     jsonschema.validate(made.to_dict(), Settings.json_schema())
 
 
-def test_frozen_and_defaults_of_table_and_class_agree():
-    made = Settings()
-    assert all(getattr(made, field.key) == field.default for field in FIELDS)
+def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        made.weight = 1.0
+        Settings().weight = 1.0
+
+
+def test_defaults_have_their_annotations_type():
+    annotated = {each.name: each.type.split("[")[0] for each in dataclasses.fields(Settings)}
+    assert annotated == {field.key: type(field.default).__name__ for field in FIELDS}
+
+
+def test_fields_stand_by_section():
+    assert [field.key for field in FIELDS[:5]] == ["enabled", "references", "identity", "adapter", "weight"]
+    sections = [section for section, _ in itertools.groupby(field.section for field in FIELDS)]
+    assert sections == ["person", "main", *FOLDS]
+
+
+def test_settings_serve_as_method_parameters():
+    assert isinstance(Settings(), MethodParameters)
+    assert dataclasses.asdict(MethodParameters()).items() <= Settings().to_dict().items()
+    assert list(preset_values("Defaults")) == list(dataclasses.asdict(MethodParameters()))
+
+
+def test_every_preset_is_made_of_method_parameters():
+    assert all(preset_values(name).keys() == preset_values("Defaults").keys() for name in PRESETS)

@@ -1,28 +1,29 @@
-"""What can be set: one field table (table), its checks (values), and the frozen Settings made from it.
+"""What can be set. Each setting is declared once, in MethodParameters (parameters) or in Settings.
 
-Whoever holds a Settings holds a valid one: every way in (the page's values, the API's dict, an infotext) goes through
-the same checks.
+FIELDS is derived from the declarations; UI, schema, infotext and checks follow from it. Whoever holds a Settings holds
+a valid one: every way in (the UI's values, the API's dict, an infotext) goes through the same checks.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BeyondFacialError
-from .table import BY_KEY, FIELDS, MAX_REFERENCES, MAX_TEXT, PREFIX, PRESETS, Field, preset_values
+from ..errors import BeyondFacialError, nearest_name, printable
+from .fields import FOLDS, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_schema, setting
+from .parameters import MethodParameters
 from .values import check_value, text_to_value, value_to_text
 
 __all__ = [
     "BY_KEY",
     "FIELDS",
+    "FOLDS",
     "MAX_REFERENCES",
-    "MAX_TEXT",
     "PREFIX",
     "PRESETS",
     "Field",
+    "MethodParameters",
     "Settings",
     "check_value",
     "fields_to_schema",
@@ -30,40 +31,57 @@ __all__ = [
     "text_to_value",
 ]
 
-_BY_INFOTEXT: dict[str, Field] = {field.infotext: field for field in FIELDS}
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings(MethodParameters):
+    """The settings of one request, checked: the method's parameters, and who the person is. The repr has no photos."""
 
-@dataclass(frozen=True)
-class Settings:
-    """The settings of one request, checked; see FIELDS for ranges and meanings. Photos are kept out of the repr."""
-
-    enabled: bool = False
-    references: tuple[Any, ...] = ()
-    identity: str = ""
-    adapter: str = ""
-    weight: float = 1.0
-    start: float = 0.0
-    stop: float = 1.0
-    mask_strength: float = 1.0
-    mask_softness: float = 0.5
-    idap_strength: float = 0.5
-    close_look: bool = True
-    show_mask: bool = False
-    face_pack: str = ""
-    face_choice: str = "largest"
-    face_index: int = 1
-    adapter_family: str = "auto"
-    clip_weight: float = 1.0
-    identity_in_infotext: bool = False
-    subject: str = ""
-    id_prompt: str = ""
-    gender_alignment: str = "warn"
-    mask_mode: str = "adaptive"
-    rho: float = 1.0
-    stride: int = 1
-    decision_reference: str = "semantic"
-    smoothing: float = 0.5
-    style: float = 0.0
+    enabled: bool = setting(False, PREFIX, "Keep this person in the whole scene.", section="person")
+    references: tuple[Any, ...] = setting(
+        (), "Photos", "One to 16 photos of one person, who agreed to it.", section="person"
+    )
+    identity: str = setting("", "Saved identity", "One that was saved, by name, instead of photos.", section="person")
+    adapter: str = setting(
+        "", "Identity adapter", "A weight file by name; empty: the only one there is.", section="person"
+    )
+    show_mask: bool = setting(False, "Show mask", "Append the fusion mask after the pictures.")
+    face_pack: str = setting(
+        "", "Face pack", "An insightface pack by name; empty: the adapter's own.", section="advanced"
+    )
+    face_choice: str = setting(
+        "largest",
+        "Face in a photo",
+        "Which face is meant where a photo shows several.",
+        choices=("largest", "from the left", "female", "male", "most similar"),
+        section="advanced",
+    )
+    face_index: int = setting(
+        1, "Face number", 'Counted from the left, for "from the left".', 1, 20, 1, section="advanced"
+    )
+    adapter_family: str = setting(
+        "auto",
+        "Adapter family",
+        "For a file that does not tell its family.",
+        choices=("auto", "faceid_plus", "faceid_plus_v2", "instantid", "portrait_unnorm"),
+        section="advanced",
+    )
+    clip_weight: float = setting(
+        1.0, "CLIP weight", "Weight of CLIP's view of the face, for FaceID-Plus v2.", 0, 2, 0.05, section="advanced"
+    )
+    identity_in_infotext: bool = setting(
+        False, "Name in infotext", "Write the saved identity's name into the infotext.", section="advanced"
+    )
+    subject: str = setting("", "Subject words", "The prompt's words that mean the person.", section="advanced")
+    id_prompt: str = setting(
+        "", "Identity prompt", "The identity line's prompt; {prompt} stands for yours.", section="advanced"
+    )
+    gender_alignment: str = setting(
+        "warn",
+        "Gender alignment",
+        "What to do where photo and prompt differ in gender.",
+        choices=("off", "warn", "follow photo"),
+        section="advanced",
+    )
 
     def __post_init__(self) -> None:
         for field in FIELDS:
@@ -79,10 +97,10 @@ class Settings:
 
     @classmethod
     def from_script_args(cls, *args: Any) -> Settings:
-        """The page's (enabled, field, field, ...) in FIELDS' order, or the API's one dict in the first position.
+        """The UI's (enabled, field, field, ...) in FIELDS' order, or the API's one dict in the first position.
 
         A non-empty dict that leaves "enabled" out means enabled: a unit that was filled in is never silently off.
-        Page values that are None (nothing chosen yet) mean the default. Raises BeyondFacialError.
+        UI values that are None (nothing chosen yet) mean the default. Raises BeyondFacialError.
         """
         if args and isinstance(args[0], Mapping):
             if any(isinstance(arg, Mapping) for arg in args[1:]):
@@ -112,7 +130,10 @@ class Settings:
         """Settings from the API's keys; an unknown key is an error that names the nearest known one."""
         for key in values:
             if key not in BY_KEY:
-                raise BeyondFacialError(_unknown(str(key), list(BY_KEY)))
+                raise BeyondFacialError(
+                    f'"{printable(str(key))}" is not a setting of {PREFIX}; '
+                    f'the nearest is "{nearest_name(str(key), BY_KEY)}" (all: {", ".join(BY_KEY)}).'
+                )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,23 +141,23 @@ class Settings:
         return {**{field.key: getattr(self, field.key) for field in FIELDS}, "references": list(self.references)}
 
     def to_infotext(self) -> dict[str, str]:
-        """Infotext keys and values: the plain fields always, advanced ones where they differ.
+        """Infotext keys and values: what the UI shows at once always, texts and the folds' fields where they differ.
 
         Never the photos, and a saved identity's name only where identity_in_infotext says so.
         """
-        kept_back = {"references"} if self.identity_in_infotext else {"references", "identity"}
-        written = (field for field in FIELDS if field.key not in kept_back)
+        excluded = {"references"} if self.identity_in_infotext else {"references", "identity"}
         return {
             field.infotext: value_to_text(field, getattr(self, field.key))
-            for field in written
-            if getattr(self, field.key) != field.default or not (field.advanced or field.kind == "text")
+            for field in FIELDS
+            if field.key not in excluded
+            and (getattr(self, field.key) != field.default or not (field.section in FOLDS or field.kind == "text"))
         }
 
     @classmethod
     def from_infotext(cls, parameters: Mapping[str, Any]) -> Settings:
         """Inverse of to_infotext (without the photos, which an infotext does not carry); foreign keys are ignored."""
-        known = ((_BY_INFOTEXT[key], value) for key, value in parameters.items() if key in _BY_INFOTEXT)
-        return cls(**{field.key: text_to_value(field, value) for field, value in known if field.kind != "photos"})
+        known = (field for field in FIELDS if field.infotext in parameters and field.kind != "photos")
+        return cls(**{field.key: text_to_value(field, parameters[field.infotext]) for field in known})
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
@@ -144,36 +165,23 @@ class Settings:
         return fields_to_schema(PREFIX, FIELDS)
 
 
-def fields_to_schema(title: str, table: Sequence[Field], required: Sequence[str] = ()) -> dict[str, Any]:
-    """An object with these fields and no others, as a JSON Schema (2020-12)."""
-    schema: dict[str, Any] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": title,
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {field.key: _property(field) for field in table},
-    }
-    return {**schema, "required": list(required)} if required else schema
+FIELDS: tuple[Field, ...] = fields_of(Settings)
+BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
+PRESETS: dict[str, dict[str, Any]] = {
+    "Defaults": {},
+    # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
+    "As in the paper": {
+        "weight": 1.0,
+        "start": 0.0,
+        "smoothing": 0.5,
+        "idap_strength": 0.5,
+        "style": 0.5,
+        "refine_head": False,
+    },
+}
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key[:60], known, n=1, cutoff=0)
-    key = key[:60].encode("utf-8", "replace").decode()  # JSON may hold lone surrogates, which no answer can carry
-    return f'"{key}" is not a setting of {PREFIX}; the nearest is "{near[0]}" (all: {", ".join(known)}).'
-
-
-def _property(field: Field) -> dict[str, Any]:
-    types = {"bool": "boolean", "float": "number", "int": "integer", "photos": "array"}
-    schema: dict[str, Any] = {"type": types.get(field.kind, "string"), "title": field.label, "description": field.help}
-    if field.kind == "photos":
-        schema |= {"items": {"type": "string", "contentEncoding": "base64"}, "maxItems": MAX_REFERENCES}
-    if field.choices:
-        schema["enum"] = list(field.choices)
-    if field.minimum is not None:
-        schema |= {"minimum": field.minimum, "maximum": field.maximum}
-    if field.kind == "text":
-        schema["maxLength"] = MAX_TEXT
-    return {**schema, "default": [] if field.kind == "photos" else field.default}
-
-
-assert [field.name for field in fields(Settings)] == list(BY_KEY), "Settings and FIELDS list the same keys in order"
+def preset_values(name: str) -> dict[str, Any]:
+    """All of the method's parameters as a preset sets them; who the person is stays as it is."""
+    fusion_defaults = {field.key: field.default for field in fields_of(MethodParameters)}
+    return fusion_defaults | PRESETS[name]

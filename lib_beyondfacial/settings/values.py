@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BeyondFacialError
-from .table import MAX_REFERENCES, MAX_TEXT, PREFIX, Field
+from .fields import MAX_REFERENCES, MAX_TEXT, PREFIX, Field
 
 
 def text_to_value(field: Field, text: Any) -> Any:
@@ -52,7 +52,7 @@ def check_value(field: Field, value: Any) -> Any:
         "photos": _check_photos,
     }[field.kind](field, value)
     if checked is None:
-        raise BeyondFacialError(f'"{field.key}" is {_shown(field, value)}; it must be {field.expects}.')
+        raise BeyondFacialError(f'"{field.key}" is {_shown(field, value)}; it must be {field.describe_range()}.')
     return checked
 
 

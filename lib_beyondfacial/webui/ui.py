@@ -1,4 +1,4 @@
-"""The accordion, from top to bottom: photos, face check, saved identities, adapter, sliders, advanced settings.
+"""The accordion, from top to bottom: photos, face check, saved identities, adapter, sliders, the two folds.
 
 One component per field of settings.FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
 """
@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..errors import BeyondFacialError
 from ..faces import photos
-from ..settings import BY_KEY, FIELDS, PRESETS, preset_values
+from ..settings import BY_KEY, FIELDS, FOLDS, PRESETS, Field, preset_values
 from . import face_check, folders, identities_page, listings
 from .components import complaint, field_component, forgettable, listing, own
 from .failures import sentence_of
@@ -30,7 +30,7 @@ ROWS = (
     ("weight", "idap_strength"),
     ("start", "stop"),
     ("mask_strength", "mask_softness"),
-    ("close_look", "show_mask"),
+    ("refine_head", "show_mask"),
 )
 LISTED = {
     "adapter": (folders.adapters_by_name, listings.NO_ADAPTER),
@@ -62,19 +62,16 @@ def build(is_img2img: bool) -> Page:
         gallery = own(gr.Gallery, tab, "previews", label="Person in use", columns=6, height=160)
         checked = own(gr.HTML, tab, "checked", value=face_check.HINT)
         made["identity"], manager = identities_page.build(tab)
-        made["adapter"] = listing(tab, BY_KEY["adapter"], *LISTED["adapter"])
+        made["adapter"] = _component(tab, BY_KEY["adapter"])
         described = own(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
         for row in ROWS:
             with own(gr.Row, tab, f"row_{row[0]}"):
                 made |= {key: field_component(tab, BY_KEY[key]) for key in row}
         with own(gr.Row, tab, "row_presets"):
             presets = [own(gr.Button, tab, f"preset_{n}", value=name, size="sm") for n, name in enumerate(PRESETS)]
-        with own(gr.Accordion, tab, "advanced", label="Advanced", open=False):
-            for field in FIELDS:
-                if field.advanced:
-                    made[field.key] = (
-                        listing(tab, field, *LISTED[field.key]) if field.key in LISTED else field_component(tab, field)
-                    )
+        for fold in FOLDS:
+            with own(gr.Accordion, tab, fold, label=fold.capitalize(), open=False):
+                made |= {field.key: _component(tab, field) for field in FIELDS if field.section == fold}
     forgettable(getattr(made["enabled"], "accordion", accordion))
 
     look = [made[key] for key in face_check.INPUTS]
@@ -133,6 +130,10 @@ def _thumbnail(photo: photos.Photo) -> Any:
     image = Image.fromarray(photo.image)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return image
+
+
+def _component(tab: str, field: Field) -> Any:
+    return listing(tab, field, *LISTED[field.key]) if field.key in LISTED else field_component(tab, field)
 
 
 def _open_accordion(tab: str, made: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from lib_beyondfacial.adapters.files import Weights, load_adapter_file, peek_ada
 from lib_beyondfacial.adapters.projections import project_identity
 from lib_beyondfacial.adapters.registry import adapter_dirs, get_adapter, list_adapters, peek_adapter
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.settings.table import BY_KEY
+from lib_beyondfacial.settings import BY_KEY
 from tests.adapters.synthetic import flat_keys, random_family, write
 
 WIDTHS, CONTEXT = (8, 16, 8), 64

@@ -96,7 +96,7 @@ def test_presets_set_the_sliders_and_leave_the_person(page, photo_file):
     open_accordion(page)
     upload(page, photo_file)
     page.wait_for_selector("#beyondfacial_txt2img_status:has-text('1 photo.')")
-    page.click("#beyondfacial_txt2img_advanced > .label-wrap")
+    page.click("#beyondfacial_txt2img_expert > .label-wrap")
     for button, style in ((1, 0.5), (0, 0)):
         page.click(f"#beyondfacial_txt2img_preset_{button}")
         page.wait_for_function(

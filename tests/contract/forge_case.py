@@ -15,7 +15,7 @@ __all__ = ["calls", "double", "leaves_nothing", "models_dir", "photo", "run", "z
 SAMPLERS = ["Euler a", "DPM++ 2M", "DDIM"]
 LONG = "a photo of man in the red house, " * 12
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5}
-NEUTRAL = {"idap_strength": 0.0, "start": 0.0, "close_look": False}
+NEUTRAL = {"idap_strength": 0.0, "start": 0.0, "refine_head": False}
 SHAPES = {
     "one": {},
     "batch": {"batch_size": 2},
@@ -47,7 +47,7 @@ def run(double, photo):
     def run(unit=None, inpaint=False, **request):
         payload = {**REQUEST, **request}
         if unit is not None:
-            args = {"enabled": True, "references": [photo], "adapter": "fits", "close_look": False, **unit}
+            args = {"enabled": True, "references": [photo], "adapter": "fits", "refine_head": False, **unit}
             payload["alwayson_scripts"] = {"BeyondFacial": {"args": [args]}}
         images = double.inpaint(**payload) if inpaint else double.host.txt2img(**payload)[0]
         return [np.asarray(image) for image in images]

@@ -9,7 +9,7 @@ from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces.aggregate import aggregate_photos, hash_photos
 from lib_beyondfacial.faces.checks import check_photos
 from lib_beyondfacial.faces.choice import KINDS, FaceChoice
-from lib_beyondfacial.settings.table import FACE_CHOICES
+from lib_beyondfacial.settings import BY_KEY
 from tests.faces.scripted import Scripted, direction, face, noisy, photos
 
 HER, HIM, CHILD = direction(1), direction(0, 1), direction(0, 0, 1)
@@ -30,7 +30,7 @@ def group() -> list:
 
 
 def test_the_choices_are_those_of_the_settings():
-    assert KINDS == FACE_CHOICES
+    assert BY_KEY["face_choice"].choices == KINDS
 
 
 @pytest.mark.parametrize(

@@ -81,39 +81,39 @@ def rows(monkeypatch):
 
 
 def test_the_head_becomes_another_and_then_the_identity_line_rests(run, faces, rows):
-    (without,), _ = run({"close_look": False})
+    (without,), _ = run({"refine_head": False})
     before = sum(rows)
     rows.clear()
-    (image,), _ = run({"close_look": True})
+    (image,), _ = run({"refine_head": True})
     assert sum(rows) > before + close_look.STEPS, "two rows a step from near, less those of the line that rests"
     change = np.abs(image - without).mean(-1)
     assert change[20:36, 60:76].mean() > 3
     assert change[20:36, 60:76].mean() > 3 * change[OUTSIDE].mean()
-    (again,), _ = run({"close_look": True})
+    (again,), _ = run({"refine_head": True})
     assert np.array_equal(image, again)
 
 
 def test_without_a_face_the_picture_is_as_without_a_look_and_it_is_said(run, faces):
     faces.clear()
-    (without,), _ = run({"close_look": False})
-    (image,), info = run({"close_look": True})
+    (without,), _ = run({"refine_head": False})
+    (image,), info = run({"refine_head": True})
     assert np.array_equal(image, without)
     assert "no face could be found" in str(info)
 
 
 def test_a_head_that_is_near_enough_is_left_as_it_is(run, faces):
     faces[:] = [(20.0, 4.0, 76.0, 60.0)]
-    (without,), _ = run({"close_look": False})
-    (image,), info = run({"close_look": True})
+    (without,), _ = run({"refine_head": False})
+    (image,), info = run({"refine_head": True})
     assert np.array_equal(image, without)
     assert "no face could be found" not in str(info)
 
 
 def test_outside_the_window_nobody_looks(run, faces, rows):
-    (without,), _ = run({"close_look": False, "stop": 0.3})
+    (without,), _ = run({"refine_head": False, "stop": 0.3})
     before = sum(rows)
     rows.clear()
-    (image,), _ = run({"close_look": True, "stop": 0.3})
+    (image,), _ = run({"refine_head": True, "stop": 0.3})
     assert np.array_equal(image, without)
     assert sum(rows) == before
 
@@ -126,7 +126,7 @@ def test_a_failure_in_the_look_fails_the_request_in_words_and_leaves_nothing(run
             run({})
     assert raised.value.status_code == 422
     assert "closer look failed" in raised.value.detail
-    assert "close_look" in raised.value.detail
+    assert "refine_head" in raised.value.detail
     assert np.array_equal(run()[0][0], plain)
 
 
@@ -162,7 +162,7 @@ def test_a_vae_that_gives_nan_is_said_and_the_picture_goes_on(run, faces, monkey
     """As in half precision: the hosts mend that, but only when the picture is done."""
     from demo.sd1.model import FirstStage
 
-    (without,), _ = run({"close_look": False})
+    (without,), _ = run({"refine_head": False})
     original, asked = getattr(FirstStage, broken), []
 
     def not_at_first(self, x):
@@ -179,7 +179,7 @@ def test_a_vae_that_gives_nan_is_said_and_the_picture_goes_on(run, faces, monkey
 def test_a_face_that_is_seen_with_a_border_alone_is_none(run, faces, monkeypatch):
     faces[:] = [(-4.0, -4.0, 100.0, 68.0)]
     monkeypatch.setattr(faces, "padded", True, raising=False)
-    (without,), _ = run({"close_look": False})
+    (without,), _ = run({"refine_head": False})
     (image,), info = run({})
     assert np.array_equal(image, without)
     assert "no face could be found" in str(info)

@@ -17,7 +17,7 @@ def run(host, photo):
     def run(unit=None, **request):
         payload = {**REQUEST, **request}
         if unit is not None:
-            args = {"enabled": True, "references": [photo], "adapter": "fits", "close_look": False, **unit}
+            args = {"enabled": True, "references": [photo], "adapter": "fits", "refine_head": False, **unit}
             payload["alwayson_scripts"] = {"BeyondFacial": {"args": [args]}}
         return [np.asarray(image) for image in host.txt2img(**payload)[0]]
 

@@ -34,9 +34,9 @@ def record(monkeypatch, photo):
 
     monkeypatch.setattr(RunState, "fuse", fuse)
 
-    def record(host, close_look=False, **request):
+    def record(host, refine_head=False, **request):
         unit = {"enabled": True, "references": [photo], "adapter": "fits", "idap_strength": 0.0, "start": 0.0}
-        unit["close_look"] = close_look
+        unit["refine_head"] = refine_head
         payload = {**REQUEST, **request, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         seen.clear()
         images = [np.asarray(image).astype(int) for image in host.txt2img(**payload)[0]]
@@ -96,12 +96,12 @@ def test_the_closer_look_sees_the_same_from_near(models_dir, record, monkeypatch
     monkeypatch.setattr(look, "head_of", head_of)
     extensions, request = [miniature.REPOSITORY], {"sampler_name": sampler_name, "steps": 8}
     calls: list = []
-    _, pictures = record(miniature.boot(models_dir, extensions), close_look=True, **request)
+    _, pictures = record(miniature.boot(models_dir, extensions), refine_head=True, **request)
     on_a1111, shown = looks.copy(), calls.copy()
     looks.clear()
     calls.clear()
     with booted(models_dir, extensions) as double:
-        _, others = record(double.host, close_look=True, **request)
+        _, others = record(double.host, refine_head=True, **request)
     assert [(f.held, f.seen) for _, f in on_a1111] == [((True, False), (True, False)), ((False, True), (True, True))]
     assert len(on_a1111) == len(looks)
     assert max(float((a - b).abs().max()) for a, b in zip(shown, calls, strict=True)) < 1e-2

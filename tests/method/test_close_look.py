@@ -145,7 +145,7 @@ def test_there_is_a_look_at_each_of_the_levels_until_all_is_seen(state):
 
 
 def test_there_is_no_look_unless_it_is_asked_for(state):
-    state.settings = Settings(close_look=False)
+    state.settings = Settings(refine_head=False)
     assert not state.wants_look(1.0)
     state.settings = Settings(mask_mode="whole")
     assert not state.wants_look(1.0)

@@ -73,7 +73,7 @@ def test_what_is_dropped_is_what_a_run_drops(client):
     told = client.post(ROUTE, json={"references": references}).json()
     dropped = [seen["name"] for seen in told["photos"] if not seen["used"]]
     request = {"steps": 2, "width": 64, "height": 64, "sampler_name": "Euler"}
-    unit = {"references": references, "adapter": "fits", "close_look": False}
+    unit = {"references": references, "adapter": "fits", "refine_head": False}
     answer = client.post("/sdapi/v1/txt2img", json={**request, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}})
     warnings = json.loads(answer.json()["info"])["extra_generation_params"]["BeyondFacial warnings"]
     assert dropped == ["photo 4", "photo 5"]

@@ -140,7 +140,7 @@ def copy_pack(models_dir, own, name):
 def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(own, models_dir, ask, photo):
     for name in ("buffalo_l", "antelopev2"):
         copy_pack(models_dir, own, name)
-    unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off", "close_look": False}
+    unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off", "refine_head": False}
     assert "BeyondFacial warnings" not in ask(**unit)[1]
     assert "BeyondFacial warnings" not in ask(**unit, face_pack="squares")[1]
     told = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]

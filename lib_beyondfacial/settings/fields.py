@@ -1,0 +1,105 @@
+"""How one setting is declared: a dataclass field whose metadata says what UI, schema, infotext and checks need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_REFERENCES = 16
+MAX_TEXT = 2000
+PREFIX = "BeyondFacial"
+FOLDS = ("advanced", "expert")  # parts of the UI that are closed at first
+SECTIONS = ("person", "main", *FOLDS)  # the order of FIELDS, and so of the script's arguments
+KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting: its key in the API, its label and help in the UI, and the values it may have.
+
+    A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
+    SECTIONS. Published keys are never reused for another meaning.
+    """
+
+    key: str
+    default: Any
+    label: str
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    section: str = "main"
+
+    @property
+    def kind(self) -> str:
+        """What its values are: "bool", "float", "int", "text", "choice" or "photos"."""
+        return "choice" if self.choices else KINDS[type(self.default)]
+
+    @property
+    def infotext(self) -> str:
+        """The key under which the infotext carries this field, as in "BeyondFacial mask strength"."""
+        return f"{PREFIX} {self.key.replace('_', ' ')}"
+
+    def describe_range(self) -> str:
+        """What a value must be, for messages."""
+        limits = f"from {self.minimum:g} to {self.maximum:g}" if self.minimum is not None else ""
+        return {
+            "bool": "true or false",
+            "float": f"a number {limits}",
+            "int": f"a whole number {limits}",
+            "text": f"text of at most {MAX_TEXT} characters",
+            "choice": "one of " + ", ".join(f'"{choice}"' for choice in self.choices),
+            "photos": f"a list of at most {MAX_REFERENCES} photos",
+        }[self.kind]
+
+
+def setting(
+    default: Any,
+    label: str,
+    help: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    step: float | None = None,
+    *,
+    choices: tuple[str, ...] = (),
+    section: str = "main",
+) -> Any:
+    """Declare a dataclass field as a setting; the arguments are Field's, the key is the dataclass field's name."""
+    described = Field("", default, label, help, minimum, maximum, step, choices, section)
+    return dataclasses.field(default=default, metadata={"setting": described})
+
+
+def fields_of(declared: Any) -> tuple[Field, ...]:
+    """The settings that a dataclass declares, by section, and within a section as they are declared."""
+    found = [dataclasses.replace(each.metadata["setting"], key=each.name) for each in dataclasses.fields(declared)]
+    return tuple(sorted(found, key=lambda field: SECTIONS.index(field.section)))
+
+
+def fields_to_schema(title: str, table: Sequence[Field], required: Sequence[str] = ()) -> dict[str, Any]:
+    """An object with these fields and no others, as a JSON Schema (2020-12)."""
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {field.key: _field_to_schema(field) for field in table},
+    }
+    return {**schema, "required": list(required)} if required else schema
+
+
+def _field_to_schema(field: Field) -> dict[str, Any]:
+    limits = {"minimum": field.minimum, "maximum": field.maximum}
+    photo = {"type": "string", "contentEncoding": "base64"}
+    types: dict[str, dict[str, Any]] = {
+        "bool": {"type": "boolean"},
+        "float": {"type": "number", **limits},
+        "int": {"type": "integer", **limits},
+        "text": {"type": "string", "maxLength": MAX_TEXT},
+        "choice": {"type": "string", "enum": list(field.choices)},
+        "photos": {"type": "array", "items": photo, "maxItems": MAX_REFERENCES},
+    }
+    default = list(field.default) if field.kind == "photos" else field.default
+    return {"title": field.label, "description": field.help, **types[field.kind], "default": default}
