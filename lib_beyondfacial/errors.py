@@ -1,4 +1,9 @@
-"""The one error whose text users read."""
+"""The one error whose text users read, and what its sentences quote."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class BeyondFacialError(ValueError):
@@ -8,3 +13,13 @@ class BeyondFacialError(ValueError):
     once, in scripts/beyondfacial.py, which makes the request fail with that sentence. Nothing else is shown to
     users, so the sentence holds no folder of the machine and no part of a photo.
     """
+
+
+def printable(text: str) -> str:
+    """The first 60 characters, lone surrogates replaced: JSON may hold them, but no answer can carry them."""
+    return text[:60].encode("utf-8", "replace").decode()
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The known name most like `name`, printable; `known` must not be empty."""
+    return printable(difflib.get_close_matches(name[:60], list(known), n=1, cutoff=0)[0])

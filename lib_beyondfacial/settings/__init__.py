@@ -6,12 +6,11 @@ the same checks.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..errors import BeyondFacialError
+from ..errors import BeyondFacialError, nearest_name, printable
 from .table import BY_KEY, FIELDS, MAX_REFERENCES, MAX_TEXT, PREFIX, PRESETS, Field, preset_values
 from .values import check_value, text_to_value, value_to_text
 
@@ -112,7 +111,10 @@ class Settings:
         """Settings from the API's keys; an unknown key is an error that names the nearest known one."""
         for key in values:
             if key not in BY_KEY:
-                raise BeyondFacialError(_unknown(str(key), list(BY_KEY)))
+                raise BeyondFacialError(
+                    f'"{printable(str(key))}" is not a setting of {PREFIX}; '
+                    f'the nearest is "{nearest_name(str(key), BY_KEY)}" (all: {", ".join(BY_KEY)}).'
+                )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,12 +156,6 @@ def fields_to_schema(title: str, table: Sequence[Field], required: Sequence[str]
         "properties": {field.key: _property(field) for field in table},
     }
     return {**schema, "required": list(required)} if required else schema
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key[:60], known, n=1, cutoff=0)
-    key = key[:60].encode("utf-8", "replace").decode()  # JSON may hold lone surrogates, which no answer can carry
-    return f'"{key}" is not a setting of {PREFIX}; the nearest is "{near[0]}" (all: {", ".join(known)}).'
 
 
 def _property(field: Field) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request
 
-from ..errors import BeyondFacialError
+from ..errors import BeyondFacialError, nearest_name, printable
 from ..faces.photos import MAX_BYTES, MAX_PHOTOS
 from ..settings import BY_KEY, Field, check_value, fields_to_schema
 
@@ -40,7 +39,7 @@ def schema_of(route: str) -> dict[str, Any]:
         "identities": fields_to_schema("BeyondFacial saved identity", SAVE_FIELDS, ["name"]),
     }
     if route not in schemas:
-        raise UnknownSchemaError(f'There is no schema "{_printable(route)}"; there are {" and ".join(schemas)}.')
+        raise UnknownSchemaError(f'There is no schema "{printable(route)}"; there are {" and ".join(schemas)}.')
     return schemas[route]
 
 
@@ -74,9 +73,9 @@ def parse_body(body: bytes | bytearray, table: Sequence[Field]) -> dict[str, Any
     known = {field.key: field for field in table}
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key[:60], known, n=1, cutoff=0)[0]
             raise BeyondFacialError(
-                f'"{_printable(key)}" is not known here; the nearest is "{near}" (all: {", ".join(known)}).'
+                f'"{printable(key)}" is not known here; '
+                f'the nearest is "{nearest_name(key, known)}" (all: {", ".join(known)}).'
             )
     return {key: check_value(field, given.get(key, field.default)) for key, field in known.items()}
 
@@ -84,8 +83,3 @@ def parse_body(body: bytes | bytearray, table: Sequence[Field]) -> dict[str, Any
 def _kind(value: Any) -> str:
     kinds = {list: "list", str: "text", bool: "truth value", type(None): "null"}
     return kinds.get(type(value), "number")
-
-
-def _printable(text: str) -> str:
-    """At most 60 characters that any answer can carry (JSON may hold lone surrogates)."""
-    return text[:60].encode("utf-8", "replace").decode()
