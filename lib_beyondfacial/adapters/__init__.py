@@ -1,10 +1,11 @@
-"""Weight files to identity tokens: read (files) and recognise (checkpoints, layouts), list by name (registry), project
-(families, networks, projections, clip_vision), attend (branch), and the order of attention sites (sites)."""
+"""Weight files to identity tokens: read a file (files), recognise it (checkpoints, layouts), list files by name
+(registry), compute what they ask about a person (features, clip_vision), project it (families, networks, projections),
+attend (branch), and the order of attention sites (sites)."""
 
 from .branch import IdentityBranch, check_fits
 from .checkpoints import AdapterSpec, describe
-from .clip_vision import choose_clip_model, clip_dirs, encode_face, list_clip_models
-from .families import FAMILIES, FaceInput, Family
+from .families import FAMILIES, Family
+from .features import FEATURES, Features, compute_features
 from .files import Weights, load_adapter_file
 from .projections import project_identity
 from .registry import AdapterCard, LoadedAdapter, adapter_dirs, get_adapter, list_adapters, peek_adapter
@@ -12,10 +13,11 @@ from .sites import Site, adapter_order, attn1_twin
 
 __all__ = [
     "FAMILIES",
+    "FEATURES",
     "AdapterCard",
     "AdapterSpec",
-    "FaceInput",
     "Family",
+    "Features",
     "IdentityBranch",
     "LoadedAdapter",
     "Site",
@@ -24,13 +26,10 @@ __all__ = [
     "adapter_order",
     "attn1_twin",
     "check_fits",
-    "choose_clip_model",
-    "clip_dirs",
+    "compute_features",
     "describe",
-    "encode_face",
     "get_adapter",
     "list_adapters",
-    "list_clip_models",
     "load_adapter_file",
     "peek_adapter",
     "project_identity",

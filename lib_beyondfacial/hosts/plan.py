@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..adapters.projections import FaceInput, project_identity
+from ..adapters.projections import project_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..adapters.features import Features
     from ..adapters.registry import LoadedAdapter
     from ..faces.aggregate import Identity
     from ..faces.face import Face
@@ -37,12 +37,10 @@ def make_plan(
     identity: Identity,
     adapter: LoadedAdapter,
     find_faces: Callable[[np.ndarray], list[Face]],
-    clip: Tensor | None = None,
+    features: Features,
 ) -> RunPlan:
-    """The plan with the person as this adapter's tokens; clip as in FaceInput, for the families that need it."""
-    embedding, photos = (torch.from_numpy(each).float() for each in (identity.embedding, identity.photos))
-    face = FaceInput(embedding[None], identity.norm, photos, clip)
-    tokens = project_identity(adapter.spec, adapter.weights, face, settings.clip_weight)
+    """The plan with the person as this adapter's tokens; features: those of adapter.spec.features."""
+    tokens = project_identity(adapter.spec, adapter.weights, features, settings.clip_weight)
     return RunPlan(settings, identity, adapter, tokens, find_faces)
 
 
