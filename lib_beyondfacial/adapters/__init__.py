@@ -1,33 +1,32 @@
-"""Weight files to identity tokens: read (files) and recognise (checkpoints, layouts), list by name (registry), project
-(families, networks, projections, clip_vision), attend (attention)."""
+"""Weight files to identity tokens: read a file (files), recognise it (checkpoints, layouts), list files by name
+(registry), compute what they ask about a person (features, clip_vision), project it (families, networks, projections),
+and attend (attention)."""
 
 from .attention import AdapterInjection, DecoupledAttention, check_fits
 from .checkpoints import AdapterSpec, describe
-from .clip_vision import choose_clip_model, clip_dirs, encode_face, list_clip_models
-from .families import FAMILIES, FaceInput, Family
+from .families import FAMILIES, Family
+from .features import FEATURES, Features, compute_features
 from .files import Weights, load_adapter_file
 from .projections import project_identity
 from .registry import AdapterCard, LoadedAdapter, adapter_dirs, get_adapter, list_adapters, peek_adapter
 
 __all__ = [
     "FAMILIES",
+    "FEATURES",
     "AdapterCard",
     "AdapterInjection",
     "AdapterSpec",
     "DecoupledAttention",
-    "FaceInput",
     "Family",
+    "Features",
     "LoadedAdapter",
     "Weights",
     "adapter_dirs",
     "check_fits",
-    "choose_clip_model",
-    "clip_dirs",
+    "compute_features",
     "describe",
-    "encode_face",
     "get_adapter",
     "list_adapters",
-    "list_clip_models",
     "load_adapter_file",
     "peek_adapter",
     "project_identity",

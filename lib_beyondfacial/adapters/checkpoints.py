@@ -28,7 +28,7 @@ REFUSED = {
     "ip_adapter": "plain IP-Adapter",
     "faceid_lora": "FaceID LoRA",
 }
-INSTEAD = "an IP-Adapter FaceID or InstantID file"
+SUPPORTED_HINT = "an IP-Adapter FaceID or InstantID file"
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,9 @@ class AdapterSpec:
         return self.facts.pack
 
     @property
-    def embedding(self) -> str:
-        """ "normed" or "raw"."""
-        return self.facts.embedding
-
-    @property
-    def needs_clip(self) -> bool:
-        return self.facts.needs_clip
-
-    @property
-    def several_faces(self) -> bool:
-        return self.facts.several_faces
+    def features(self) -> tuple[str, ...]:
+        """What it asks about the person, keys of features.FEATURES."""
+        return self.facts.features
 
     @property
     def base(self) -> str:
@@ -84,14 +76,14 @@ def describe(
     weights: Weights,
     name: str = "the adapter",
     family: str = AUTO,
-    called: Sequence[str] = (),
+    name_hints: Sequence[str] = (),
     sha256: Callable[[], str] | None = None,
 ) -> AdapterSpec:
     """Recognise the family, and check that the file is whole.
 
     Args:
         family: what the user says it is, where shapes leave a choice; "auto": find out.
-        called: the names that may tell, the strongest first (file, folder).
+        name_hints: names that may tell the family, the strongest first (file, folder).
         sha256: the file's, asked for only where shapes leave a choice.
 
     Raises BeyondFacialError for another family, an unknown layout, missing keys, shapes that do not fit together, and
@@ -99,10 +91,10 @@ def describe(
     """
     layout = recognise(weights)
     if layout is None:
-        raise BeyondFacialError(f'"{name}" holds no identity adapter; choose {INSTEAD}.')
+        raise BeyondFacialError(f'"{name}" holds no identity adapter; choose {SUPPORTED_HINT}.')
     if layout in REFUSED:
-        raise BeyondFacialError(f'"{name}" is a {REFUSED[layout]} file; use {INSTEAD}.')
-    key = _choose_family(weights, layout, name, family, called or (name,), sha256)
+        raise BeyondFacialError(f'"{name}" is a {REFUSED[layout]} file; use {SUPPORTED_HINT}.')
+    key = _choose_family(weights, layout, name, family, name_hints or (name,), sha256)
     tokens, context_dim = FAMILIES[key].check(weights.image_proj, name)
     site_widths = check_sites(weights.ip_adapter, context_dim, name)
     has_lora = check_lora(weights.ip_adapter, site_widths, context_dim, name)
@@ -138,7 +130,7 @@ def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per la
 
 
 def _choose_family(
-    weights: Weights, layout: str, name: str, family: str, called: Sequence[str], sha256: Callable[[], str] | None
+    weights: Weights, layout: str, name: str, family: str, name_hints: Sequence[str], sha256: Callable[[], str] | None
 ) -> str:
     """The user's word, else what shapes leave no choice about, else the file's hash, else its names, else ask."""
     candidates = CANDIDATES[layout]
@@ -155,7 +147,7 @@ def _choose_family(
         return "faceid_plus_v2"  # version 1 was never made for SDXL
     known = sha256() if sha256 is not None else ""
     by_hash = [each for each in candidates if known in FAMILIES[each].sha256]
-    by_name = [named for each in called if len(named := _named_like(each, candidates)) == 1]
+    by_name = [named for hint in name_hints if len(named := _named_like(hint, candidates)) == 1]
     if by_hash or by_name:
         return (by_hash or by_name[0])[0]
     may_be = " or ".join(FAMILIES[each].name for each in candidates)
@@ -168,8 +160,8 @@ def _choose_family(
     )
 
 
-def _named_like(called: str, candidates: Sequence[str]) -> list[str]:
-    return [each for each in candidates if (like := FAMILIES[each].named_like) is not None and like.search(called)]
+def _named_like(hint: str, candidates: Sequence[str]) -> list[str]:
+    return [each for each in candidates if (like := FAMILIES[each].named_like) is not None and like.search(hint)]
 
 
 def _is_fp32_instantid(weights: Weights, layout: str) -> bool:

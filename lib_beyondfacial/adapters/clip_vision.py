@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ NAMED_LIKE_VIT_H = re.compile(r"clip[-_]h|vit[-_]?h|image[-_]?encoder", re.IGNOR
 PLAIN_NAMES = ("model", "pytorch_model")  # as in a Hugging Face folder, which then gives the name
 PREFIX = "vision_model."
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-INSTEAD = (
+SUPPORTED_HINT = (
     'choose CLIP-ViT-H in the form of Hugging Face transformers ("models/image_encoder/model.safetensors" of '
     '"h94/IP-Adapter")'
 )
@@ -50,41 +50,19 @@ class ClipShape:
 VIT_H = ClipShape()
 
 
-def clip_dirs(models_dir: Path) -> list[Path]:
-    """The folders where CLIP vision models may lie, seen from a host's models folder (those that exist)."""
-    models_dir = Path(models_dir)
-    places = [*(models_dir / name for name in FOLDERS), models_dir.parent / CONTROLNET]
-    found: list[Path] = []
-    for place in places:
-        if place.is_dir() and not any(place.samefile(other) for other in found):  # letters of any case on Windows
-            found.append(place)
-    return found
-
-
-def list_clip_models(dirs: Iterable[Path]) -> dict[str, Path]:
-    """CLIP vision models by name, those named like ViT-H first; nothing is opened.
+def list_clip_models(models_dirs: Iterable[Path]) -> dict[str, Path]:
+    """CLIP vision models by name, those named like ViT-H first, below the host's models folders; nothing is opened.
 
     The name is the file's without its ending; the folder's where the file has no name of its own ("model"). Where two
     have the same, the first folder wins.
     """
     found: dict[str, Path] = {}
-    for folder in dirs:
-        for path in weight_files(Path(folder), SUFFIXES):
+    for folder in (place for models_dir in models_dirs for place in _clip_dirs(Path(models_dir))):
+        for path in weight_files(folder, SUFFIXES):
             name = path.parent.name if path.stem in PLAIN_NAMES else path.stem
             if NAMED_LIKE_CLIP.search(name):
                 found.setdefault(name, path)
     return dict(sorted(found.items(), key=lambda item: (not NAMED_LIKE_VIT_H.search(item[0]), item[0].lower())))
-
-
-def choose_clip_model(listing: Mapping[str, Path]) -> Path:
-    """The first of the list, or a sentence where there is none."""
-    if not listing:
-        raise BeyondFacialError(
-            "This adapter needs a CLIP vision model, and none was found; put CLIP-ViT-H "
-            '("models/image_encoder/model.safetensors" of "h94/IP-Adapter" on Hugging Face) as '
-            '"CLIP-ViT-H-14.safetensors" into the folder models/clip_vision, or choose another adapter.'
-        )
-    return next(iter(listing.values()))
 
 
 def encode_face(path: Path, aligned: np.ndarray, shape: ClipShape = VIT_H) -> Tensor:
@@ -124,7 +102,7 @@ def load_clip_model(path: Path, shape: ClipShape = VIT_H) -> nn.Module:
     wanted = {key: tensor.shape for key, tensor in model.state_dict().items() if not key.endswith("position_ids")}
     fits = all(key in tensors and tensors[key].shape == size for key, size in wanted.items())
     if is_deeper or is_shallower or not fits:
-        raise BeyondFacialError(f'"{Path(path).name}" is no CLIP-ViT-H vision model; {INSTEAD}.')
+        raise BeyondFacialError(f'"{Path(path).name}" is no CLIP-ViT-H vision model; {SUPPORTED_HINT}.')
     wide = {key: tensors.pop(key).float() for key in wanted}  # one by one, not the file and its fp32 copy at once
     model.load_state_dict(wide, strict=False, assign=True)
     embeddings = model.vision_model.embeddings
@@ -137,6 +115,16 @@ def unload_features() -> None:
     _encode.cache_clear()
 
 
+def _clip_dirs(models_dir: Path) -> list[Path]:
+    """The folders where CLIP vision models may lie, seen from a host's models folder (those that exist)."""
+    places = [*(models_dir / name for name in FOLDERS), models_dir.parent / CONTROLNET]
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir() and not any(place.samefile(other) for other in found):  # letters of any case on Windows
+            found.append(place)
+    return found
+
+
 @functools.lru_cache(maxsize=16)
 def _encode(path: Path, _stamp: int, pixels: bytes, shape: ClipShape) -> Tensor:
     size = shape.image_size
@@ -145,7 +133,7 @@ def _encode(path: Path, _stamp: int, pixels: bytes, shape: ClipShape) -> Tensor:
     with torch.no_grad():
         features = load_clip_model(path, shape)((picture.float() / 255 - mean)[None] / std).last_hidden_state
     if not bool(torch.isfinite(features).all()):
-        raise BeyondFacialError(f'"{path.name}" makes no finite numbers of this face; {INSTEAD}.')
+        raise BeyondFacialError(f'"{path.name}" makes no finite numbers of this face; {SUPPORTED_HINT}.')
     return features
 
 
@@ -153,5 +141,5 @@ def _vision_tensors(path: Path) -> dict[str, Tensor]:
     """A file's tensors, of them those of the vision part; a whole CLIP has a text part, too."""
     found = {key: tensor for key, tensor in read_tensors(path, "CLIP vision model").items() if key.startswith(PREFIX)}
     if not found:
-        raise BeyondFacialError(f'"{path.name}" is no CLIP vision model; {INSTEAD}.')
+        raise BeyondFacialError(f'"{path.name}" is no CLIP vision model; {SUPPORTED_HINT}.')
     return found

@@ -107,14 +107,14 @@ def _peek_torch(path: Path) -> dict[str, Tensor]:
     return {key: tensor.to("meta") for key, tensor in _load_torch(path, mmap=True).items()}
 
 
-def _load_torch(path: Path, **how: Any) -> dict[str, Tensor]:
+def _load_torch(path: Path, **options: Any) -> dict[str, Tensor]:
     """A torch archive as flat keys; nothing is read that would not fit the file's own size."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     size = path.stat().st_size
     if unpacked > size:
         raise ValueError("torch never compresses: this would unpack to more than the file")
-    loaded = torch.load(str(path), map_location="cpu", weights_only=True, **how)
+    loaded = torch.load(str(path), map_location="cpu", weights_only=True, **options)
     if not isinstance(loaded, Mapping):  # also None, which A1111's checked torch.load returns on refusal
         raise BeyondFacialError(f'"{path.name}" was refused as unsafe or is no weight file; use a .safetensors file.')
     return _checked(_flatten(loaded), size)

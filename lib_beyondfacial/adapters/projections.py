@@ -1,4 +1,4 @@
-"""From a person's face embeddings to identity tokens."""
+"""From a person's features to identity tokens."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from torch import Tensor
 
 from ..errors import BeyondFacialError
 from .checkpoints import AdapterSpec
-from .families import FAMILIES, FaceInput
+from .families import FAMILIES
+from .features import Features
 from .files import Weights
 
-__all__ = ["FaceInput", "project_identity"]
 
-
-def project_identity(spec: AdapterSpec, weights: Weights, face: FaceInput, clip_weight: float = 1.0) -> Tensor:
+def project_identity(spec: AdapterSpec, weights: Weights, features: Features, clip_weight: float = 1.0) -> Tensor:
     """Identity tokens (B, T, C), fp32, by the projection of the adapter's family.
 
     Args:
+        features: those of spec.features, from features.compute_features.
         clip_weight: of CLIP's part in FaceID-Plus v2; nothing to the others.
 
     T is spec.tokens, times the number of faces for a family that takes several. Raises BeyondFacialError where the
-    family needs what face does not have, or where the numbers run over.
+    numbers run over.
     """
     with torch.no_grad():
-        tokens = FAMILIES[spec.family].project(weights.image_proj, face, clip_weight)
+        tokens = FAMILIES[spec.family].project(weights.image_proj, features, clip_weight)
     if not bool(torch.isfinite(tokens).all()):
         raise BeyondFacialError(
             "The adapter makes no finite numbers of this face; its file is damaged, download it again."

@@ -106,7 +106,7 @@ def hash_file(path: Path) -> str:
 @functools.lru_cache(maxsize=2)
 def _load(name: str, path: Path, mtime_ns: int, size: int, family: str) -> LoadedAdapter:
     weights, sha256 = _read(path, mtime_ns, size)
-    spec = describe(weights, name, family, _called(path), lambda: sha256)
+    spec = describe(weights, name, family, _name_hints(path), lambda: sha256)
     return LoadedAdapter(name, path, spec, weights, sha256[:SHORT_HASH])
 
 
@@ -119,7 +119,7 @@ def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Weights, str]:
 @functools.lru_cache(maxsize=64)
 def _peek(name: str, path: Path, _mtime_ns: int, _size: int, family: str) -> AdapterCard:
     try:
-        spec = describe(peek_adapter_file(path), name, family, _called(path), lambda: hash_file(path))
+        spec = describe(peek_adapter_file(path), name, family, _name_hints(path), lambda: hash_file(path))
     except BeyondFacialError as error:
         return AdapterCard(name, None, str(error))
     return AdapterCard(name, spec)
@@ -134,7 +134,7 @@ def _stamp(name: str, path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _called(path: Path) -> tuple[str, str]:
+def _name_hints(path: Path) -> tuple[str, str]:
     """The names that may tell a file's family: its own, then its folder's ("instantid/ip-adapter.bin")."""
     return path.stem, path.parent.name
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..adapters.attention import AdapterInjection
-from ..adapters.projections import FaceInput, project_identity
+from ..adapters.features import Features
+from ..adapters.projections import project_identity
 from ..adapters.registry import LoadedAdapter
 from ..errors import BeyondFacialError
 from ..faces.aggregate import Identity
@@ -89,10 +90,13 @@ def make_line(
     settings: Settings,
     persons: tuple[Identity, ...],
     adapter: LoadedAdapter,
-    faces: tuple[FaceInput, ...],
+    features: Sequence[Features],
 ) -> IdentityLine:
-    """The line of one person (or of one a picture) as the settings describe it; `faces` as the adapter takes them."""
-    tokens = [project_identity(adapter.spec, adapter.weights, face, settings.clip_weight) for face in faces]
+    """The line of one person (or of one a picture) as the settings describe it.
+
+    features: each person's, those of adapter.spec.features.
+    """
+    tokens = [project_identity(adapter.spec, adapter.weights, each, settings.clip_weight) for each in features]
     return IdentityLine(
         name=PERSON,
         persons=persons,

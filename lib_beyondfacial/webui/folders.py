@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modules import paths, shared
 
-from ..adapters import clip_vision, registry
+from ..adapters import registry
 from ..errors import BeyondFacialError
 from ..faces import analysis
 
@@ -54,11 +54,6 @@ def adapters_by_name() -> dict[str, Path]:
 def packs_by_name() -> dict[str, Path]:
     """insightface packs by folder name."""
     return analysis.find_packs([root / "insightface" / "models" for root in model_roots()])
-
-
-def clip_models_by_name() -> dict[str, Path]:
-    """CLIP vision models by name, the likeliest first."""
-    return clip_vision.list_clip_models(folder for root in model_roots() for folder in clip_vision.clip_dirs(root))
 
 
 def choose_pack(name: str, wanted: str = "") -> Path:

@@ -1,4 +1,4 @@
-"""What is there to choose from, in words: adapters with family, licence and origin, face packs, CLIP models."""
+"""What there is to choose from: adapters with family, licence and origin, face packs, the models of features."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ..adapters import registry
 from ..adapters.families import FAMILIES
+from ..adapters.features import FEATURES, list_models
 from ..errors import BeyondFacialError
 from . import folders
 from .components import complaint, said
@@ -27,7 +28,7 @@ def models_to_json() -> dict[str, Any]:
     return {
         "adapters": [_card_to_json(registry.peek_adapter(name, listing)) for name in listing],
         "face_packs": sorted(folders.packs_by_name()),
-        "clip_models": list(folders.clip_models_by_name()),
+        "feature_models": list_models(folders.model_roots()),
     }
 
 
@@ -61,7 +62,7 @@ def _peek(name: str, listing: Any, family: str) -> registry.AdapterCard | None:
 
 
 def _needs(facts: Any) -> list[str]:
-    """One line on the face pack, and on CLIP where it is needed: what would be used, or what is missing."""
+    """One line on the face pack and on each model that a feature needs: what would be used, or what is missing."""
     lines = []
     try:
         pack = folders.choose_pack("", facts.pack)
@@ -69,16 +70,16 @@ def _needs(facts: Any) -> list[str]:
         lines.append(html.escape(f'Face pack: "{pack.name}"{own}.'))
     except BeyondFacialError as error:
         lines.append(complaint(str(error)))
-    if facts.needs_clip:
-        models = folders.clip_models_by_name()
-        missing = "It needs CLIP-ViT-H, which was not found; put it into models/clip_vision."
-        lines.append(html.escape(f'CLIP vision model: "{next(iter(models))}".') if models else complaint(missing))
+    for model in (FEATURES[name].model for name in facts.features):
+        if model is not None:
+            files = model.list_files(folders.model_roots())
+            lines.append(html.escape(f'{model.label}: "{next(iter(files))}".') if files else complaint(model.missing))
     return lines
 
 
 def _card_to_json(card: registry.AdapterCard) -> dict[str, Any]:
     if card.spec is None:
-        keys = ("family", "family_name", "base", "pack", "needs_clip", "licence", "where_from", "hint")
+        keys = ("family", "family_name", "base", "pack", "features", "licence", "where_from", "hint")
         return {"name": card.name, **dict.fromkeys(keys), "problem": card.sentence}
     facts = card.spec.facts
     return {
@@ -87,7 +88,7 @@ def _card_to_json(card: registry.AdapterCard) -> dict[str, Any]:
         "family_name": facts.name,
         "base": card.spec.base,
         "pack": facts.pack,
-        "needs_clip": facts.needs_clip,
+        "features": list(facts.features),
         "licence": facts.licence,
         "where_from": facts.where_from,
         "hint": facts.hint,

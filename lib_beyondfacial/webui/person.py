@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from ..adapters import clip_vision, registry
+from ..adapters import registry
+from ..adapters.features import Features, compute_features
 from ..errors import BeyondFacialError
 from ..faces import analysis, photos
 from ..faces.aggregate import Identity, aggregate_photos
@@ -16,12 +16,12 @@ from . import folders, identities
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """What a request needs beside its settings; `clip` only for adapters that look through CLIP, too."""
+    """What a request needs beside its settings; `features` are those that the adapter asks for."""
 
     identity: Identity
     adapter: registry.LoadedAdapter
     analyser: analysis.FaceAnalyser
-    clip: Any
+    features: Features
     warnings: tuple[str, ...]
 
 
@@ -33,8 +33,8 @@ def load_person(settings: Settings, is_api: bool) -> Person:
         identity = identities.load(settings.identity, analyser)
     else:
         identity = aggregate_photos(load_photos(settings, is_api), analyser, choice_of(settings))
-    clip = look_through_clip(identity) if adapter.spec.needs_clip else None
-    return Person(identity, adapter, analyser, clip, warnings)
+    features = compute_features(identity, adapter.spec.features, folders.model_roots())
+    return Person(identity, adapter, analyser, features, warnings)
 
 
 def identify(settings: Settings, is_api: bool) -> tuple[Identity, tuple[str, ...]]:
@@ -76,13 +76,3 @@ def pack_of_adapter(settings: Settings) -> str:
     except BeyondFacialError:
         return ""
     return card.spec.pack if card.spec else ""
-
-
-def look_through_clip(identity: Identity) -> Any:
-    """What CLIP says of the best photo's face."""
-    if identity.aligned is None or not len(identity.aligned):
-        raise BeyondFacialError(
-            f'The saved identity "{identity.name}" holds no face crops, which this adapter needs; save it again from '
-            "its photos with the face crops kept, or choose another adapter."
-        )
-    return clip_vision.encode_face(clip_vision.choose_clip_model(folders.clip_models_by_name()), identity.aligned[0])

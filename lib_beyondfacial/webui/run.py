@@ -35,7 +35,7 @@ def prepare(settings: Settings, is_api: bool) -> tuple[hosts.RunPlan, person.Per
     """What the settings name, loaded, as a plan; BeyondFacialError for whatever cannot be used."""
     loaded = person.load_person(settings, is_api)
     named = replace(settings, adapter=loaded.adapter.name)
-    plan = hosts.make_plan(named, loaded.identity, loaded.adapter, loaded.analyser.find, clip=loaded.clip)
+    plan = hosts.make_plan(named, loaded.identity, loaded.adapter, loaded.analyser.find, loaded.features)
     return plan, loaded
 
 

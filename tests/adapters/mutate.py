@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 from lib_beyondfacial.adapters import IdentityBranch, Site, get_adapter, peek_adapter, project_identity
-from lib_beyondfacial.adapters.families import FaceInput
 from lib_beyondfacial.adapters.registry import unload_adapters
 from lib_beyondfacial.errors import BeyondFacialError
-from tests.adapters.synthetic import FAMILIES, random_family, write
+from tests.adapters.synthetic import FAMILIES, face_features, random_family, write
 
 WIDTHS, CONTEXT = (8, 16), 64
 HEADROOM = 1 << 30  # of address space
@@ -110,8 +109,7 @@ def use(path: Path, family: str) -> str:
     try:
         adapter = get_adapter("mutated", listing, ask)
         unit = torch.nn.functional.normalize(torch.ones(2, 512), dim=1)
-        face = FaceInput(unit[:1], 20.0, unit, torch.ones(1, 257, 1280))
-        tokens = project_identity(adapter.spec, adapter.weights, face)
+        tokens = project_identity(adapter.spec, adapter.weights, face_features(unit[:1], photos=unit))
         sites = [Site(f"input_blocks.{i}.attn2", h, 1, CONTEXT) for i, h in enumerate(adapter.spec.site_widths)]
         attended = IdentityBranch(adapter.spec, adapter.weights, tokens, sites).attend(0, torch.ones(1, 3, WIDTHS[0]))
     except BeyondFacialError as error:

@@ -16,6 +16,18 @@ LEAVES = ("to_q", "to_k", "to_v", "to_out")
 CLIP_SIZE = 1280
 
 
+def face_features(
+    unit: Tensor, norm: float = 20.0, photos: Tensor | None = None, clip: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Every feature, of unit embeddings (B, 512); without photos these are the photos', without CLIP it sees ones."""
+    return {
+        "arcface": unit,
+        "arcface_raw": unit * norm,
+        "arcface_photos": unit if photos is None else photos,
+        "clip": torch.ones(1, 257, CLIP_SIZE) if clip is None else clip,
+    }
+
+
 class Draw:
     """Weights of about unit gain."""
 

@@ -10,7 +10,7 @@ import torch
 
 from lib_beyondfacial.adapters.branch import IdentityBranch, check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec, describe
-from lib_beyondfacial.adapters.projections import FaceInput, project_identity
+from lib_beyondfacial.adapters.projections import project_identity
 from lib_beyondfacial.adapters.sites import Site
 from lib_beyondfacial.errors import BeyondFacialError
 
@@ -27,8 +27,8 @@ def weights(make_adapter):
 
 @pytest.fixture(scope="module")
 def tokens(weights):
-    face = FaceInput(torch.nn.functional.normalize(torch.randn(1, 512), dim=1))
-    return project_identity(describe(weights), weights, face)
+    features = {"arcface": torch.nn.functional.normalize(torch.randn(1, 512), dim=1)}
+    return project_identity(describe(weights), weights, features)
 
 
 @pytest.fixture

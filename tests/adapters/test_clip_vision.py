@@ -12,12 +12,11 @@ from safetensors.torch import save_file
 from lib_beyondfacial.adapters import clip_vision, registry
 from lib_beyondfacial.adapters.clip_vision import (
     ClipShape,
-    choose_clip_model,
-    clip_dirs,
     encode_face,
     list_clip_models,
     load_clip_model,
 )
+from lib_beyondfacial.adapters.features import CLIP_MODEL
 from lib_beyondfacial.errors import BeyondFacialError
 
 transformers = pytest.importorskip("transformers")
@@ -169,10 +168,9 @@ def test_found_where_users_have_it(tmp_path):
     beside = tmp_path / "extensions/sd-webui-controlnet/annotator/downloads/clip_vision/clip_h.pth"
     beside.parent.mkdir(parents=True)
     beside.touch()
-    listing = list_clip_models(clip_dirs(models))
+    listing = list_clip_models([models])
     assert listing == {name: models / place for name, place in places.items()} | {"clip_h": beside}
     assert list(listing)[-1] == "clip_g"  # named like another model, so last
-    assert choose_clip_model(listing) == listing["CLIP-ViT-H-14"]
-    assert clip_dirs(tmp_path / "absent" / "models") == []
+    assert CLIP_MODEL.choose([tmp_path / "absent" / "models", models]) == listing["CLIP-ViT-H-14"]
     with pytest.raises(BeyondFacialError, match=r"none was found; put CLIP-ViT-H .*models/clip_vision"):
-        choose_clip_model({})
+        CLIP_MODEL.choose([tmp_path / "absent" / "models"])

@@ -11,13 +11,14 @@ import torch
 
 from lib_beyondfacial.adapters import registry
 from lib_beyondfacial.adapters.checkpoints import describe, recognise
-from lib_beyondfacial.adapters.families import FAMILIES, FaceInput
+from lib_beyondfacial.adapters.families import FAMILIES
+from lib_beyondfacial.adapters.features import FEATURES
 from lib_beyondfacial.adapters.files import Weights, load_adapter_file, peek_adapter_file
 from lib_beyondfacial.adapters.projections import project_identity
 from lib_beyondfacial.adapters.registry import adapter_dirs, get_adapter, list_adapters, peek_adapter
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.settings import BY_KEY
-from tests.adapters.synthetic import flat_keys, random_family, write
+from tests.adapters.synthetic import face_features, flat_keys, random_family, write
 
 WIDTHS, CONTEXT = (8, 16, 8), 64
 PAIRS = {"faceid_plus": "faceid_plus_v2", "instantid": "portrait_unnorm"}
@@ -180,50 +181,64 @@ def test_facts_that_users_are_told(family):
     facts = FAMILIES[family]
     assert facts.key == family
     assert facts.pack == ("antelopev2" if family == "instantid" else "buffalo_l")
-    assert facts.embedding == ("raw" if family in ("instantid", "portrait_unnorm") else "normed")
-    assert facts.needs_clip == ("plus" in family)
-    assert facts.several_faces == (family == "portrait")
     assert re.fullmatch(r"[A-Z].*research.*\.", facts.licence)
     assert re.fullmatch(r'From "(h94/IP-Adapter-FaceID|InstantX/InstantID)" on Hugging Face: .*\.', facts.where_from)
     assert facts.hint.endswith(".")
 
 
-def person(**changes) -> FaceInput:
+def person(norm: float = 20.0) -> dict[str, torch.Tensor]:
     unit = torch.nn.functional.normalize(torch.randn(6, 512, generator=torch.Generator().manual_seed(1)), dim=1)
-    return FaceInput(**({"normed": unit[:1], "photos": unit, "clip": torch.randn(1, 257, 1280)} | changes))
+    clip = torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(2))
+    return face_features(unit[:1], norm, unit, clip)
+
+
+class Noted(dict):
+    """Features, and which of them were asked for."""
+
+    def __init__(self, features):
+        super().__init__(features)
+        self.asked = set()
+
+    def __getitem__(self, name):
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+
+ASKED = {
+    "faceid": ("arcface",),
+    "faceid_plus": ("arcface", "clip"),
+    "faceid_plus_v2": ("arcface", "clip"),
+    "portrait": ("arcface_photos",),
+    "portrait_unnorm": ("arcface_raw",),
+    "instantid": ("arcface_raw",),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_reads_the_features_it_names(family):
+    weights, noted = small(family), Noted(person())
+    spec = describe(weights, family="auto" if family in ("faceid", "portrait") else family)
+    project_identity(spec, weights, noted)
+    assert noted.asked == set(spec.features) == set(ASKED[family]) <= set(FEATURES)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_raw_families_see_the_length_of_the_embedding(family):
     weights = small(family)
     spec = describe(weights, family="auto" if family in ("faceid", "portrait") else family)
-    face = person(photos=None)
-    short, long = (project_identity(spec, weights, replace(face, norm=norm)) for norm in (15.0, 25.0))
-    assert torch.equal(short, long) == (spec.embedding == "normed")
-    assert torch.equal(long, project_identity(spec, weights, replace(face, norm=25.0), 0.3)) == (
-        family != "faceid_plus_v2"
-    )
+    short, long = (project_identity(spec, weights, person(norm)) for norm in (15.0, 25.0))
+    assert torch.equal(short, long) == ("arcface_raw" not in spec.features)
+    assert torch.equal(long, project_identity(spec, weights, person(25.0), 0.3)) == (family != "faceid_plus_v2")
 
 
-def test_portrait_takes_the_five_best_photos_and_else_the_aggregate():
+def test_portrait_takes_the_five_best_photos():
     weights = small("portrait")
     spec, face = describe(weights), person()
-    alone = project_identity(spec, weights, replace(face, photos=None))
-    assert alone.shape == (1, spec.tokens, CONTEXT)
-    assert torch.equal(alone, project_identity(spec, weights, replace(face, photos=face.photos[:0])))
     tokens = project_identity(spec, weights, face)
     assert tokens.shape == (1, 5 * spec.tokens, CONTEXT)
     for i in range(5):
-        one = project_identity(spec, weights, FaceInput(face.photos[i : i + 1]))
-        torch.testing.assert_close(tokens[:, 16 * i : 16 * (i + 1)], one, atol=1e-6, rtol=1e-6)
-
-
-@pytest.mark.parametrize("family", ["faceid_plus", "faceid_plus_v2"])
-def test_plus_without_clip_says_what_is_missing(family):
-    weights = small(family)
-    spec = describe(weights, family=family)
-    with pytest.raises(BeyondFacialError, match=r"needs a CLIP vision model.*models/clip_vision"):
-        project_identity(spec, weights, person(clip=None))
+        one = project_identity(spec, weights, {"arcface_photos": face["arcface_photos"][i : i + 1]})
+        torch.testing.assert_close(tokens[:, 16 * i : 16 * (i + 1)], one, atol=1e-5, rtol=1e-5)
 
 
 def test_numbers_that_run_over_are_not_handed_on():

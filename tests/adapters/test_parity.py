@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import replace
 
 import pytest
 import torch
 
 from lib_beyondfacial.adapters.branch import IdentityBranch, LoraDelta
 from lib_beyondfacial.adapters.checkpoints import describe
-from lib_beyondfacial.adapters.families import FAMILIES, FaceInput
+from lib_beyondfacial.adapters.families import FAMILIES
+from lib_beyondfacial.adapters.features import Features
 from lib_beyondfacial.adapters.files import Weights
 from lib_beyondfacial.adapters.projections import project_identity
 from lib_beyondfacial.adapters.sites import Site, adapter_order, attn1_twin
-from tests.adapters.synthetic import cast, random_family
+from tests.adapters.synthetic import cast, face_features, random_family
 
 diffusers = pytest.importorskip("diffusers")
 attention_processor = pytest.importorskip("diffusers.models.attention_processor")
@@ -97,35 +97,36 @@ def embedding(rows: int = 1, seed: int = 7) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.randn(rows, 512, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def person(rows: int = 1, photos: int = 0) -> FaceInput:
+def person(unit: torch.Tensor, photos: int = 0) -> Features:
     """A raw embedding's usual length; CLIP's features about as large as they are; photos for Portrait."""
     clip = torch.randn(1, 257, 1280, generator=torch.Generator().manual_seed(8))
-    return FaceInput(embedding(rows), 21.0, embedding(photos, seed=9) if photos else None, clip)
+    return face_features(unit, 21.0, embedding(photos, seed=9) if photos else None, clip)
 
 
-def their_input(family: str, face: FaceInput, rows: int) -> torch.Tensor:
+def their_input(family: str, face: Features, rows: int) -> torch.Tensor:
     """The image_embeds of a pipeline: (rows, faces, 512), with one more axis for a resampler's sequence."""
-    if FAMILIES[family].embedding == "raw":
-        return face.raw[:, None, None].expand(rows, 1, 1, 512)
-    faces = face.normed if face.photos is None else face.photos
-    return faces[None].expand(rows, -1, 512)
+    asked = FAMILIES[family].features[0]
+    if asked == "arcface_raw":
+        return face[asked][:, None, None].expand(rows, 1, 1, 512)
+    return face[asked][None].expand(rows, -1, 512)
 
 
-def set_up_plus(projection, family: str, face: FaceInput, rows: int, clip_weight: float) -> None:
-    if FAMILIES[family].needs_clip:
-        projection.clip_embeds = face.clip[None].expand(rows, -1, -1, -1).to(projection.norm.weight.dtype)
+def set_up_plus(projection, family: str, face: Features, rows: int, clip_weight: float) -> None:
+    if "clip" in FAMILIES[family].features:
+        projection.clip_embeds = face["clip"][None].expand(rows, -1, -1, -1).to(projection.norm.weight.dtype)
         projection.shortcut = family == "faceid_plus_v2"
         projection.shortcut_scale = clip_weight
 
 
-def their_projection(weights, family: str, face: FaceInput, clip_weight: float, dtype=torch.float32):
+def their_projection(weights, family: str, face: Features, clip_weight: float, dtype=torch.float32):
     """diffusers' module, filled by its own loader."""
     with pytest.MonkeyPatch.context() as patch:  # their random start of 79 million numbers is overwritten anyway
         patch.setattr(torch.nn.Linear, "reset_parameters", lambda _self: None)
         convert = diffusers.UNet2DConditionModel._convert_ip_adapter_image_proj_to_diffusers
         theirs = convert(None, weights.image_proj, low_cpu_mem_usage=False).to(dtype)
-    set_up_plus(theirs, family, face, len(face.normed), clip_weight)
-    given = face.raw[:, None] if FAMILIES[family].embedding == "raw" else face.normed
+    given = face[FAMILIES[family].features[0]]
+    set_up_plus(theirs, family, face, len(given), clip_weight)
+    given = given[:, None] if "arcface_raw" in FAMILIES[family].features else given
     with torch.no_grad():
         return theirs(given.to(dtype)).float()
 
@@ -145,11 +146,11 @@ SMALLER = [("faceid_plus_v2", 128, 0), ("portrait_unnorm", 2048, 128)]  # at ful
 @pytest.mark.parametrize(("family", "context_dim", "width"), PUBLISHED + SMALLER)
 def test_projection(family, context_dim, width):
     weights = random_family(family, (8,), context_dim, width=width)
-    faces = person(3)
-    faces = replace(faces, normed=torch.cat([faces.normed, torch.zeros(1, 512)]))
+    faces = person(torch.cat([embedding(3), torch.zeros(1, 512)]))
     expected = their_projection(weights, family, faces, 0.7)
     ours = project_identity(describe(weights, family=ask(family)), weights, faces, 0.7)
-    assert ours.shape == (4, 4 if family.startswith("faceid") else 16, context_dim)
+    ours = ours.reshape(4, -1, context_dim)  # Portrait takes the rows for photos of one person
+    assert ours.shape[1] == (4 if family.startswith("faceid") else 16)
     assert ours.dtype is torch.float32
     difference = float((ours - expected).abs().max())
     print(f"{family}, C {context_dim}: max |difference| {difference:.1e} of {float(expected.abs().max()):.1f}")
@@ -162,8 +163,8 @@ def test_projection(family, context_dim, width):
 def test_projection_of_half_precision_files(family, dtype):
     """Exactly their fp32 of the rounded weights; near their arithmetic in the file's own dtype."""
     weights = cast(random_family(family, (8,), 128), dtype)
-    face = person(2)
-    ours = project_identity(describe(weights, family=ask(family)), weights, face)
+    face = person(embedding(2))
+    ours = project_identity(describe(weights, family=ask(family)), weights, face).reshape(2, -1, 128)
     rounded = their_projection(cast(weights, torch.float32), family, face, 1.0)
     assert float((ours - rounded).abs().max()) <= 1e-5
     theirs = their_projection(weights, family, face, 1.0, dtype)
@@ -174,7 +175,7 @@ def test_projection_of_half_precision_files(family, dtype):
 
 def test_clip_weight_is_the_originals_s_scale():
     """Plus v2 adds CLIP's part by a weight; Plus has nothing but that part."""
-    weights, face = random_family("faceid_plus", (8,), 64), person()
+    weights, face = random_family("faceid_plus", (8,), 64), person(embedding())
     plus, v2 = (describe(weights, family=family) for family in ("faceid_plus", "faceid_plus_v2"))
     none, half, whole = (project_identity(v2, weights, face, weight) for weight in (0.0, 0.5, 1.0))
     faceid = Weights({k: v for k, v in weights.image_proj.items() if "resampler" not in k}, weights.ip_adapter)
@@ -207,7 +208,7 @@ def predict_both(family: str, shape: str, lora_rank: int, photos: int, weight: f
     plain = make_unet(shape)
     sites = list_sites(plain)
     weights = random_family(family, [site.width for site in sites], CONTEXT, lora_rank=lora_rank)
-    spec, face = describe(weights, family=ask(family)), person(photos=photos)
+    spec, face = describe(weights, family=ask(family)), person(embedding(), photos)
     theirs, ours = copy.deepcopy(plain), copy.deepcopy(plain)
     if lora_rank:
         merge_lora(theirs, weights.ip_adapter, sites)
@@ -241,7 +242,7 @@ def test_one_attention_in_half_precision(family, dtype):
     """A site of 64 channels in that dtype: their processor with the LoRA merged, our hooks on the leaves."""
     torch.manual_seed(1)
     plain = attention_processor.Attention(query_dim=64, cross_attention_dim=CONTEXT, heads=4, dim_head=16)
-    weights, face = cast(random_family(family, (64,), CONTEXT, lora_rank=8), dtype), person(photos=3)
+    weights, face = cast(random_family(family, (64,), CONTEXT, lora_rank=8), dtype), person(embedding(), 3)
     spec = describe(weights, family=ask(family))
     tokens = project_identity(spec, weights, face)
     branch = IdentityBranch(spec, weights, tokens, [Site("attn2", 64, 4, CONTEXT)])
@@ -271,7 +272,7 @@ def test_weight_zero_is_the_plain_unet(make_adapter):
     ours, sites = copy.deepcopy(plain), list_sites(plain)
     weights = make_adapter([site.width for site in sites], CONTEXT)
     spec = describe(weights)
-    attach(ours, IdentityBranch(spec, weights, project_identity(spec, weights, FaceInput(embedding())), sites), 0.0)
+    attach(ours, IdentityBranch(spec, weights, project_identity(spec, weights, person(embedding())), sites), 0.0)
     x, text = torch.randn(1, 4, 16, 16), torch.randn(1, 7, CONTEXT)
     with torch.no_grad():
         assert torch.equal(ours(x, 500, text).sample, plain(x, 500, text).sample)

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from demo.miniwebui import shared
-from lib_beyondfacial.adapters import registry
+from lib_beyondfacial.adapters import clip_vision, registry
+from lib_beyondfacial.adapters.families import FAMILIES
+from lib_beyondfacial.adapters.features import FEATURES, Feature, FeatureModel
 from lib_beyondfacial.webui import folders, listings, person
 from lib_beyondfacial.webui import run as requests
 from tests.adapters.synthetic import random_family, write
@@ -106,7 +109,7 @@ def clip(families, monkeypatch):
         seen.append((path.name, aligned))
         return torch.randn((1, 257, 1280), generator=torch.Generator().manual_seed(int(aligned.sum()) % 1000))
 
-    monkeypatch.setattr(person.clip_vision, "encode_face", encode_face)
+    monkeypatch.setattr(clip_vision, "encode_face", encode_face)
     return seen
 
 
@@ -183,13 +186,13 @@ def test_models_are_listed_with_what_they_may_be_used_for(families, host):
     for name, family in FILES.items():
         card = cards[name]
         assert (card["family"], card["problem"]) == (family, "")
-        assert card["needs_clip"] is family.startswith("faceid_plus")
+        assert ("clip" in card["features"]) is family.startswith("faceid_plus")
         assert card["pack"] == ("antelopev2" if family == "instantid" else "buffalo_l")
         assert all(card[key] for key in ("licence", "where_from", "family_name", "base"))
     assert "broken" in cards["broken"]["problem"]
     assert cards["broken"]["family"] is None
     assert told["face_packs"] == ["squares"]
-    assert told["clip_models"] == []
+    assert told["feature_models"] == {"clip": []}
 
 
 def test_the_page_says_what_an_adapter_is_and_lacks(families, monkeypatch):
@@ -197,7 +200,7 @@ def test_the_page_says_what_an_adapter_is_and_lacks(families, monkeypatch):
     assert "IP-Adapter FaceID-Plus for" in plus
     assert "non-commercial" in plus
     assert "h94/IP-Adapter-FaceID" in plus
-    assert "CLIP-ViT-H, which was not found" in plus
+    assert "needs a CLIP vision model, and none was found; put CLIP-ViT-H" in plus
     assert "squares" in plus
     assert "made with &quot;buffalo_l&quot;" in plus
     assert "adapters found; choose one" in listings.adapter_text("", "auto")
@@ -205,6 +208,14 @@ def test_the_page_says_what_an_adapter_is_and_lacks(families, monkeypatch):
     monkeypatch.setattr(listings.folders, "adapters_by_name", lambda: only)
     assert "IP-Adapter FaceID for" in listings.adapter_text("", "auto")  # the other one is no adapter
     assert "There is no adapter &quot;x&lt;b&gt;&quot;" in listings.adapter_text("x<b>", None)
+
+
+def test_page_names_the_model_of_a_feature(families, clip, monkeypatch):
+    assert "CLIP vision model: &quot;CLIP-ViT-H-14&quot;" in listings.adapter_text("faceid-plus", "auto")
+    eva = FeatureModel("EVA model", lambda folders: {}, "EVA is missing; put it somewhere.")
+    monkeypatch.setitem(FEATURES, "eva", Feature(FEATURES["clip"].compute, eva))
+    monkeypatch.setitem(FAMILIES, "faceid", replace(FAMILIES["faceid"], features=("arcface", "eva")))
+    assert "EVA is missing; put it somewhere." in listings.adapter_text("plain", "auto")
 
 
 def test_memory_goes_with_the_hosts_model(own, monkeypatch):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..features import Features
 from ..layouts import check_mlp
 from ..networks import project_mlp
-from .family import FACEID_LICENCE, FaceInput, Family, Tensors
+from .family import FACEID_LICENCE, Family, Tensors
 
 TOKENS = 4
 
@@ -15,17 +16,15 @@ def check(image_proj: Tensors, name: str) -> tuple[int, int]:
     return check_mlp(image_proj, TOKENS, name)
 
 
-def project(image_proj: Tensors, face: FaceInput, _clip_weight: float) -> Tensor:
-    return project_mlp(image_proj, face.normed)
+def project(image_proj: Tensors, features: Features, _clip_weight: float) -> Tensor:
+    return project_mlp(image_proj, features["arcface"])
 
 
 FAMILY = Family(
     key="faceid",
     name="IP-Adapter FaceID",
-    embedding="normed",
+    features=("arcface",),
     pack="buffalo_l",
-    needs_clip=False,
-    several_faces=False,
     licence=FACEID_LICENCE,
     where_from='From "h94/IP-Adapter-FaceID" on Hugging Face: ip-adapter-faceid_sd15.bin or '
     "ip-adapter-faceid_sdxl.bin.",

@@ -6,23 +6,22 @@ import re
 
 from torch import Tensor
 
-from .faceid_plus import check, look_at_clip
-from .family import FACEID_LICENCE, FaceInput, Family, Tensors
+from ..features import Features
+from .faceid_plus import check, resample_clip
+from .family import FACEID_LICENCE, Family, Tensors
 
 
-def project(image_proj: Tensors, face: FaceInput, clip_weight: float) -> Tensor:
-    """tokens + clip_weight * what they saw; the weight is the original's s_scale."""
-    tokens, seen = look_at_clip(image_proj, face)
-    return tokens + clip_weight * seen
+def project(image_proj: Tensors, features: Features, clip_weight: float) -> Tensor:
+    """tokens + clip_weight * resampled; the weight is the original's s_scale."""
+    tokens, resampled = resample_clip(image_proj, features)
+    return tokens + clip_weight * resampled
 
 
 FAMILY = Family(
     key="faceid_plus_v2",
     name="IP-Adapter FaceID-Plus v2",
-    embedding="normed",
+    features=("arcface", "clip"),
     pack="buffalo_l",
-    needs_clip=True,
-    several_faces=False,
     licence=FACEID_LICENCE,
     where_from='From "h94/IP-Adapter-FaceID" on Hugging Face: ip-adapter-faceid-plusv2_sd15.bin or '
     "ip-adapter-faceid-plusv2_sdxl.bin; it needs CLIP-ViT-H.",

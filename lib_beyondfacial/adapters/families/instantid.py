@@ -6,26 +6,25 @@ import re
 
 from torch import Tensor
 
+from ..features import Features
 from ..layouts import EMBEDDING_SIZE, check_resampler
 from ..networks import project_resampler
-from .family import FaceInput, Family, Tensors
+from .family import Family, Tensors
 
 
 def check(image_proj: Tensors, name: str) -> tuple[int, int]:
     return check_resampler(image_proj, EMBEDDING_SIZE, name)
 
 
-def project(image_proj: Tensors, face: FaceInput, _clip_weight: float) -> Tensor:
-    return project_resampler(image_proj, face.raw)
+def project(image_proj: Tensors, features: Features, _clip_weight: float) -> Tensor:
+    return project_resampler(image_proj, features["arcface_raw"])
 
 
 FAMILY = Family(
     key="instantid",
     name="InstantID",
-    embedding="raw",
+    features=("arcface_raw",),
     pack="antelopev2",
-    needs_clip=False,
-    several_faces=False,
     licence="The InstantID weights are for research only by their README, and the face pack antelopev2 that they need "
     "is for non-commercial research.",
     where_from='From "InstantX/InstantID" on Hugging Face: ip-adapter.bin; it needs the face pack antelopev2.',

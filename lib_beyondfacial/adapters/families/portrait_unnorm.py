@@ -6,26 +6,25 @@ import re
 
 from torch import Tensor
 
+from ..features import Features
 from ..layouts import EMBEDDING_SIZE, check_resampler
 from ..networks import project_resampler
-from .family import FACEID_LICENCE, FaceInput, Family, Tensors
+from .family import FACEID_LICENCE, Family, Tensors
 
 
 def check(image_proj: Tensors, name: str) -> tuple[int, int]:
     return check_resampler(image_proj, EMBEDDING_SIZE, name)
 
 
-def project(image_proj: Tensors, face: FaceInput, _clip_weight: float) -> Tensor:
-    return project_resampler(image_proj, face.raw)
+def project(image_proj: Tensors, features: Features, _clip_weight: float) -> Tensor:
+    return project_resampler(image_proj, features["arcface_raw"])
 
 
 FAMILY = Family(
     key="portrait_unnorm",
     name="IP-Adapter FaceID-Portrait-unnorm",
-    embedding="raw",
+    features=("arcface_raw",),
     pack="buffalo_l",
-    needs_clip=False,
-    several_faces=False,
     licence=FACEID_LICENCE,
     where_from='From "h94/IP-Adapter-FaceID" on Hugging Face: ip-adapter-faceid-portrait_sdxl_unnorm.bin.',
     hint="Published for weight 1 and CFG 3 to 4.",

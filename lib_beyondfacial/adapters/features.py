@@ -1,0 +1,125 @@
+"""What a family of adapters may ask about a person, by name: how each feature is computed, or why it cannot be.
+
+A new feature is one entry of FEATURES; what the page and the API say of it, and who computes it, follow from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import BeyondFacialError
+from . import clip_vision
+
+Features = Mapping[str, Tensor]
+
+
+class FaceRecord(Protocol):
+    """What features are computed from; faces.Identity is one.
+
+    name: of the saved identity, "" for photos that were given.
+    embedding: ArcFace's unit direction of the person, float32 (512,); norm: length of the raw embedding.
+    photos: unit embeddings of the photos used, float32 (N, 512), the best first.
+    aligned: their faces at twice ArcFace's template, RGB uint8 (N, 224, 224, 3); None where they were not kept.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def embedding(self) -> np.ndarray: ...
+    @property
+    def norm(self) -> float: ...
+    @property
+    def photos(self) -> np.ndarray: ...
+    @property
+    def aligned(self) -> np.ndarray | None: ...
+
+
+@dataclass(frozen=True)
+class FeatureModel:
+    """A model that users have to bring for a feature.
+
+    label: what it is, for users.
+    list_files: from the host's models folders to the files by name, the likeliest first.
+    missing: the sentence where there is none.
+    """
+
+    label: str
+    list_files: Callable[[Iterable[Path]], dict[str, Path]]
+    missing: str
+
+    def choose(self, models_dirs: Iterable[Path]) -> Path:
+        """The likeliest file, or BeyondFacialError."""
+        files = self.list_files(models_dirs)
+        if not files:
+            raise BeyondFacialError(self.missing)
+        return next(iter(files.values()))
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: compute(record, models_dirs) -> fp32 on the CPU, or BeyondFacialError; and the model it needs."""
+
+    compute: Callable[[FaceRecord, Iterable[Path]], Tensor]
+    model: FeatureModel | None = None
+
+
+def compute_features(record: FaceRecord, names: Iterable[str], models_dirs: Iterable[Path]) -> dict[str, Tensor]:
+    """The named features of one person.
+
+    Args:
+        names: keys of FEATURES, as in Family.features.
+        models_dirs: the host's models folders, the first one searched first.
+
+    Raises BeyondFacialError where the person or the folders lack what a feature needs.
+    """
+    models_dirs = tuple(models_dirs)
+    return {name: FEATURES[name].compute(record, models_dirs) for name in names}
+
+
+def list_models(models_dirs: Iterable[Path]) -> dict[str, list[str]]:
+    """Names of the model files found, for each feature that needs a model."""
+    models_dirs = tuple(models_dirs)
+    return {name: list(each.model.list_files(models_dirs)) for name, each in FEATURES.items() if each.model}
+
+
+def _arcface(record: FaceRecord, _models_dirs: Iterable[Path]) -> Tensor:
+    return torch.from_numpy(record.embedding).float()[None]
+
+
+def _arcface_raw(record: FaceRecord, models_dirs: Iterable[Path]) -> Tensor:
+    return _arcface(record, models_dirs) * record.norm
+
+
+def _arcface_photos(record: FaceRecord, _models_dirs: Iterable[Path]) -> Tensor:
+    return torch.from_numpy(record.photos).float()
+
+
+def _clip(record: FaceRecord, models_dirs: Iterable[Path]) -> Tensor:
+    if record.aligned is None or not len(record.aligned):
+        raise BeyondFacialError(
+            f'The saved identity "{record.name}" holds no face crops, which this adapter needs; save it again from '
+            "its photos with the face crops kept, or choose another adapter."
+        )
+    return clip_vision.encode_face(CLIP_MODEL.choose(models_dirs), record.aligned[0])
+
+
+CLIP_MODEL = FeatureModel(
+    label="CLIP vision model",
+    list_files=clip_vision.list_clip_models,
+    missing="This adapter needs a CLIP vision model, and none was found; put CLIP-ViT-H "
+    '("models/image_encoder/model.safetensors" of "h94/IP-Adapter" on Hugging Face) as "CLIP-ViT-H-14.safetensors" '
+    "into the folder models/clip_vision, or choose another adapter.",
+)
+FEATURES: dict[str, Feature] = {
+    "arcface": Feature(_arcface),  # (1, 512), the person's unit embedding
+    "arcface_raw": Feature(_arcface_raw),  # (1, 512), the same as long as the recogniser gives it
+    "arcface_photos": Feature(_arcface_photos),  # (N, 512), the unit embedding of each photo, the best first
+    "clip": Feature(_clip, CLIP_MODEL),  # (1, 257, 1280), CLIP-ViT-H's hidden_states[-2] of the best photo's face
+}
