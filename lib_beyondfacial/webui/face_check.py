@@ -12,13 +12,14 @@ import gradio as gr
 from ..errors import BeyondFacialError
 from ..faces import photos
 from ..faces.checks import PhotoCheck, check_photos, draw_check, summarise
-from ..settings import BY_KEY, Settings
+from ..settings import Settings
 from . import person
+from .bodies import LOOK_FIELDS
 from .components import complaint, said
 from .failures import sentence_of
 from .previews import to_base64_png
 
-INPUTS = ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
+INPUTS = tuple(field.key for field in LOOK_FIELDS)
 USED, DROPPED = "\N{CHECK MARK}", "\N{BALLOT X}"
 HINT = "Check faces shows what a run would make of each photo."
 
@@ -128,6 +129,3 @@ def _photo_to_json(photo: photos.Photo, check: PhotoCheck) -> dict[str, Any]:
         ],
         "thumbnail": to_base64_png(draw_check(photo, check)),
     }
-
-
-assert all(key in BY_KEY for key in INPUTS)
