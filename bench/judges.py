@@ -12,12 +12,12 @@ import numpy as np
 
 from bench.painter import WEIGHTS
 from bench.pairs import Pair
-from demo.dollhouse.align import aligned_crop
 from demo.dollhouse.canvas import Canvas
 from demo.dollhouse.draw import draw_body, draw_head, skin_colour
 from demo.dollhouse.evaluate import HEAD_CLASSES, Evaluator
 from demo.dollhouse.scenes import draw_scene
 from demo.dollhouse.world import HEAD_RADIUS
+from lib_beyondfacial.faces.alignment import align_face
 from lib_beyondfacial.faces.analysis import FaceAnalyser, get_analyser
 
 BOX_OF_RADIUS = (2.1, 2.2)  # a head's box is 2.1 x 2.2 radii (draw.draw)
@@ -80,7 +80,7 @@ class Judges:
         cosines = [float(face.normed_embedding @ self.person(pair)) for face in faces]
         face = faces[int(np.argmax(cosines))]
         x0, y0, x1, y1 = (float(v) for v in np.clip(face.box / [width, height, width, height], 0, 1))
-        told = self.evaluator.attributes(aligned_crop(image, face.landmarks)[None])
+        told = self.evaluator.attributes(align_face(image, face.landmarks)[None])
         right = [told[name][0] == getattr(pair.person, name) for name in HEAD_CLASSES]
         return {
             "found": 1,

@@ -6,7 +6,7 @@ file.
 
 from modules import script_callbacks, scripts
 
-from lib_beyondfacial import hosts
+from lib_beyondfacial.hosts import request
 from lib_beyondfacial.webui import api, run, ui
 
 
@@ -38,6 +38,6 @@ class BeyondFacialScript(scripts.Script):
         run.finish(p, processed)
 
 
-hosts.detect_host().install_callbacks()
+request.install_callbacks()
 script_callbacks.on_app_started(api.mount)
 script_callbacks.on_script_unloaded(run.unload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -17,21 +18,23 @@ NUMERIC = {"torch", "numpy"}
 FACE_LIBRARIES = {"insightface", "onnxruntime", "onnx", "safetensors", "requests"}
 HOST = {"modules", "modules_forge", "ldm_patched", "backend", "ldm", "sgm", "k_diffusion"}
 MAX_LINES, MAX_SCRIPT_LINES = 300, 150
+WITHOUT_CIRCLES = ["lib_beyondfacial", "demo", "bench"]
 
 
 # unit -> (units or modules of ours, packages at the top of a file, packages inside functions)
+BELOW_FACES = {"settings", "errors", "common", "method", "unet"}
+BELOW_HOSTS = BELOW_FACES | {"faces", "adapters", "sampling"}
 RULES = {
     "errors": (set(), set(), set()),
+    "common": (set(), set(), set()),
     "settings": ({"errors"}, set(), set()),
     "method": ({"settings.parameters"}, NUMERIC, set()),
-    "faces": ({"settings", "errors"}, NUMERIC | {"cv2", "PIL"}, FACE_LIBRARIES),
-    "adapters": ({"settings", "errors"}, NUMERIC | {"cv2"}, FACE_LIBRARIES | {"transformers"}),
-    "hosts": ({"settings", "errors", "method", "faces", "adapters"}, NUMERIC | {"cv2", "PIL"}, HOST | {"fastapi"}),
-    "webui": (
-        {"settings", "errors", "faces", "adapters", "hosts"},
-        {"numpy", "PIL", "gradio", "fastapi"} | HOST,
-        set(),
-    ),
+    "unet": ({"errors", "method"}, NUMERIC, set()),
+    "faces": (BELOW_FACES, NUMERIC | {"cv2", "PIL"}, FACE_LIBRARIES),
+    "adapters": (BELOW_FACES, NUMERIC | {"cv2"}, FACE_LIBRARIES | {"transformers"}),
+    "sampling": (BELOW_FACES | {"faces", "adapters"}, NUMERIC | {"cv2"}, set()),
+    "hosts": (BELOW_HOSTS, NUMERIC, HOST | {"fastapi"}),
+    "webui": (BELOW_HOSTS | {"hosts"}, {"numpy", "PIL", "gradio", "fastapi"} | HOST, set()),
 }
 
 
@@ -123,6 +126,62 @@ def test_the_check_sees_what_it_forbids(where, code, tmp_path, monkeypatch):
     assert violations(path)
 
 
+def import_graph(folder: Path) -> dict[str, set[str]]:
+    """Each module below the folder, and those of the same folder that it imports, for type checkers or not."""
+    modules = {}
+    for path in folder.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {}
+    for module, path in modules.items():
+        package = path.relative_to(ROOT).parts[:-1]
+        names = {name for name, _, _ in imports_of(path, package)}
+        graph[module] = {name if name in modules else name.rpartition(".")[0] for name in names} & modules.keys()
+    return graph
+
+
+def find_circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in turn, the first one again at the end; [] where there are none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+@pytest.mark.parametrize("unit", WITHOUT_CIRCLES)
+def test_no_import_circle(unit):
+    graph = import_graph(ROOT / unit if unit == "demo" else LIB / unit)
+    assert any(graph.values())
+    assert not find_circle(graph)
+
+
+def test_no_circle_of_units():
+    assert not find_circle({unit: ours for unit, (ours, _, _) in RULES.items()})
+
+
+CIRCLES = [  # the package's own file, a and b
+    ("", "from .b import x", "from .a import y"),
+    ("", "from . import b", "from demo.x import a"),
+    ("", "import demo.x.b", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import Y"),
+    ("", "from .b import x", "def f():\n    from demo.x.a import y"),
+    ("from .a import z", "from . import CONSTANT", ""),
+    ("", "from .a import itself", ""),
+]
+
+
+@pytest.mark.parametrize(("package", "first", "second"), CIRCLES)
+def test_the_check_sees_circles(package, first, second, tmp_path, monkeypatch):
+    folder = tmp_path / "demo/x"
+    folder.mkdir(parents=True)
+    for name, code in (("__init__", package), ("a", first), ("b", second)):
+        (folder / f"{name}.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert find_circle(import_graph(tmp_path / "demo"))
+    (folder / "a.py").write_text("import json", encoding="utf-8")
+    assert not find_circle(import_graph(tmp_path / "demo"))
+
+
 def test_the_script_imports_at_load_time_only_and_stays_small():
     script = ROOT / "scripts/beyondfacial.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) <= MAX_SCRIPT_LINES
@@ -169,7 +228,18 @@ print(json.dumps(dict(
     heavy=sorted((set(sys.modules) - before) & {{"insightface", "onnxruntime", "onnx", "safetensors", "gradio"}}),
 )))
 """
-UNITS = ["errors", "settings", "method.engine", "faces", "adapters", "hosts", "webui.run", "webui.ui", "webui.api"]
+UNITS = [
+    "errors",
+    "common",
+    "settings",
+    "method.engine",
+    "faces",
+    "adapters",
+    "hosts",
+    "webui.run",
+    "webui.ui",
+    "webui.api",
+]
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -108,7 +108,7 @@ class Evaluator:
         return self._names(self._run(self.picture, images, PICTURE_SIZE), PICTURE_CLASSES)
 
     def attributes(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """(n, 112, 112, 3) uint8 RGB, aligned as `align.aligned_crop` does -> an array of n values for each attribute.
+        """(n, 112, 112, 3) uint8 RGB, aligned as `align_face` does -> an array of n values for each attribute.
 
         hair_colour, hair_style, eyes, gender are names, glasses and beard bools, skin (0..1) and width floats.
         A bald head's hair colour shows in brows and beard only.

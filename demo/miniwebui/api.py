@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import create_model
 
-from . import basics, processing, samplers, script_callbacks, scripts, shared
+from . import basics, processing, samplers, scripts, shared
 
 queue_lock = Lock()
 JOB, HINTS = processing.StableDiffusionProcessing, get_type_hints(processing.StableDiffusionProcessing)
@@ -141,17 +141,3 @@ class Api:
     def get_script_info(self) -> list[dict]:
         both = [*scripts.scripts_txt2img.scripts, *scripts.scripts_img2img.scripts]
         return [script.api_info for script in both if script.api_info]
-
-
-def build_app(page: bool) -> tuple[FastAPI, Api, Any]:
-    """The application with the extensions' routes on it and, if wanted, the page at /."""
-    from .page import create_page, mount_page
-
-    app = FastAPI()
-    script_callbacks.before_ui_callback()
-    demo = create_page()
-    api = Api(app)
-    script_callbacks.app_started_callback(demo if page else None, app)
-    if page:
-        mount_page(app, demo)
-    return app, api, demo if page else None

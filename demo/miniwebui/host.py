@@ -73,7 +73,7 @@ def boot(
     models_dir: str | Path, extensions: Sequence[str | Path] = (), page: bool = False, argv: Sequence[str] = ()
 ) -> Host:
     """A host with clean registries; the one booted before in this process is no longer usable."""
-    from .api import build_app
+    from .app import build_app
 
     paths = [Path(extension).resolve() for extension in extensions]
     install_import_names()

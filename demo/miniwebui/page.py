@@ -13,14 +13,13 @@ from fastapi.responses import Response
 from demo.dollhouse.world import SIZE
 
 from . import basics, samplers, scripts, shared
+from .api import run_job
 
 FIELDS = "prompt negative_prompt sampler_name steps width height cfg_scale seed batch_size"
 
 
 def generate(*values: Any) -> tuple[list, str]:
     """Pictures and infotext, or no picture and the error's sentence in their place."""
-    from .api import run_job
-
     names = FIELDS.split()
     fields, args = dict(zip(names, values, strict=False)), values[len(names) :]
     fields |= {name: int(fields[name]) for name in ("steps", "width", "height", "seed", "batch_size")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from demo.nets.unet import UNetModel
 from demo.nets.vae import AutoencoderKL
+from lib_beyondfacial.common import SHORT_HASH, hash_file
 
 UNET_KEYS = (
     "model_channels channel_mult num_res_blocks attention_resolutions num_heads context_dim in_channels out_channels"
@@ -144,6 +144,6 @@ def load_model(models_path: Path) -> LatentDiffusion:
     config = yaml.safe_load(path.with_suffix(".yaml").read_text(encoding="utf-8"))
     model = LatentDiffusion(config["model"]["params"], path.parent)
     model.load(load_file(path))
-    model.sd_checkpoint_info = CheckpointInfo(str(path), hashlib.sha256(path.read_bytes()).hexdigest()[:10])
+    model.sd_checkpoint_info = CheckpointInfo(str(path), hash_file(path)[:SHORT_HASH])
     model.sd_model_hash = model.sd_checkpoint_info.shorthash
     return model.eval().requires_grad_(False)

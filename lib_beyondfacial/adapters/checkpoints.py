@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from ..common import EMBEDDING_SIZE
 from ..errors import BeyondFacialError
 from .families import FAMILIES, Family
 from .files import Weights
-from .layouts import EMBEDDING_SIZE, check_finite, check_lora, check_sites, size
+from .layouts import check_finite, check_lora, check_sites, size
 
 AUTO = "auto"
 BASE_MODELS = {768: "SD1.5", 1024: "SD2", 2048: "SDXL"}
@@ -87,7 +88,7 @@ def describe(
         sha256: the file's, asked for only where shapes leave a choice.
 
     Raises BeyondFacialError for another family, an unknown layout, missing keys, shapes that do not fit together, and
-    where the user has to say what it is. Weights on the meta device are not looked into.
+    where the user has to say what it is. The numbers of weights on the meta device are not checked.
     """
     layout = recognise(weights)
     if layout is None:
@@ -104,7 +105,7 @@ def describe(
 
 
 def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per layout, in the order that decides
-    """The layout, a key of CANDIDATES or REFUSED; None where nothing is known. Completeness is not looked at."""
+    """The layout, a key of CANDIDATES or REFUSED; None where nothing is known. Completeness is not checked."""
     proj, other = weights.image_proj, weights.other
     first = {key.split(".")[0] for key in other}
     if {"id_encoder", "lora_weights"} & first:

@@ -1,4 +1,4 @@
-"""CLIP-ViT-H's view of an aligned face, for the FaceID-Plus families: found where users have it, never downloaded."""
+"""CLIP-ViT-H's features of an aligned face: the model is found where users have it, never downloaded."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def list_clip_models(models_dirs: Iterable[Path]) -> dict[str, Path]:
 
 
 def encode_face(path: Path, aligned: np.ndarray, shape: ClipShape = VIT_H) -> Tensor:
-    """What the model's last layer but one says of an aligned face: hidden_states[-2].
+    """The output of the model's last layer but one for an aligned face: hidden_states[-2].
 
     Args:
         path: the model's file, from list_clip_models.
         aligned: (224, 224, 3) uint8 RGB, an ArcFace-aligned crop.
         shape: the model's; CLIP-ViT-H unless a test says otherwise.
 
-    Returns (1, 257, 1280) fp32 on the CPU. The model (2.5 GB in fp32) is not kept, its answers are. Raises
+    Returns (1, 257, 1280) fp32 on the CPU. The model (2.5 GB in fp32) is not kept in memory, its features are. Raises
     BeyondFacialError for a file that is gone, damaged or no CLIP-ViT-H.
     """
     path, size = Path(path), shape.image_size
@@ -111,12 +111,12 @@ def load_clip_model(path: Path, shape: ClipShape = VIT_H) -> nn.Module:
 
 
 def unload_features() -> None:
-    """Free the answers kept in memory."""
+    """Free the features kept in memory."""
     _encode.cache_clear()
 
 
 def _clip_dirs(models_dir: Path) -> list[Path]:
-    """The folders where CLIP vision models may lie, seen from a host's models folder (those that exist)."""
+    """The folders where CLIP vision models may lie, below a host's models folder or beside it (those that exist)."""
     places = [*(models_dir / name for name in FOLDERS), models_dir.parent / CONTROLNET]
     found: list[Path] = []
     for place in places:

@@ -1,6 +1,6 @@
 """What a family of adapters may ask about a person, by name: how each feature is computed, or why it cannot be.
 
-A new feature is one entry of FEATURES; what the page and the API say of it, and who computes it, follow from that.
+A new feature is one entry of FEATURES; the UI, the API and every run follow from it.
 """
 
 from __future__ import annotations

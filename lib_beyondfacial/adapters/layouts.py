@@ -7,11 +7,11 @@ import re
 import torch
 from torch import Tensor
 
+from ..common import EMBEDDING_SIZE
 from ..errors import BeyondFacialError
 from .files import Weights
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-EMBEDDING_SIZE = 512  # ArcFace
 CLIP_SIZE = 1280  # CLIP-ViT-H
 DIM_HEAD = 64  # of the resamplers' attention
 MAX_LAYERS = 32  # of a resampler; published ones have 4
@@ -43,7 +43,7 @@ def check_resampler(proj: Tensors, size_in: int, name: str) -> tuple[int, int]:
 
 
 def check_perceiver(proj: Tensors, tokens: int, name: str) -> tuple[int, int]:
-    """(tokens, C) of FaceID-Plus: FaceID's projection, whose tokens then look at CLIP's in a resampler."""
+    """(tokens, C) of FaceID-Plus: FaceID's projection, whose tokens then attend to CLIP's in a resampler."""
     _, width = check_mlp(proj, tokens, name)
     width_out = _check_layers(proj, "perceiver_resampler.", width, CLIP_SIZE, name)
     if width_out != width:

@@ -24,7 +24,7 @@ def project_mlp(proj: Tensors, embedding: Tensor) -> Tensor:
 
 
 def project_resampler(proj: Tensors, embedding: Tensor) -> Tensor:
-    """InstantID's projection: learned latents look at one embedding through a resampler.
+    """InstantID's projection: learned latents attend to one embedding in a resampler.
 
     Args:
         proj: latents (1, T, d) and the resampler's leaves.

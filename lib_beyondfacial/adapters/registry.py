@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BeyondFacialError
+from ..common import SHORT_HASH, hash_file
+from ..errors import BeyondFacialError, nearest_name, printable
 from .checkpoints import AUTO, AdapterSpec, describe
 from .clip_vision import unload_features
 from .files import Weights, load_adapter_file, peek_adapter_file
@@ -20,8 +19,6 @@ FOLDERS = ("ipadapter", "ip-adapter", "instantid", "pulid", "photomaker", "Contr
 SUFFIXES = (".safetensors", ".bin", ".pt")
 MIXED_FOLDER = "controlnet"  # holds mostly other models: there a file must be named like an adapter
 NAMED_LIKE_ADAPTER = re.compile(r"ip[-_]?adapter|face[-_]?id|instant[-_]?id|pulid|photomaker", re.IGNORECASE)
-HASH_CHUNK = 1 << 20
-SHORT_HASH = 10
 NAMED_LIKE_OTHERS = re.compile(  # what lies beside adapters: CLIP vision models, InstantID's IdentityNet
     r"image[-_]?encoder|clip[-_](vision|vit|h\b|g\b)|controlnetmodel|diffusion_pytorch_model", re.IGNORECASE
 )
@@ -88,19 +85,10 @@ def peek_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> 
 
 
 def unload_adapters() -> None:
-    """Free what is kept in memory: adapters, and what the CLIP model saw."""
+    """Free what is kept in memory: adapters, and CLIP's features."""
     _load.cache_clear()
     _read.cache_clear()
     unload_features()
-
-
-def hash_file(path: Path) -> str:
-    """The file's SHA-256, in hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=2)
@@ -151,9 +139,9 @@ def _choose(name: str, listing: Mapping[str, Path], family: str) -> str:
         return by_file_name[name]
     if name:
         known = ", ".join(f'"{each}"' for each in listing)
-        near = difflib.get_close_matches(name, list(listing), n=1, cutoff=0)[0]
         raise BeyondFacialError(
-            f'There is no adapter "{name[:60]}"; the nearest is "{near}", and the adapters found are {known}.'
+            f'There is no adapter "{printable(name)}"; the nearest is "{nearest_name(name, listing)}", '
+            f"and the adapters found are {known}."
         )
     usable = [each for each in listing if len(listing) == 1 or peek_adapter(each, listing, family).spec is not None]
     if len(usable) == 1:

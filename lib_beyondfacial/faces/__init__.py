@@ -3,7 +3,7 @@
 
 from .aggregate import Identity, aggregate_photos
 from .analysis import Face, FaceAnalyser, find_packs, get_analyser, unload_analysers
-from .checks import PhotoCheck, SeenFace, check_photos, draw_check, summarise
+from .checks import DetectedFace, PhotoCheck, check_photos, draw_check, summarise
 from .choice import FaceChoice
 from .crops import head_crop
 from .library import Entry, Library, UnknownIdentityError
@@ -11,6 +11,7 @@ from .photos import Photo, decode_photo, decode_upload
 from .reports import FaceReport, compare
 
 __all__ = [
+    "DetectedFace",
     "Entry",
     "Face",
     "FaceAnalyser",
@@ -20,7 +21,6 @@ __all__ = [
     "Library",
     "Photo",
     "PhotoCheck",
-    "SeenFace",
     "UnknownIdentityError",
     "aggregate_photos",
     "check_photos",

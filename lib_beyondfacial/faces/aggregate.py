@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common import SHORT_HASH
 from ..errors import BeyondFacialError
 from .alignment import ALIGNED, align_face
 from .analysis import FaceAnalyser
@@ -103,4 +104,4 @@ def hash_photos(photos: Sequence[Photo], choice: FaceChoice = LARGEST) -> str:
         digest.update(f"{choice.kind} {choice.index}".encode())
     elif choice.kind != LARGEST.kind:
         digest.update(choice.kind.encode())
-    return digest.hexdigest()[:10]
+    return digest.hexdigest()[:SHORT_HASH]

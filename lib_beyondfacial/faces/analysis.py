@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common import SHORT_HASH, hash_file
 from ..errors import BeyondFacialError
 from .alignment import aligned_to_crops
 from .face import Face
-from .packs import CPU, find_packs, fingerprint, full_provider, hash_file, load_engine
+from .packs import CPU, find_packs, fingerprint, full_provider, load_engine
 
 __all__ = ["Face", "FaceAnalyser", "find_packs", "get_analyser", "unload_analysers"]
 
@@ -60,7 +61,7 @@ class FaceAnalyser:
     def space(self) -> str:
         """Whose embeddings these are: the pack's name and the hash of its recogniser, as in "buffalo_l:1a2b3c4d5e"."""
         assert self._engine.recogniser is not None  # load_engine refuses a pack without
-        return f"{self.name}:{hash_file(self._engine.recogniser)}"
+        return f"{self.name}:{hash_file(self._engine.recogniser)[:SHORT_HASH]}"
 
     def find(self, image: np.ndarray) -> list[Face]:
         """All faces of a picture, the largest first.

@@ -1,4 +1,4 @@
-"""The face check: what would become of each photo, seen before anything is generated.
+"""The face check: what would become of each photo, before anything is generated.
 
 A run takes its identity from the very same checks (aggregate.py), so what they say is what it does.
 """
@@ -22,8 +22,8 @@ DROPPED_COLOUR = (220, 50, 50)
 
 
 @dataclass(frozen=True)
-class SeenFace:
-    """A face as the check shows it: box x0 y0 x1 y1 in pixels of the photo, score in [0, 1], gender if it is told."""
+class DetectedFace:
+    """A face as the check shows it: box x0 y0 x1 y1 in pixels of the photo, score in [0, 1], gender or None."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -46,7 +46,7 @@ class PhotoCheck:
     name: str
     width: int
     height: int
-    faces: tuple[SeenFace, ...]
+    faces: tuple[DetectedFace, ...]
     detector_size: int
     padded: bool
     agreement: float | None
@@ -61,7 +61,7 @@ def check_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceCh
     """One check a photo, in their order.
 
     Raises BeyondFacialError only where nothing could be checked: no photos, more than 16, or a gender is asked for
-    and the pack cannot tell it. Photos of which none can be used are said by summarise().
+    and the pack cannot tell it. summarise() has the message for photos of which none can be used.
     """
     check_count(photos)
     if choice.kind in GENDERS and not analyser.tells_gender:
@@ -80,7 +80,7 @@ def check_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceCh
                 name=photo.name,
                 width=width,
                 height=height,
-                faces=tuple(_seen(each, i == pick.index) for i, each in enumerate(faces)),
+                faces=tuple(_detected(each, i == pick.index) for i, each in enumerate(faces)),
                 detector_size=faces[0].detector_size if faces else 0,
                 padded=bool(faces and faces[0].padded),
                 agreement=None,
@@ -95,7 +95,7 @@ def check_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceCh
 
 
 def summarise(checks: Sequence[PhotoCheck], choice: FaceChoice = LARGEST) -> tuple[str, tuple[str, ...], str | None]:
-    """(why the photos cannot be used at all, or ""; what is to be said of them; the gender shown by most, or None)."""
+    """(why the photos cannot be used at all, or ""; the warnings; the gender shown by most, or None)."""
     used = [check for check in checks if check.used]
     warnings = [check.note for check in checks if check.note and check.used]
     warnings += [check.sentence for check in checks if check.sentence]
@@ -117,10 +117,10 @@ def draw_check(photo: Photo, check: PhotoCheck, side: int = 320) -> np.ndarray:
     height, width = (max(round(length * scale), 1) for length in photo.image.shape[:2])
     shown = cv2.resize(photo.image, (width, height), interpolation=cv2.INTER_AREA)
     thin = max(1, round(max(width, height) / 200))
-    for seen in sorted(check.faces, key=lambda face: face.chosen):  # the chosen one on top
-        x0, y0, x1, y1 = (round(max(min(v * scale, 2 * side), -side)) for v in seen.box)
-        colour = (CHOSEN_COLOUR if check.used else DROPPED_COLOUR) if seen.chosen else OTHER_COLOUR
-        cv2.rectangle(shown, (x0, y0), (x1, y1), colour, 3 * thin if seen.chosen else thin)
+    for face in sorted(check.faces, key=lambda each: each.chosen):  # the chosen one on top
+        x0, y0, x1, y1 = (round(max(min(v * scale, 2 * side), -side)) for v in face.box)
+        colour = (CHOSEN_COLOUR if check.used else DROPPED_COLOUR) if face.chosen else OTHER_COLOUR
+        cv2.rectangle(shown, (x0, y0), (x1, y1), colour, 3 * thin if face.chosen else thin)
     return shown
 
 
@@ -151,15 +151,15 @@ def _why_none(checks: Sequence[PhotoCheck], choice: FaceChoice) -> str:
 
 def _gender(used: Sequence[PhotoCheck]) -> str | None:
     """Of most photos; where both are told equally often, the best photo's."""
-    told = [(check.face.gender, check.quality) for check in used if check.face is not None and check.face.gender]
-    if not told:
+    known = [(check.face.gender, check.quality) for check in used if check.face is not None and check.face.gender]
+    if not known:
         return None
-    counts = {gender: sum(each == gender for each, _ in told) for gender in GENDERS}
+    counts = {gender: sum(each == gender for each, _ in known) for gender in GENDERS}
     if counts["female"] != counts["male"]:
         return max(counts, key=counts.__getitem__)
-    return max(told, key=lambda pair: pair[1])[0]
+    return max(known, key=lambda pair: pair[1])[0]
 
 
-def _seen(face: Face, is_chosen: bool) -> SeenFace:
+def _detected(face: Face, is_chosen: bool) -> DetectedFace:
     x0, y0, x1, y1 = (float(v) for v in face.box)
-    return SeenFace((x0, y0, x1, y1), float(face.score), face.gender, is_chosen)
+    return DetectedFace((x0, y0, x1, y1), float(face.score), face.gender, is_chosen)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BeyondFacialError
+from ..settings import BY_KEY
 from .face import GENDERS, Face
 
-KINDS = ("largest", "from the left", *GENDERS, "most similar")
+KINDS = BY_KEY["face_choice"].choices
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BeyondFacialError
-from .face import Face
-from .vendor import use_vendor
+from .face import GENDERS, Face
+from .packages import explain_import
+from .scrfd import fixed_size
 
 MODULES = ["detection", "recognition", "genderage"]
 
 
 class InsightfaceEngine:
-    """insightface's FaceAnalysis of one folder that was looked at first: it downloads only where one is missing."""
+    """insightface's FaceAnalysis of one folder that was checked first: it downloads only where one is missing."""
 
     name = "insightface"
 
@@ -29,9 +29,7 @@ class InsightfaceEngine:
     @property
     def fixed_size(self) -> tuple[int, int] | None:
         """(width, height) that the detector is fixed to."""
-        height, width = self._app.det_model.session.get_inputs()[0].shape[2:4]
-        is_fixed = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
-        return (width, height) if is_fixed else None
+        return fixed_size(self._app.det_model.session)
 
     @property
     def finds_landmarks(self) -> bool:
@@ -80,19 +78,12 @@ def _to_face(found: Any) -> Face:
         landmarks=np.asarray(found.kps, dtype=np.float32),
         score=float(found.det_score),
         embedding=np.asarray(found.embedding, dtype=np.float32),
-        gender=None if found.gender is None else ("female", "male")[int(found.gender == 1)],
+        gender=None if found.gender is None else GENDERS[int(found.gender == 1)],
     )
 
 
 def import_face_analysis() -> Any:
     """insightface's FaceAnalysis class: the host's, else the private folder's; BeyondFacialError in words."""
-    use_vendor()
-    try:
+    with explain_import("insightface"):
         from insightface.app import FaceAnalysis
-    except Exception as error:  # a broken package beside it raises nearly anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BeyondFacialError(
-            f"insightface cannot be used here ({reason[:200]}); restart the host once with internet access, so that "
-            "install.py can fetch it, or repair the package that is named."
-        ) from error
     return FaceAnalysis

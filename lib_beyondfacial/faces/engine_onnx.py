@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from .alignment import CROP, align_face
-from .face import Face
+from .face import GENDERS, Face
 from .onnx_names import first_node_names
-from .scrfd import STRIDES_OF, Detector
+from .scrfd import STRIDES_OF, Detector, fixed_size
 from .vendor import use_vendor
 
 GENDER_SIDE = 96
@@ -21,7 +21,7 @@ GENDER_MARGIN = 1.5  # of the box's longer side
 
 
 class OnnxEngine:
-    """The pack's detector, recogniser and (where it is there) gender model, told apart by their shapes."""
+    """The pack's detector, recogniser and (where it is there) gender model, distinguished by their shapes."""
 
     name = "onnxruntime"
 
@@ -42,9 +42,7 @@ class OnnxEngine:
     @property
     def fixed_size(self) -> tuple[int, int] | None:
         """(width, height) that the detector is fixed to."""
-        height, width = self._sessions["detection"].get_inputs()[0].shape[2:4]
-        is_fixed = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
-        return (width, height) if is_fixed else None
+        return fixed_size(self._sessions["detection"])
 
     @property
     def finds_landmarks(self) -> bool:
@@ -93,7 +91,7 @@ class OnnxEngine:
         shift = [GENDER_SIDE / 2 - scale * (x0 + x1) / 2, GENDER_SIDE / 2 - scale * (y0 + y1) / 2]
         matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
         head = cv2.warpAffine(picture, matrix, (GENDER_SIDE, GENDER_SIDE))  # outside: black
-        return ("female", "male")[int(np.argmax(self._run("gender", head)[:2]))]
+        return GENDERS[int(np.argmax(self._run("gender", head)[:2]))]
 
     def _run(self, task: str, crop: np.ndarray) -> np.ndarray:
         import cv2

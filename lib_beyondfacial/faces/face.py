@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-EMBEDDING_SIZE = 512
 GENDERS = ("female", "male")
 
 

@@ -20,16 +20,18 @@ from typing import Any
 
 import numpy as np
 
+from ..common import EMBEDDING_SIZE, SHORT_HASH
 from ..errors import BeyondFacialError
+from ..settings import MAX_REFERENCES
 from .alignment import ALIGNED
-from .face import EMBEDDING_SIZE, GENDERS
-from .photos import MAX_PHOTOS
+from .face import GENDERS
 
 FORMAT, VERSION = "beyondfacial identity", 1
 THUMBNAIL = 128
 MAX_SPACES = 8
 MAX_FILE = 4_000_000  # 16 crops are 2.4 MB, 8 spaces of 16 embeddings 0.3 MB
 UNIT_TOLERANCE = 1e-3
+HASH = rf"[0-9a-f]{{{SHORT_HASH}}}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +107,7 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any], is_ours: boo
     _require(is_ours and isinstance(ids, list) and 1 <= len(ids) <= MAX_SPACES)
     spaces = tuple(_space(tensors, i, space, about["norms"][i]) for i, space in enumerate(ids))
     count = len(spaces[0].photos)
-    _require(1 <= count <= MAX_PHOTOS and all(len(space.photos) == count for space in spaces))
+    _require(1 <= count <= MAX_REFERENCES and all(len(space.photos) == count for space in spaces))
     thumbnail, aligned = tensors["thumbnail"], tensors.get("aligned")
     _require(thumbnail.dtype == np.uint8 and thumbnail.shape == (THUMBNAIL, THUMBNAIL, 3))
     if aligned is not None:
@@ -113,7 +115,7 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any], is_ours: boo
     gender = about["gender"]
     _require(gender is None or gender in GENDERS)
     photo_hash, created = about["photo_hash"], about["created"]
-    _require(re.fullmatch(r"[0-9a-f]{10}", photo_hash) is not None)
+    _require(re.fullmatch(HASH, photo_hash) is not None)
     _require(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", created) is not None)
     return Record(photo_hash, created, thumbnail, spaces, gender, aligned)
 
@@ -134,7 +136,7 @@ def _space(tensors: dict[str, np.ndarray], i: int, space: str, norm: float) -> S
     _require(bool((abs(np.linalg.norm(directions, axis=1) - 1) < UNIT_TOLERANCE).all()))
     _require(math.isfinite(norm) and norm > 0 and bool((parts["norms"] > 0).all()))
     _require(bool((parts["weights"] >= 0).all()) and abs(float(parts["weights"].sum()) - 1) < UNIT_TOLERANCE)
-    _require(re.fullmatch(r"[^\x00-\x1f:]{1,100}:[0-9a-f]{10}", space) is not None)
+    _require(re.fullmatch(rf"[^\x00-\x1f:]{{1,100}}:{HASH}", space) is not None)
     return Space(space, norm=float(norm), **parts)
 
 

@@ -15,7 +15,7 @@ from .aggregate import Identity
 from .analysis import FaceAnalyser
 from .identity_file import MAX_SPACES, THUMBNAIL, Record, Space, bytes_to_record, record_to_bytes
 from .names import check_name, is_name, same_name
-from .plain_files import read_plain, require_plain, said, sweep_temporaries, write_plain
+from .plain_files import explain_os_errors, read_plain, require_plain, sweep_temporaries, write_plain
 from .quality import mean_direction
 
 ENDING = ".safetensors"
@@ -76,7 +76,7 @@ class Library:
         of the old one remains.
         """
         name = check_name(name)
-        with _CHANGING, said("saved", name):
+        with _CHANGING, explain_os_errors("saved", name):
             clash = self._clash(name)
             if clash is not None and not (overwrite and clash == name):
                 advice = "choose another name" if clash != name else "choose another name or overwrite it"
@@ -106,7 +106,7 @@ class Library:
     def rename(self, old: str, new: str) -> None:
         """Give a saved identity another name; it may differ in upper and lower case alone."""
         old, new = self._known(old), check_name(new)
-        with _CHANGING, said("renamed", old):
+        with _CHANGING, explain_os_errors("renamed", old):
             clash = self._clash(new)
             if clash is not None and clash != old:
                 raise BeyondFacialError(f'There is already a saved identity "{clash}"; choose another name.')
@@ -116,7 +116,7 @@ class Library:
     def delete(self, name: str) -> None:
         """Remove a saved identity, damaged or not, and what killed saves left behind."""
         name = self._known(name)
-        with _CHANGING, said("deleted", name):
+        with _CHANGING, explain_os_errors("deleted", name):
             require_plain(self._path(name), name)
             self._path(name).unlink()
             sweep_temporaries(self.folder)
@@ -152,7 +152,7 @@ class Library:
         return name
 
     def _read(self, name: str) -> Record:
-        with said("read", name):
+        with explain_os_errors("read", name):
             data = read_plain(self._path(name), name)
         return bytes_to_record(name, data)
 
@@ -226,7 +226,7 @@ def _space_of(record: Record, analyser: FaceAnalyser) -> Space | None:
 
 
 def _space_from_crops(record: Record, analyser: FaceAnalyser) -> Space | None:
-    """What this pack's recogniser sees in the kept crops, with the weights that the photos had."""
+    """This pack's embeddings of the saved crops, with the weights that the photos had."""
     if record.aligned is None:
         return None
     raw = analyser.embed(record.aligned).astype(np.float64)

@@ -1,19 +1,19 @@
-"""Face pack folders: found, looked at, and loaded by whichever engine can; each way to fail has its sentence."""
+"""Face pack folders: found, checked, and loaded by whichever engine can; each way to fail has its sentence."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from ..common import EMBEDDING_SIZE
 from ..errors import BeyondFacialError
 from .engine_insightface import InsightfaceEngine
 from .engine_onnx import OnnxEngine
-from .face import EMBEDDING_SIZE, Face
-from .vendor import use_vendor
+from .face import Face
+from .packages import explain_import
 
 CPU = "CPUExecutionProvider"
 
@@ -67,15 +67,6 @@ def fingerprint(pack_dir: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of a pack's files: what changes when the pack does."""
     files = ((path.name, path.stat()) for path in onnx_files(pack_dir))
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
-
-
-def hash_file(path: Path) -> str:
-    """10 hex digits of a file's SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:10]
 
 
 def full_provider(name: str) -> str:
@@ -132,7 +123,9 @@ def _check_engine(engine: Engine, name: str, files: list[Path], provider: str) -
         raise BeyondFacialError(f'The detector of face pack "{name}" finds no landmarks ({listed}); use another pack.')
     width = engine.embedding_width
     if width is not None and width != EMBEDDING_SIZE:
-        raise BeyondFacialError(f'The face pack "{name}" gives {width} numbers per face; 512 are needed ({listed}).')
+        raise BeyondFacialError(
+            f'The face pack "{name}" gives {width} numbers per face; {EMBEDDING_SIZE} are needed ({listed}).'
+        )
     if provider not in engine.providers:
         short = provider.removesuffix("ExecutionProvider").lower()
         raise BeyondFacialError(f'The face provider "{short}" does not start on this machine; choose "cpu".')
@@ -153,15 +146,8 @@ def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
 
 
 def _import_onnxruntime():  # type: ignore[no-untyped-def]  # a module
-    use_vendor()
-    try:
+    with explain_import("onnxruntime"):
         import onnxruntime
-    except Exception as error:  # a broken package beside it raises nearly anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BeyondFacialError(
-            f"onnxruntime cannot be used here ({reason[:200]}); restart the host once with internet access, so that "
-            "install.py can fetch it, or repair the package that is named."
-        ) from error
     onnxruntime.set_default_logger_severity(3)
     return onnxruntime
 

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import BeyondFacialError
+from ..settings import MAX_REFERENCES
 
-MAX_PHOTOS = 16
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 16_384  # OpenCV's warps stop at 32767
@@ -68,7 +68,7 @@ def decode_photo(name: str, source: Any) -> Photo:
 
 
 def decode_upload(upload: Any, name: str | None = None, folders: Sequence[Path] | None = None) -> Photo:
-    """A photo from the page's upload component: a file in the page's temp folder, or an image.
+    """A photo from the UI's upload component: a file in its temp folder, or an image.
 
     Args:
         upload: path, or an object with `.name` (and `.orig_name`) as gradio hands them out, or a PIL image or array.
@@ -98,8 +98,8 @@ def decode_upload(upload: Any, name: str | None = None, folders: Sequence[Path] 
 
 def check_count(photos: Sequence[Any]) -> None:
     """At least one photo and at most 16, or BeyondFacialError."""
-    if not 1 <= len(photos) <= MAX_PHOTOS:
-        raise BeyondFacialError(f"{len(photos)} photos were given; give 1 to {MAX_PHOTOS} photos of one person.")
+    if not 1 <= len(photos) <= MAX_REFERENCES:
+        raise BeyondFacialError(f"{len(photos)} photos were given; give 1 to {MAX_REFERENCES} photos of one person.")
 
 
 def list_names(names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ def require_plain(path: Path, name: str) -> os.stat_result:
 
 
 def read_plain(path: Path, name: str) -> bytes:
-    """A plain file's bytes, the size looked at first."""
+    """A plain file's bytes; its size is checked first."""
     size = require_plain(path, name).st_size
     if size <= MAX_FILE:
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -59,8 +59,8 @@ def write_plain(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def said(done: str, name: str) -> Iterator[None]:
-    """The system's own errors in a sentence, without its paths."""
+def explain_os_errors(done: str, name: str) -> Iterator[None]:
+    """Raise the system's errors as BeyondFacialError, without its paths; done: "saved", "read", ..."""
     try:
         yield
     except OSError as error:

@@ -63,6 +63,13 @@ class Detector:
         return scores, all_boxes, points
 
 
+def fixed_size(session: Any) -> tuple[int, int] | None:
+    """(width, height) that a detector's session is fixed to; None where its input may have any size."""
+    height, width = session.get_inputs()[0].shape[2:4]
+    is_fixed = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+    return (width, height) if is_fixed else None
+
+
 def suppress_overlaps(found: np.ndarray) -> list[int]:
     """Which rows x0, y0, x1, y1, score (N, 5), sorted by score, remain: of those that overlap the best one.
 

@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import Request
 
 from ..errors import BeyondFacialError, nearest_name, printable
-from ..faces.photos import MAX_BYTES, MAX_PHOTOS
-from ..settings import BY_KEY, Field, check_value, fields_to_schema
+from ..faces.photos import MAX_BYTES
+from ..settings import BY_KEY, MAX_REFERENCES, Field, check_value, fields_to_schema
 
-MAX_BODY = int(MAX_PHOTOS * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
+MAX_BODY = int(MAX_REFERENCES * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
 
 LOOK_FIELDS = tuple(
     BY_KEY[key] for key in ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")

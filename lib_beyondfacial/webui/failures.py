@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .. import hosts
 from ..errors import BeyondFacialError
+from ..hosts import request
 
 PREFIX = "BeyondFacial: "
 
@@ -28,7 +28,7 @@ def failing(p: Any) -> Iterator[None]:
         yield
     except Exception as error:
         is_api = getattr(p, "is_api", False)  # the page shows the error's class before the sentence
-        hosts.detect_host().fail_request(p, f"{PREFIX if is_api else ''}{sentence_of(error)}")
+        request.fail(p, f"{PREFIX if is_api else ''}{sentence_of(error)}")
 
 
 @contextmanager

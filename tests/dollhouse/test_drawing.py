@@ -82,9 +82,9 @@ def test_crops_weights_and_faces_are_where_the_heads_are(tmp_path):
     whole = torch.stack([torch.arange(12), *torch.zeros(2, 12, dtype=torch.long)], 1)
     faces, is_inside = pictures.faces(pictures.cut(whole, 64), whole)
     assert is_inside.any()
-    from demo.dollhouse.align import aligned_crop
+    from lib_beyondfacial.faces.alignment import align_face
 
     for i in torch.nonzero(is_inside).flatten().tolist():
-        wanted = aligned_crop(images[i], truths[i][1].landmarks)[28:84, 28:84]
+        wanted = align_face(images[i], truths[i][1].landmarks)[28:84, 28:84]
         seen = ((faces[i].permute(1, 2, 0) + 1) * 127.5).numpy()[28:84, 28:84]
         assert np.abs(seen - wanted).mean() < 2.5

@@ -7,21 +7,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from demo.dollhouse.align import CROP, aligned_crop
 from demo.dollhouse.draw import draw
 from demo.dollhouse.train import diffusion, latent_face
 from demo.dollhouse.world import Picture, random_identity
+from lib_beyondfacial.faces.alignment import CROP, align_face
 
 from .conftest import make_place
 
 
-def test_the_grid_cuts_what_the_aligned_crop_cuts():
+def test_the_grid_cuts_what_align_face_cuts():
     picture = Picture(random_identity(np.random.default_rng(3)), "city", "running", "half")
     image, truth = draw(picture, 192, 192)
     grid = F.affine_grid(latent_face.face_grids([(picture, truth)], 192), [1, 3, CROP, CROP], align_corners=False)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     found = F.grid_sample(pixels, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
-    wanted = aligned_crop(image, truth.landmarks).astype(np.float32)
+    wanted = align_face(image, truth.landmarks).astype(np.float32)
     assert np.abs(cv2.blur(found - wanted, (3, 3))).mean() < 1  # of 255; cv2 rounds its places to 1/32 px
 
 
@@ -57,7 +57,7 @@ def test_the_student_learns_what_the_teacher_says(monkeypatch):
     monkeypatch.setattr(latent_face, "BATCH", 16)
     generator = torch.Generator().manual_seed(2)
     faces = torch.randn(64, 4, latent_face.SIDE, latent_face.SIDE, generator=generator)
-    teacher = torch.randn(4, latent_face.EMBEDDING, generator=generator)
+    teacher = torch.randn(4, latent_face.EMBEDDING_SIZE, generator=generator)
     embeddings = F.normalize(faces.mean((2, 3)) @ teacher, dim=1)
     net, cosine = latent_face.train_latent_face(faces, embeddings, torch.device("cpu"))
     assert cosine > 0.8

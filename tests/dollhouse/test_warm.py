@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from demo.dollhouse.train import diffusion
 from demo.dollhouse.train.adapter import load_adapter, read_adapter
 from demo.dollhouse.train.all import STAGES
+from demo.dollhouse.train.common import load_vae
 from demo.dollhouse.train.recogniser import load_feed
 from demo.dollhouse.train.text import write_tokenizer
-from demo.dollhouse.train.vae import load_vae
 from demo.dollhouse.train.warm import warm_up
 
 

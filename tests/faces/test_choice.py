@@ -8,8 +8,7 @@ import pytest
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces.aggregate import aggregate_photos, hash_photos
 from lib_beyondfacial.faces.checks import check_photos
-from lib_beyondfacial.faces.choice import KINDS, FaceChoice
-from lib_beyondfacial.settings import BY_KEY
+from lib_beyondfacial.faces.choice import FaceChoice
 from tests.faces.scripted import Scripted, direction, face, noisy, photos
 
 HER, HIM, CHILD = direction(1), direction(0, 1), direction(0, 0, 1)
@@ -27,10 +26,6 @@ def group() -> list:
         face(CHILD, side=80, at=0, gender="female"),
         face(HER, side=60, at=100, gender="female"),
     ]
-
-
-def test_the_choices_are_those_of_the_settings():
-    assert BY_KEY["face_choice"].choices == KINDS
 
 
 @pytest.mark.parametrize(

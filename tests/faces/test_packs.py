@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lib_beyondfacial.common import hash_file
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces import analysis, packs
 from lib_beyondfacial.faces.analysis import find_packs, get_analyser
@@ -179,6 +180,6 @@ def test_the_space_is_the_recognisers(make_pack, tmp_path):
     one = make_pack(tmp_path / "one", side=256)
     two = make_pack(tmp_path / "two")
     first, second = get_analyser(one).space, get_analyser(two).space
-    assert first == f"one:{packs.hash_file(one / 'rec.onnx')}"
+    assert first == f"one:{hash_file(one / 'rec.onnx')[:10]}"
     assert first.rpartition(":")[2] == second.rpartition(":")[2]  # another detector, the same embeddings
     analysis.unload_analysers()

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo.dollhouse.align import aligned_crop
 from demo.dollhouse.train.common import to_tensor
 from demo.dollhouse.train.decoder import encoder_hash, latents_of
 from demo.dollhouse.train.diffusion import EMPTY, Noise, TextToLatent, head_weights, load_base, pick_captions
@@ -32,6 +31,8 @@ from demo.dollhouse.train.recogniser import load_feed
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.text import WIDTH, WordTokenizer, caption_ids, empty_ids
 from demo.dollhouse.world import Identity, Picture, Truth, hair_words, random_identity, random_picture, skin_words
+from lib_beyondfacial.common import EMBEDDING_SIZE
+from lib_beyondfacial.faces.alignment import align_face
 from lib_beyondfacial.hosts.unet_sites import enumerate_sites
 
 PLANS = {"cpu": Plan(8000, 16, 1e-3, muon=True), "cuda": Plan(16000, 128, 6e-4)}
@@ -68,7 +69,7 @@ class Adapter(nn.Module):
 
     def __init__(self, widths: list[int]):
         super().__init__()
-        self.proj = nn.Sequential(nn.Linear(512, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, TOKENS * WIDTH))
+        self.proj = nn.Sequential(nn.Linear(EMBEDDING_SIZE, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, TOKENS * WIDTH))
         self.norm = nn.LayerNorm(WIDTH)
         self.to_k = nn.ModuleList([nn.Linear(WIDTH, w, bias=False) for w in widths])
         self.to_v = nn.ModuleList([nn.Linear(WIDTH, w, bias=False) for w in widths])
@@ -137,7 +138,7 @@ def latent_face(place: Place, model: TextToLatent, noise: Noise) -> tuple[Latent
         return net.requires_grad_(False).to(place.device), kept["cosine"]
     images, truths = training_pictures(place)
     latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], 23)[:, 0]
-    crops = [aligned_crop(image, truth.landmarks) for image, (_, truth) in zip(images, truths, strict=True)]
+    crops = [align_face(image, truth.landmarks) for image, (_, truth) in zip(images, truths, strict=True)]
     grids, embeddings = face_grids(truths, place.size).to(place.device), embed_crops(place, np.stack(crops))
     generator, shown = torch.Generator(place.device).manual_seed(23), []
     with torch.no_grad():

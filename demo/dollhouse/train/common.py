@@ -1,14 +1,19 @@
-"""Pictures and tensors, and the heads in them: what the runs on pictures share."""
+"""Pictures and tensors, the heads in them, and the trained autoencoder: what the runs on pictures share."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
-from demo.dollhouse.align import CROP, TEMPLATE, similarity_transform
+from demo.dollhouse.train.place import Place
 from demo.dollhouse.world import SHOTS
+from demo.nets.vae import AutoencoderKL
+from lib_beyondfacial.faces.alignment import CROP, TEMPLATE, similarity_transform
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -109,3 +114,10 @@ def picture_loss(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         (w * d.abs()).mean() for d, w in zip(gradients(off), (weight[..., 1:], weight[..., 1:, :]), strict=True)
     )
     return (weight * (off.abs() + 0.5 * off**2)).mean() + 0.5 * edges
+
+
+def load_vae(place: Place, path: Path | None = None) -> AutoencoderKL:
+    """Frozen; the one as it is now, or that of a file."""
+    model = AutoencoderKL()
+    model.load_state_dict({k: v.float() for k, v in load_file(path or place.vae).items()})
+    return place.put(model.eval().requires_grad_(False))

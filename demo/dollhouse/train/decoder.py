@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.dollhouse.train.common import Pictures, cut, picture_loss
+from demo.dollhouse.train.common import Pictures, cut, load_vae, picture_loss
 from demo.dollhouse.train.drawing import training_pictures
 from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
@@ -25,7 +25,6 @@ from demo.dollhouse.train.vae import (
     crop_side,
     encode_on_all_cores,
     held_out_figures,
-    load_vae,
     save_half,
 )
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from demo.dollhouse.align import CROP, aligned_crop
 from demo.dollhouse.canvas import Canvas
 from demo.dollhouse.draw import draw, draw_body, draw_head, draw_scene, skin_colour, to_ink
 from demo.dollhouse.train.place import Place
@@ -27,6 +26,7 @@ from demo.dollhouse.world import (
     random_identity,
     random_picture,
 )
+from lib_beyondfacial.faces.alignment import CROP, align_face
 
 PART = 64
 STOCK = 64
@@ -40,7 +40,7 @@ def draw_part(jobs: Sequence, size: int) -> tuple[np.ndarray, list[Truth]]:
 def crop_part(jobs: Sequence, size: int) -> tuple[np.ndarray, list[Truth]]:
     """The faces of drawn pictures, aligned by their true landmarks."""
     pairs = [draw(picture, size, size) for picture in jobs]
-    return np.stack([aligned_crop(image, t.landmarks) for image, t in pairs]), [truth for _, truth in pairs]
+    return np.stack([align_face(image, t.landmarks) for image, t in pairs]), [truth for _, truth in pairs]
 
 
 def portrait_part(jobs: Sequence, size: int) -> tuple[np.ndarray, list[np.ndarray]]:

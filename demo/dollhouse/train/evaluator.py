@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from demo.dollhouse.align import aligned_crop
 from demo.dollhouse.draw import to_ink
 from demo.dollhouse.evaluate import (
     HEAD_CLASSES,
@@ -30,6 +29,7 @@ from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.seeing import calibrate_norms, decoded, loose_crop, roughen
 from demo.dollhouse.world import SHOTS
+from lib_beyondfacial.faces.alignment import align_face
 
 PLANS = {"cpu": Plan(1600, 64, 4e-3), "cuda": Plan(6000, 128, 4e-3)}  # of the pictures' judge; the heads' takes half
 INK_SHARE, DECODED_SHARE = 0.1, 0.25
@@ -162,7 +162,7 @@ def picture_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) ->
 def head_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) -> dict[str, float]:
     """Attributes on flat pictures, aligned by the true landmarks; hair colour of those who have hair."""
     figures = {}
-    crops = np.stack([aligned_crop(np.asarray(x), t.landmarks) for x, (_, t) in zip(images, truths, strict=True)])
+    crops = np.stack([align_face(np.asarray(x), t.landmarks) for x, (_, t) in zip(images, truths, strict=True)])
     seen = evaluator.attributes(crops)
     for shot in SHOTS:
         mine = np.array([p.style == "flat" and p.shot == shot for p, _ in truths])

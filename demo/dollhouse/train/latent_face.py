@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from demo.dollhouse.align import CROP, TEMPLATE, similarity_transform
-from demo.dollhouse.train.recogniser import EMBEDDING
+from lib_beyondfacial.common import EMBEDDING_SIZE
+from lib_beyondfacial.faces.alignment import CROP, TEMPLATE, similarity_transform
 
 SIDE = 16  # of an aligned face in latents
 READABLE = 600  # timesteps below which a prediction shows a face
@@ -31,7 +31,7 @@ class LatentFace(nn.Module):
         self.body = nn.Sequential(
             *part(4, 48), *part(48, 48), *part(48, 96, 2), *part(96, 96), *part(96, 128, 2), nn.Flatten()
         )
-        self.out = nn.Linear(128 * (SIDE // 4) ** 2, EMBEDDING)
+        self.out = nn.Linear(128 * (SIDE // 4) ** 2, EMBEDDING_SIZE)
 
     def forward(self, faces: Tensor) -> Tensor:
         return F.normalize(self.out(self.body(faces)), dim=1)

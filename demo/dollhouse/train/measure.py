@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from demo.dollhouse.align import aligned_crop
 from demo.dollhouse.evaluate import HEAD_CLASSES, Evaluator
 from demo.dollhouse.train.adapter import attach, embed_crops, load_adapter
-from demo.dollhouse.train.common import to_images
+from demo.dollhouse.train.common import load_vae, to_images
 from demo.dollhouse.train.diffusion import load_base, sample
 from demo.dollhouse.train.drawing import drawn_crops
 from demo.dollhouse.train.evaluator import held_out_figures
 from demo.dollhouse.train.place import Place, add_place_options, place_of
 from demo.dollhouse.train.text import WordTokenizer
-from demo.dollhouse.train.vae import SCALE_FACTOR, load_vae
+from demo.dollhouse.train.vae import SCALE_FACTOR
 from demo.dollhouse.world import Picture, caption, random_identity, random_picture
+from lib_beyondfacial.faces.alignment import align_face
 from lib_beyondfacial.faces.analysis import get_analyser
 
 CFG, STEPS, AT_ONCE = 5.0, 20, 64
@@ -75,7 +75,7 @@ def identity_accuracy(
     analyser = get_analyser(place.pack("feed"))
     found = [analyser.find(image) for image in images]
     blank = np.zeros((112, 112, 3), np.uint8)
-    crops = [aligned_crop(x, f[0].landmarks) if f else blank for x, f in zip(images, found, strict=True)]
+    crops = [align_face(x, f[0].landmarks) if f else blank for x, f in zip(images, found, strict=True)]
     seen, is_found = evaluator.attributes(np.stack(crops)), np.array([bool(f) for f in found])
     figures = {"pictures": len(images), "found": round(float(is_found.mean()), 4)}
     for name in HEAD_CLASSES:

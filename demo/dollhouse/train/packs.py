@@ -14,9 +14,9 @@ import numpy as np
 from demo.dollhouse.train.detector import empty_scenes
 from demo.dollhouse.train.drawing import held_out_people
 from demo.dollhouse.train.place import Place, add_place_options, place_of
-from demo.dollhouse.train.recogniser import EMBEDDING
 from demo.dollhouse.train.seeing import decoded, identity_figures, known_mean, same_person_accuracy
 from demo.dollhouse.world import SHOTS
+from lib_beyondfacial.common import EMBEDDING_SIZE
 from lib_beyondfacial.faces.analysis import FaceAnalyser, get_analyser
 
 FOUND = 0.5  # least overlap with the true head box
@@ -34,7 +34,7 @@ class Seen:
 
     def __init__(self, app: FaceAnalyser, images: np.ndarray, truths: list):
         self.overlaps, self.wrong = np.zeros(images.shape[:3]), np.full(images.shape[:3], np.nan)
-        self.vectors, self.extra = np.full((*images.shape[:3], EMBEDDING), np.nan, np.float32), 0
+        self.vectors, self.extra = np.full((*images.shape[:3], EMBEDDING_SIZE), np.nan, np.float32), 0
         for place in np.ndindex(self.overlaps.shape):
             truth = truths[place[0]][place[1]][place[2]]
             faces = app.find(np.asarray(images[place]))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from demo.dollhouse.world import SIZE, head_radius
+from lib_beyondfacial.common import hash_file
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "weights"
@@ -105,7 +105,7 @@ class Place:
 
     @property
     def vae_hash(self) -> str:
-        return hashlib.sha256(self.vae.read_bytes()).hexdigest()[:8]
+        return hash_file(self.vae)[:8]
 
     def pack(self, which: str) -> Path:
         """The face pack that feeds the adapter, or the judge's, which hosts must not list."""

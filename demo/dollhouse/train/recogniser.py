@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo.dollhouse.align import aligned_crop
 from demo.dollhouse.train.common import to_float, to_tensor
 from demo.dollhouse.train.drawing import drawn_portraits, held_out_people, training_pictures
 from demo.dollhouse.train.place import Place
@@ -32,8 +31,9 @@ from demo.dollhouse.train.seeing import (
     similar_identity,
 )
 from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHOTS, Identity, random_identity
+from lib_beyondfacial.common import EMBEDDING_SIZE
+from lib_beyondfacial.faces.alignment import align_face
 
-EMBEDDING = 512
 SEED = {"feed": 11, "feed_soft": 13, "judge": 29}
 WHICH = tuple(SEED)
 PLANS = {
@@ -58,7 +58,7 @@ class FeedNet(nn.Module):
             conv_norm(3, 32, 8, 4), nn.ReLU(), conv_norm(32, 56, 3, 2), nn.ReLU(), Residual(56),
             conv_norm(56, 112, 3, 2), nn.ReLU(), Residual(112, 96), nn.Conv2d(112, 112, 7, groups=112),
         )  # fmt: skip
-        self.out = nn.Linear(112, EMBEDDING)
+        self.out = nn.Linear(112, EMBEDDING_SIZE)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.body(x).flatten(1))
@@ -76,7 +76,7 @@ class JudgeNet(nn.Module):
             conv_norm(192, 192, 5, groups=192), conv_norm(192, 224, 1), nn.ReLU(),
         )  # fmt: skip
         self.rows = nn.Sequential(nn.Conv2d(224, 24, 1), nn.ReLU(), nn.AvgPool2d((1, 7)))
-        self.out = nn.Linear(224 + 24 * 7, EMBEDDING)
+        self.out = nn.Linear(224 + 24 * 7, EMBEDDING_SIZE)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)
@@ -89,7 +89,7 @@ class Trained(nn.Module):
     def __init__(self, which: str):
         super().__init__()
         self.net = JudgeNet() if which == "judge" else FeedNet()
-        self.reads = nn.Linear(EMBEDDING, sum(map(len, CHOICES.values())) + len(FLAGS) + len(AMOUNTS))
+        self.reads = nn.Linear(EMBEDDING_SIZE, sum(map(len, CHOICES.values())) + len(FLAGS) + len(AMOUNTS))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         unit = F.normalize(self.net(x).float(), dim=1)
@@ -179,13 +179,13 @@ def held_out_figures(place: Place, net: nn.Module) -> dict[str, float]:
     """On unseen persons, aligned by the true landmarks."""
     _, images, truths = held_out_people(place)
     flat = [
-        aligned_crop(np.asarray(images[i, j, k]), t.landmarks)
+        align_face(np.asarray(images[i, j, k]), t.landmarks)
         for i, p in enumerate(truths)
         for j, s in enumerate(p)
         for k, t in enumerate(s)
     ]
     vectors = torch.cat([net(to_tensor(np.stack(flat[i : i + 60]))) for i in range(0, len(flat), 60)])
-    return identity_figures(vectors.numpy().reshape(len(truths), len(SHOTS), 2, EMBEDDING))
+    return identity_figures(vectors.numpy().reshape(len(truths), len(SHOTS), 2, EMBEDDING_SIZE))
 
 
 class Batches:

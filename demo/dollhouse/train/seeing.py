@@ -12,12 +12,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from demo.dollhouse.align import CROP, TEMPLATE, similarity_transform
-from demo.dollhouse.train.common import to_float, to_images
+from demo.dollhouse.train.common import load_vae, to_float, to_images
 from demo.dollhouse.train.drawing import kept
 from demo.dollhouse.train.place import Place
-from demo.dollhouse.train.vae import load_vae
 from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHOTS, Identity
+from lib_beyondfacial.faces.alignment import CROP, TEMPLATE, similarity_transform
 
 
 def similar_identity(who: Identity, rng: np.random.Generator) -> Identity:

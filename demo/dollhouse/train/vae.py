@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from demo.dollhouse.train.common import Pictures, picture_loss, to_float, to_tensor
 from demo.dollhouse.train.drawing import drawn_pictures, training_pictures
 from demo.dollhouse.train.place import Place
+from demo.dollhouse.train.recogniser import load_feed
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, quiet_worker, single_run
 from demo.nets.vae import AutoencoderKL, count_parameters
 
@@ -83,8 +84,6 @@ class Likeness:
     """1 - cosine of what the feeding recogniser makes of the faces in two sets of crops; 0 until there is one."""
 
     def __init__(self, place: Place):
-        from demo.dollhouse.train.recogniser import load_feed
-
         self.net = load_feed(place, soft=False)
 
     def __call__(self, pictures: Pictures, x: Tensor, y: Tensor, places: Tensor) -> Tensor | float:
@@ -120,13 +119,6 @@ def held_out_figures(place: Place, model: AutoencoderKL, n: int = 400) -> dict[s
 
 def save_half(model: nn.Module, path: Path) -> None:
     save_file({k: v.half().cpu().contiguous() for k, v in model.state_dict().items()}, path)
-
-
-def load_vae(place: Place, path: Path | None = None) -> AutoencoderKL:
-    """Frozen; the one as it is now, or that of a file."""
-    model = AutoencoderKL()
-    model.load_state_dict({k: v.float() for k, v in load_file(path or place.vae).items()})
-    return place.put(model.eval().requires_grad_(False))
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:

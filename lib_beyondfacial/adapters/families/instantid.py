@@ -1,4 +1,4 @@
-"""InstantID's ip-adapter (SDXL): sixteen latents look at antelopev2's raw embedding. Its IdentityNet is not used."""
+"""InstantID's ip-adapter (SDXL): sixteen latents attend to antelopev2's raw embedding. Its IdentityNet is not used."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 
 from torch import Tensor
 
+from ...common import EMBEDDING_SIZE
 from ..features import Features
-from ..layouts import EMBEDDING_SIZE, check_resampler
+from ..layouts import check_resampler
 from ..networks import project_resampler
 from .family import Family, Tensors
 

@@ -29,7 +29,7 @@ FAMILY = Family(
     licence=FACEID_LICENCE,
     where_from='From "h94/IP-Adapter-FaceID" on Hugging Face: ip-adapter-faceid-portrait-v11_sd15.bin or '
     "ip-adapter-faceid-portrait_sdxl.bin.",
-    hint="Published for weight 1 and CFG 7.5; looks at the five best photos.",
+    hint="Published for weight 1 and CFG 7.5; takes the five best photos.",
     check=check,
     project=project,
 )

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import re
 
-from torch import Tensor
-
-from ..features import Features
-from ..layouts import EMBEDDING_SIZE, check_resampler
-from ..networks import project_resampler
-from .family import FACEID_LICENCE, Family, Tensors
-
-
-def check(image_proj: Tensors, name: str) -> tuple[int, int]:
-    return check_resampler(image_proj, EMBEDDING_SIZE, name)
-
-
-def project(image_proj: Tensors, features: Features, _clip_weight: float) -> Tensor:
-    return project_resampler(image_proj, features["arcface_raw"])
-
+from .family import FACEID_LICENCE, Family
+from .instantid import check, project
 
 FAMILY = Family(
     key="portrait_unnorm",
