@@ -83,7 +83,7 @@ class Injection(Protocol):
 def attach_attention(
     attention: IdentityAttention, sites: Sequence[AttentionSite], where: LineRows, weight: float
 ) -> Iterator[Attached]:
-    """Add weight * attention to the text attention of `where`'s rows, at every site; the LoRA acts on the same rows."""
+    """Add weight * attention to the text attention of `where`'s rows, at every site; so does the LoRA."""
     attached, queries = Attached(energy=RowsPerSite({}, where.images, where.weights)), {}
 
     def adder(number: int, site: AttentionSite) -> Callable[..., tuple | None]:

@@ -49,9 +49,9 @@ class AttentionSite:
 def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
     """The UNet's cross-attentions (modules named `attn2`) in the order in which adapter files number them."""
     modules = dict(unet.named_modules())
-    names = [n for n, m in modules.items() if n.split(".")[-1] == "attn2" and all(hasattr(m, leaf) for leaf in _LEAVES)]
+    named_attn2 = {name: module for name, module in modules.items() if name.split(".")[-1] == "attn2"}
     sites = []
-    for name in adapter_order(names):
+    for name in adapter_order(n for n, module in named_attn2.items() if all(hasattr(module, x) for x in _LEAVES)):
         module = modules[name]
         width, context = module.to_q.weight.shape[0], module.to_k.weight.shape[1]
         site = Site(name, width, int(getattr(module, "heads", 0) or width // 64), context)

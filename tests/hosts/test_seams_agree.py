@@ -13,7 +13,8 @@ from lib_beyondfacial.method.engine import RunState
 from tests.forge_double.host import booted
 
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5, "batch_size": 2}
-CLOSE = 1e-5
+CLOSE = 3e-5  # x0 is what is left of x - sigma eps, numbers of up to 60: eight fp32 roundings at that size
+MASK_CLOSE = 1e-2  # a steep function of quotients of such differences
 READINGS = ("head", "person", "energy")
 
 
@@ -67,12 +68,14 @@ def test_the_same_request_gives_the_same_lines_masks_and_delta(models_dir, recor
     assert len(on_a1111) == len(on_forge) > 0
     for level, (one, other) in enumerate(zip(on_a1111, on_forge, strict=True)):
         assert one.keys() == other.keys()
-        for name in one:
+        error = {name: float((one[name] - other[name]).abs().max()) for name in one}
+        for name in one.keys() - {"mask", "delta"}:
             scale = max(1.0, float(one[name].abs().max()))
-            difference = float((one[name] - other[name]).abs().max()) / scale
-            # Later on the latents themselves have parted by rounding; DDIM's lines are eps here and x0 there.
-            mask_close = (2 if sampler_name == "DDIM" else 1) * CLOSE if level == 0 else 1e-2
-            assert difference < (mask_close if name == "mask" else CLOSE), f"{name} differs by {difference:.1e}"
+            assert error[name] < CLOSE * scale, f"{name} differs by {error[name]:.1e} at level {level}"
+        assert error["mask"] < MASK_CLOSE
+        # delta is mask times difference: it may differ by what the two make of their own errors, and no more.
+        largest = max(1.0, float(one["difference"].abs().max()))
+        assert error["delta"] < largest * (error["mask"] + CLOSE)
     assert on_a1111[0]["mask"].max() > 0
     assert max(np.abs(a - b).max() for a, b in zip(pictures, others, strict=True)) <= 1
 

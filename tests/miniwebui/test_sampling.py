@@ -104,15 +104,30 @@ def test_start_noise_is_the_seeds_own(generate: Any, probe: Any) -> None:
 
 
 def test_long_prompt_has_its_rows_computed_apart(generate: Any, probe: Any) -> None:
-    shapes: list[tuple] = []
-    probe.act["cfg_denoiser"] = lambda params: shapes.append((params.text_cond.shape[1], params.text_uncond.shape[1]))
-    long = "photo of a man " * 20
-    split = generate(prompt=long, batch_size=2)
-    padded = generate(prompt=long, batch_size=2, override_settings={"pad_cond_uncond": True})
-    assert set(shapes) == {(154, 77)}
-    assert split != padded
-    one_by_one = generate(prompt=long, batch_size=2, override_settings={"batch_cond_uncond": False})
-    assert np.abs(as_array(split[0]) - as_array(one_by_one[0])).max() <= 1
+    from modules import shared
+
+    callback_tokens: list[tuple[int, int]] = []
+    unet_calls: list[tuple[int, int]] = []  # rows and tokens of each
+
+    def note_call(_unet: Any, _args: tuple, kwargs: dict[str, Any]) -> None:
+        unet_calls.append(tuple(kwargs["context"].shape[:2]))
+
+    def calls_of(**changes: Any) -> list[tuple[int, int]]:
+        unet_calls.clear()
+        generate(prompt="photo of a man " * 20, batch_size=2, steps=1, **changes)
+        return list(unet_calls)
+
+    probe.act["cfg_denoiser"] = lambda params: callback_tokens.append(
+        (params.text_cond.shape[1], params.text_uncond.shape[1])
+    )
+    handle = shared.sd_model.model.diffusion_model.register_forward_pre_hook(note_call, with_kwargs=True)
+    try:
+        assert calls_of() == [(2, 154), (2, 77)]
+        assert calls_of(override_settings={"pad_cond_uncond": True}) == [(4, 154)]
+        assert calls_of(override_settings={"batch_cond_uncond": False}) == [(2, 154), (2, 77)]
+    finally:
+        handle.remove()
+    assert set(callback_tokens) == {(154, 77)}
 
 
 def test_options_are_overridden_for_one_request(host: Any, generate: Any) -> None:
