@@ -123,7 +123,7 @@ class AdapterInjection:
 
     @property
     def device_bytes(self) -> int:
-        """What the adapter's LoRA takes on the UNet's device; the keys and values of a few tokens are nothing to it."""
+        """What the adapter's LoRA takes on the UNet's device; the keys and values of a few tokens are far less."""
         tensors = self.adapter.weights.ip_adapter
         return sum(t.numel() * t.element_size() for name, t in tensors.items() if "lora" in name)
 

@@ -1,8 +1,8 @@
 """Head refinement: once in a pass the identity line draws the head large, in pixels (docs/method.md eq. 13-15).
 
-A full shot's head is a handful of latent pixels, too few for an adapter that has learnt from close-ups. So the picture
-that the pass is heading for is decoded, a square around the head is enlarged to a picture of its own, the identity line
-denoises that for a few steps, and it is pasted back: from then on, x0 inside an ellipse is what came of it.
+A full shot's head is a handful of latent pixels, too few for an adapter that has learnt from close-ups. So the
+picture that the pass is heading for is decoded, a square around the head is enlarged to a picture of its own, the
+identity line denoises that for a few steps, and it is pasted back: from then on, x0 inside an ellipse is the result.
 This is ours and not the paper's; ADetailer's second pass is its relative.
 """
 

@@ -28,7 +28,7 @@ class MaskPolicy(Protocol):
     reads_attention: bool
 
     def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
-        """Where each line's person can be: (B, 1, H, W) in [0, 1], by line; empty where the policy asks no attention."""
+        """Where each line's person can be: (B, 1, H, W) in [0, 1], by line; empty without reads_attention."""
         ...
 
     def compute_masks(

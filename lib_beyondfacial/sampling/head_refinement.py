@@ -1,5 +1,5 @@
-"""Head refinement of a batch (docs/method.md eq. 13-14): find the head in the picture so far, let the identity line draw
-it large, paste it back."""
+"""Head refinement of a batch (docs/method.md eq. 13-14): find the head in the picture so far, let the identity line
+draw it large, paste it back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class HeadRefinement:
             self.report.warn(warning)
 
     def refine_heads(self, step: Step, delta: Tensor, attention: Mapping[str, Tensor]) -> None:
-        """Refine every head that can be found at this level (eq. 13-14); what prevents it becomes a warning or an error.
+        """Refine every head that can be found at this level (eq. 13-14); what prevents it is a warning or an error.
 
         Args:
             delta: (B, C, H, W), of eq. 8. attention: A of eq. 3, by line.
@@ -168,9 +168,7 @@ def find_heads(
     return HeadsToRefine(pictures, crops, tuple(found))
 
 
-def choose_face(
-    picture: Tensor, attention: Tensor, find_faces: Callable[[np.ndarray], list[Face]]
-) -> PixelBox | None:
+def choose_face(picture: Tensor, attention: Tensor, find_faces: Callable[[np.ndarray], list[Face]]) -> PixelBox | None:
     """The box in px of the face on which attention is strongest; None without a face.
 
     Faces that are found only with a border around the picture do not count: with nothing else to be seen, detectors
@@ -216,9 +214,7 @@ def redraw_heads(
     return RefinedHeads(target, mask, tuple(i in heads.crops for i in range(len(denoised))), heads.done)
 
 
-def denoise_crops(
-    host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Sequence[int]
-) -> Tensor:
+def denoise_crops(host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Sequence[int]) -> Tensor:
     """The crops' latents, (B, C, h, w), as the identity line leaves them; without meaning where there is no crop."""
     side = eq.compute_refine_size(host.picture_size, host.native_side)
     enlarged = {i: eq.crop_resize(heads.pictures[i], crop, side).clamp(-1, 1) for i, crop in heads.crops.items()}

@@ -1,11 +1,10 @@
-"""One level in A1111: the probe on the host's own model call, then a second `inner_model` call for every identity line.
+"""One level in A1111: the probe on the host's own model call, then an `inner_model` call for every identity line.
 
 delta is added in place to the host's cond rows, before its CFG.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -20,7 +19,7 @@ from ...unet.injection import Attached
 from ...unet.probe import ProbeReading
 from ...unet.rows import ALL_ROWS, LineRows, RowLedger
 from ..run import ATTRIBUTE, Run
-from ..types import Denoiser, DenoisedParams, DenoiserParams
+from ..types import DenoisedParams, Denoiser, DenoiserParams
 from .and_prompts import add_to_cond_rows, compose
 from .model import A1111Host, cond_dict
 

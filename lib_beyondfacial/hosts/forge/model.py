@@ -172,4 +172,3 @@ class ForgeHost:
 
     def starts_from_noise(self) -> bool:
         return not self.is_tiled and is_first_txt2img_pass(self.p) and float(self.sigmas()[-1]) < MAX_SIGMA
-

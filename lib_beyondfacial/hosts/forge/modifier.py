@@ -28,7 +28,7 @@ TILED = (
 
 
 def attach(p: Processing, run: Run) -> None:
-    """Register our modifier on a clone of the patcher, as the family's scripts do, and announce the rows it will add."""
+    """Register our modifier on a clone of the patcher, as the family's scripts do; announce the rows it will add."""
     if run.sampling is None:
         return
     objects = p.sd_model.forge_objects
