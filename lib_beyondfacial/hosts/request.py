@@ -24,7 +24,6 @@ from .types import Processing
 FORGE_PACKAGE = "modules_forge"  # in every host of the family, in no other; there before any model is
 
 
-@functools.lru_cache(maxsize=1)
 def host_adapter() -> Adapter:
     """The adapter of the host that this process is, a1111.callbacks or forge.callbacks; imported only when asked.
 
