@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -36,5 +37,5 @@ class Report:
         """(h, w) float32, all lines' masks of a picture together; None where none was fused."""
         if not self.masks:
             return None
-        together = sum(mask[image, 0].float() for mask in self.masks.values())
-        return together.cpu().numpy()  # type: ignore[union-attr]
+        together = torch.stack([mask[image, 0].float() for mask in self.masks.values()]).sum(0)
+        return together.cpu().numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import cast
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ class A1111Host:
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
         image_cond = self.sampler.sampler_extra_args["image_cond"]
-        given = cond_dict(cond, image_cond, slice(len(x)))  # type: ignore[arg-type]
+        given = cond_dict(cast("Tensor | Mapping[str, Tensor]", cond), image_cond, slice(len(x)))
         x = x.to(self.sampler.last_latent)
         with unpatched(self.unet(), "forward") if is_crop else nullcontext():
             return self._call_model(x, sigma, given).float()
