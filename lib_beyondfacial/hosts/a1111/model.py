@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import cast
 
 import numpy as np
@@ -18,6 +17,8 @@ from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_inter
 from ..patches import unpatched
 from ..run import full_like_batch
 from ..types import Processing
+from .controlnet import aligns_style, find_network, rows_kept, unmarked
+from .neighbours import refuse_neutral_prompt
 
 ZERO_TERMINAL = 1e-4  # alphas_cumprod at the last timestep; SD's own ends at 0.0047
 
@@ -27,7 +28,7 @@ def unet_of(p: Processing) -> nn.Module:
 
 
 def refuse_unfit(p: Processing) -> None:
-    """BeyondFacialError in words for models that the method does not serve."""
+    """BeyondFacialError in words for models and prompts that the method does not serve."""
     for flag, kind in (("is_sd3", "SD3"), ("is_sd2", "SD2")):
         if getattr(p.sd_model, flag, False):
             raise BeyondFacialError(
@@ -37,6 +38,7 @@ def refuse_unfit(p: Processing) -> None:
         raise BeyondFacialError(
             "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
         )
+    refuse_neutral_prompt(p)
 
 
 def cond_dict(cond: Tensor | Mapping[str, Tensor], image_cond: Tensor, rows: slice) -> dict[str, object]:
@@ -123,10 +125,13 @@ class A1111Host:
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        image_cond = self.sampler.sampler_extra_args["image_cond"]
-        given = cond_dict(cast("Tensor | Mapping[str, Tensor]", cond), image_cond, slice(len(x)))
+        """Crops go past all patches and ControlNets; the rest goes through them, and they forget it."""
+        network, image_cond = find_network(self.p), self.sampler.sampler_extra_args["image_cond"]
+        is_past = is_crop or (network is not None and aligns_style(network))
+        encoded = cast("Tensor | Mapping[str, Tensor]", unmarked(cond) if is_past else cond)
+        given = cond_dict(encoded, image_cond, slice(len(x)))
         x = x.to(self.sampler.last_latent)
-        with unpatched(self.unet(), "forward") if is_crop else nullcontext():
+        with unpatched(self.unet()) if is_past else rows_kept(network, x.device):
             return self._call_model(x, sigma, given).float()
 
     def _call_model(self, x: Tensor, sigma: float, cond: dict[str, object]) -> Tensor:
