@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from ..errors import BeyondFacialError
 from ..sampling.plan import Plan
+from ..settings import keys_to_labels
 from ..unet.sites import enumerate_sites
-from .run import ATTRIBUTE, Adapter, Run, begin_pass, run_of
+from .run import ATTRIBUTE, Adapter, Run, begin_pass, is_copy_in_request, run_of
 from .types import Processing
 
 FORGE_PACKAGE = "modules_forge"  # in every host of the family, in no other; there before any model is
@@ -46,7 +48,7 @@ def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
     sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
     for injection in (each for line in plan.lines for each in line.injections):
         injection.check_fits(sites)
-    run = Run(plan, owner_data=owner_data)
+    run = Run(plan, weakref.ref(p), owner_data=owner_data)
     for person in (each for line in plan.lines for each in line.persons):
         for warning in person.warnings:
             run.report.warn(warning)
@@ -60,8 +62,19 @@ def end(p: Processing) -> None:
     run = run_of(p)
     if run is not None:
         run.release()
-        delattr(p, ATTRIBUTE)
+    p.__dict__.pop(ATTRIBUTE, None)
     unwrap_sample(p)
+
+
+def leave_copy(p: Processing) -> bool:
+    """Whether `p` is another extension's copy of one whose request still goes on; our wrapper comes off such a copy.
+
+    ADetailer hands such copies to every script in the middle of a request: they begin, report and end nothing.
+    """
+    if not is_copy_in_request(p):
+        return False
+    unwrap_sample(p)  # it would sample the owner
+    return True
 
 
 def before_sampling(p: Processing, noise: Tensor | None) -> None:
@@ -92,7 +105,7 @@ def raise_to_user(p: Processing, message: str) -> None:
         from fastapi import HTTPException
 
         raise HTTPException(status_code=422, detail=message)
-    error = BeyondFacialError(message)
+    error = BeyondFacialError(keys_to_labels(message))
     set_task_error(error)
     raise error
 
@@ -132,8 +145,10 @@ def wrap_sample(p: Processing, run: Run) -> None:
     def sample(*args: Any, **kwargs: Any) -> Any:
         try:
             result = original(*args, **kwargs)
-        finally:
-            run.release()
+        except BaseException:
+            end(p)
+            raise
+        run.release()
         if run.error is not None:
             error, run.error = run.error, None
             end(p)

@@ -6,6 +6,7 @@ a valid one: every way in (the UI's values, the API's dict, an infotext) goes th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "Settings",
     "check_value",
     "fields_to_schema",
+    "keys_to_labels",
     "preset_values",
     "text_to_value",
 ]
@@ -74,6 +76,12 @@ class Settings(MethodParameters):
     subject: str = setting("", "Subject words", "The prompt's words that mean the person.", section="advanced")
     id_prompt: str = setting(
         "", "Identity prompt", "The identity line's prompt; {prompt} stands for yours.", section="advanced"
+    )
+    in_tiles: bool = setting(
+        False,
+        "In tiles",
+        "Also in each tile of SD upscale and the like, else not there.",
+        section="expert",
     )
     gender_alignment: str = setting(
         "warn",
@@ -179,6 +187,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "refine_head": False,
     },
 }
+
+
+def keys_to_labels(sentence: str) -> str:
+    """A sentence that quotes settings by their API's keys, with the labels that stand on the page.
+
+    A value that is called like a setting ("identity" is "start") stays as it is.
+    """
+
+    def label(match: re.Match) -> str:
+        field = BY_KEY.get(match[1])
+        return match[0] if field is None else f'"{field.label}"'
+
+    return re.sub(r'(?<! is )(?<!\()"(\w+)"', label, sentence)
 
 
 def preset_values(name: str) -> dict[str, Any]:

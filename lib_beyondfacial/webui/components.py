@@ -9,9 +9,12 @@ from typing import Any
 import gradio as gr
 
 from ..errors import BeyondFacialError
-from ..settings import Field
-from .failures import sentence_of
+from ..settings import Field, keys_to_labels
+from .failures import page_sentence_of
 
+ERROR_CLASS = "beyondfacial-error"
+MARK = "\N{WARNING SIGN}"
+STYLE = f"<style>.{ERROR_CLASS} {{color: #b91c1c}} .dark .{ERROR_CLASS} {{color: #f87171}}</style>"
 REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
 
 
@@ -68,15 +71,15 @@ def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tupl
     try:
         names = sorted(list_names(), key=str.casefold)
     except (OSError, BeyondFacialError) as error:
-        return [""], sentence_of(error)
+        return [""], page_sentence_of(error)
     return ["", *names], "" if names else none_found
 
 
 def complaint(sentence: str) -> str:
-    """A sentence as HTML, in the page's colour of errors."""
-    return f'<span style="color: var(--error-text-color, #b91c1c)">{html.escape(sentence)}</span>'
+    """A sentence as HTML: with a mark, and red in light and dark themes (gradio's own colour of errors is black)."""
+    return f'{STYLE}<span class="{ERROR_CLASS}">{MARK} {html.escape(keys_to_labels(sentence))}</span>'
 
 
 def said(error: Exception) -> str:
     """An exception as HTML for the page."""
-    return complaint(sentence_of(error))
+    return complaint(page_sentence_of(error))
