@@ -12,6 +12,9 @@ from ..errors import BeyondFacialError
 from ..settings import Field, keys_to_labels
 from .failures import page_sentence_of
 
+# The first choice of every list. gradio 3 cannot choose an empty text: Enter in a cleared field takes the first choice
+# that is not empty, and so another adapter.
+NONE = "(none)"
 ERROR_CLASS = "beyondfacial-error"
 MARK = "\N{WARNING SIGN}"
 STYLE = f"<style>.{ERROR_CLASS} {{color: #b91c1c}} .dark .{ERROR_CLASS} {{color: #f87171}}</style>"
@@ -58,6 +61,11 @@ def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], non
         )
     missing = own(gr.HTML, tab, f"missing_{field.key}", value=html.escape(sentence), visible=bool(sentence))
 
+    def clear(value: str | None) -> Any:
+        return gr.update() if chosen_name(value) == value else gr.update(value="")
+
+    dropdown.change(fn=clear, inputs=[dropdown], outputs=[dropdown])
+
     def read_again() -> tuple[Any, Any]:
         names, sentence = read_names(list_names, none_found)
         return gr.update(choices=names), gr.update(value=html.escape(sentence), visible=bool(sentence))
@@ -67,12 +75,17 @@ def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], non
 
 
 def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tuple[list[str], str]:
-    """The names to choose from ("" first: choose for me), and a sentence if there are none."""
+    """The names to choose from (NONE first: choose for me), and a sentence if there are none."""
     try:
         names = sorted(list_names(), key=str.casefold)
     except (OSError, BeyondFacialError) as error:
-        return [""], page_sentence_of(error)
-    return ["", *names], "" if names else none_found
+        return [NONE], page_sentence_of(error)
+    return [NONE, *names], "" if names else none_found
+
+
+def chosen_name(value: str | None) -> str:
+    """What a list's value means: a name, or "" for none."""
+    return "" if value in (None, NONE) else str(value)
 
 
 def complaint(sentence: str) -> str:
