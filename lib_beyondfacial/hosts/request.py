@@ -12,6 +12,7 @@ import importlib.util
 import sys
 import weakref
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, cast
 
 from torch import Tensor
@@ -96,7 +97,7 @@ def fail(p: Processing, message: str) -> None:
         unwrap_sample(p)
         raise_to_user(p, message)
 
-    sample._beyondfacial = True  # type: ignore[attr-defined]
+    sample.__dict__["_beyondfacial"] = True
     p.sample = sample
 
 
@@ -126,13 +127,13 @@ def set_task_error(error: Exception) -> None:
     There the UI is handed the task's result, which nobody has set: None, and it reports a TypeError. Only the frame
     that works on the task knows it. Where tasks keep their exception, or there are none, nothing is done.
     """
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         task = frame.f_locals.get("self")
         if hasattr(task, "task_id") and hasattr(task, "result") and not hasattr(task, "exception"):
             task.result = RaisingResult(error)
             return
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
 
 
 def wrap_sample(p: Processing, run: Run) -> None:
@@ -157,8 +158,7 @@ def wrap_sample(p: Processing, run: Run) -> None:
             raise error
         return result
 
-    sample._beyondfacial = True  # type: ignore[attr-defined]
-    sample._before = before  # type: ignore[attr-defined]
+    sample.__dict__.update(_beyondfacial=True, _before=before)
     p.sample = sample
 
 

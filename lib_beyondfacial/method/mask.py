@@ -104,9 +104,9 @@ class AdaptiveMask:
         """M* of eq. 6 for one line; where there is no uncond row, the line's last S_s stands in, else 1."""
         gate, semantic, uncond = self.gate(), predictions.semantic, predictions.uncond
         candidate, sigma = a > gate[0], HEAD_SHARE * min(predictions.size) / 5
-        is_to_uncond = self.parameters.decision_reference == "uncond" and uncond is not None
-        reference = uncond if is_to_uncond else semantic
-        response = predictions.identity[name].float() - reference.float()  # type: ignore[union-attr]
+        is_to_uncond = self.parameters.decision_reference == "uncond"
+        reference = uncond if is_to_uncond and uncond is not None else semantic
+        response = predictions.identity[name].float() - reference.float()
         s_identity = decision.compute_saliency(response, candidate, sigma)
         if uncond is not None:
             response = semantic.float() - uncond.float()
