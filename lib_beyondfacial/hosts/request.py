@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import weakref
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, cast
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from ..errors import BeyondFacialError
 from ..sampling.plan import Plan
+from ..settings import keys_to_labels
 from .extensions import is_raised_by_us, sentence_of
-from .run import ATTRIBUTE, Adapter, Run, begin_pass, check_fits, run_of
+from .run import ATTRIBUTE, Adapter, Run, begin_pass, check_fits, is_copy_in_request, run_of
 from .types import Processing
 
 CACHES_OF_CONDS = ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")  # of `p`: [key, conds]
@@ -44,7 +46,7 @@ def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
     """Prepare a run on `p` (in `process`). Raises BeyondFacialError where this model or adapter cannot do it."""
     end(p)
     check_fits(p, plan, host_adapter())
-    run = Run(plan, owner_data=owner_data)
+    run = Run(plan, weakref.ref(p), owner_data=owner_data)
     for person in (each for line in plan.lines for each in line.persons):
         for warning in person.warnings:
             run.report.warn(warning)
@@ -58,8 +60,19 @@ def end(p: Processing) -> None:
     run = run_of(p)
     if run is not None:
         run.release()
-        delattr(p, ATTRIBUTE)
+    p.__dict__.pop(ATTRIBUTE, None)
     unwrap_sample(p)
+
+
+def leave_copy(p: Processing) -> bool:
+    """Whether `p` is another extension's copy of one whose request still goes on; our wrapper comes off such a copy.
+
+    ADetailer hands such copies to every script in the middle of a request: they begin, report and end nothing.
+    """
+    if not is_copy_in_request(p):
+        return False
+    unwrap_sample(p)  # it would sample the owner
+    return True
 
 
 def before_sampling(p: Processing, noise: Tensor | None) -> None:
@@ -92,7 +105,7 @@ def raise_to_user(p: Processing, message: str) -> None:
         from fastapi import HTTPException
 
         raise HTTPException(status_code=422, detail=message)
-    error = BeyondFacialError(message)
+    error = BeyondFacialError(keys_to_labels(message))
     set_task_error(error)
     raise error
 
@@ -146,10 +159,13 @@ def wrap_sample(p: Processing, run: Run) -> None:
             result = original(*args, **kwargs)
         except Exception as error:  # a hook of ours may have raised it in the host's own model call
             if not is_raised_by_us(error):
+                end(p)
                 raise
             run.error = error
-        finally:
-            run.release()
+        except BaseException:
+            end(p)
+            raise
+        run.release()
         if run.error is not None:
             error, run.error = run.error, None
             end(p)
