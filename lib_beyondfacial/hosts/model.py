@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .types import Processing, Sampler
+from .types import HostModel, Processing, Sampler
+
+LATENT_FACTOR = 8  # px per latent px of SD1.5's and SDXL's autoencoders
+NATIVE_SIDE, NATIVE_SIDE_SDXL = 512, 1024  # px
+
+
+def native_side(sd_model: HostModel) -> int:
+    """The side in px of the pictures that the model was trained on; its configuration's, where there is one."""
+    image_size = getattr(sd_model, "image_size", None)
+    if isinstance(image_size, int) and image_size > 0:
+        return image_size * LATENT_FACTOR
+    return NATIVE_SIDE_SDXL if getattr(sd_model, "is_sdxl", False) else NATIVE_SIDE
 
 
 def encode_prompts(p: Processing, texts: Sequence[str], size: tuple[int, int]) -> Tensor | Mapping[str, Tensor]:

@@ -36,7 +36,7 @@ class Output:
 def make_plan(settings: Settings, loaded: person.Person) -> Plan:
     """The plan of a request for one person."""
     line = make_line(settings, (loaded.identity,), loaded.adapter, [loaded.features])
-    return Plan(settings, (line,), loaded.analyser.find)
+    return Plan(settings, (line,), loaded.analyser.find_in_scene)
 
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:

@@ -13,13 +13,12 @@ from ...errors import BeyondFacialError
 from ...method.head_refinement import VarianceExploding
 from ...sampling.host import Cond
 from ...sampling.plan import IdentityLine
-from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, prompts_at_end
+from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, native_side, prompts_at_end
 from ..patches import unpatched
 from ..run import full_like_batch
 from ..types import Processing
 
 ZERO_TERMINAL = 1e-4  # alphas_cumprod at the last timestep; SD's own ends at 0.0047
-NATIVE_SIDE, NATIVE_SIDE_SDXL = 768, 1024  # px
 
 
 def unet_of(p: Processing) -> nn.Module:
@@ -57,7 +56,7 @@ class A1111Host:
     def __init__(self, p: Processing):
         self.p, self.sampler = p, p.sampler
         self.predicts_eps = hasattr(p.sampler, "get_timesteps")
-        self.native_side = NATIVE_SIDE_SDXL if getattr(p.sd_model, "is_sdxl", False) else NATIVE_SIDE
+        self.native_side = native_side(p.sd_model)
         self.picture_size = (p.height, p.width)
         self.law = VarianceExploding()
         alphas = p.sd_model.alphas_cumprod.float().cpu().numpy()

@@ -14,12 +14,11 @@ from ...errors import BeyondFacialError
 from ...method.head_refinement import VarianceExploding
 from ...sampling.host import Cond
 from ...sampling.plan import IdentityLine
-from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, prompts_at_end
+from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, native_side, prompts_at_end
 from ..run import full_like_batch
 from ..types import Entry, HostModel, Processing
 
 MAX_SIGMA = 100.0  # a start of finite noise; SD's own ends at 14.6, zero-terminal-SNR schedules in the thousands
-NATIVE_SIDE, NATIVE_SIDE_SDXL = 768, 1024  # px
 UNFIT = {"is_sd3": "an SD3", "is_sd2": "an SD2", "is_flux": "a Flux"}
 
 
@@ -80,7 +79,7 @@ class ForgeHost:
 
     def __init__(self, p: Processing):
         self.p, self.sampler = p, p.sampler
-        self.native_side = NATIVE_SIDE_SDXL if getattr(p.sd_model, "is_sdxl", False) else NATIVE_SIDE
+        self.native_side = native_side(p.sd_model)
         self.picture_size = (p.height, p.width)
         self.law = VarianceExploding()
         self.is_tiled = False
