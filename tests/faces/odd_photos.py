@@ -1,6 +1,6 @@
-"""Photo files that people have and that attackers send, made by code; run as a process of its own, one JSON line each.
+"""Photo files that people have and that attackers send, made by code; run as a process of its own.
 
-python -m tests.faces.odd_photos
+python -m tests.faces.odd_photos FOLDER
 """
 
 from __future__ import annotations
