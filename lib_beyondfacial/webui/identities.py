@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,20 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "photos": entry.photos,
         "created": entry.created,
         "has_crops": entry.has_crops,
-        "thumbnail": "" if entry.thumbnail is None else to_base64_png(entry.thumbnail),
+        "thumbnail": _thumbnail(entry),
         "problem": entry.sentence,
     }
+
+
+_thumbnails: weakref.WeakKeyDictionary[Entry, str] = weakref.WeakKeyDictionary()  # as long as a list remembers them
+
+
+def _thumbnail(entry: Entry) -> str:
+    if entry.thumbnail is None:
+        return ""
+    if (known := _thumbnails.get(entry)) is None:
+        known = _thumbnails[entry] = to_base64_png(entry.thumbnail)
+    return known
 
 
 @functools.lru_cache(maxsize=4)
