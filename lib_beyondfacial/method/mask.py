@@ -19,6 +19,10 @@ PROBE_FLOOR = 0.05  # nats by which the best place must stand out of the picture
 SAME_LEVEL = 1e-4  # in ranks of the schedule
 
 
+class NoAttentionError(Exception):
+    """No cross-attention of the UNet could be read."""
+
+
 class MaskPolicy(Protocol):
     """Decides where each identity line counts; one a pass, it keeps its own state.
 
@@ -81,10 +85,10 @@ class AdaptiveMask:
         return {name: self.compute_map(readings, predictions.size) for name, readings in predictions.readings.items()}
 
     def compute_map(self, readings: AttentionReadings, size: tuple[int, int]) -> Tensor:
-        """A of eq. 3, (B, 1, H, W) in [0, 1]. RuntimeError where no site could be read."""
+        """A of eq. 3, (B, 1, H, W) in [0, 1]. NoAttentionError where no site could be read."""
         a_semantic = compute_semantic_map(readings, size)
         if a_semantic is None:
-            raise RuntimeError("no cross-attention site of this UNet could be read")
+            raise NoAttentionError
         energy = maps.average_sites(readings.energy, *size)
         if energy is None:
             return a_semantic

@@ -25,6 +25,7 @@ from ..unet.rows import LineRows
 from ..unet.sites import AttentionSite
 
 PERSON = "person"
+GRID = 64  # px: UNets halve a crop's latents three times
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,11 @@ class Plan:
     def refines(self) -> bool:
         """Whether heads are refined at all: not where the identity is meant to be everywhere."""
         return self.parameters.refine_head and self.parameters.mask_mode == "adaptive"
+
+    def refine_size(self, native_side: int) -> int:
+        """The side in px to which heads are enlarged. Another than the model's own makes it draw monsters."""
+        side = self.parameters.refine_size or native_side
+        return max(GRID, side - side % GRID)
 
 
 def make_line(

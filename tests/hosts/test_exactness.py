@@ -1,4 +1,4 @@
-"""docs/method.md section 4, through the embedded host, the extension's own script and the API's own arguments."""
+"""docs/method.md section 5, through the embedded host, the extension's own script and the API's own arguments."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def is_tiler_on(p: Processing) -> bool:
 
 def disable_for_tiling(run: Run) -> None:
     host_of(run).is_tiled = True
-    run.report.warn(TILED)
+    run.report.stand_aside(TILED)
 
 
 def add_lines(  # noqa: PLR0913  the host's own arguments
