@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from demo.nets.unet import UNetModel
-from lib_beyondfacial.adapters.sites import adapter_order
+from lib_beyondfacial.unet.sites import adapter_order
 from tests.random_model import CONTEXT_DIM, UNET
 
 
