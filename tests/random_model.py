@@ -65,7 +65,7 @@ def write_clip_folder(folder: Path) -> None:
 
 def write_yaml(path: Path, clip_folder: str) -> None:
     params = {"linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000, "conditioning_key": "crossattn"}
-    params |= {"parameterization": "eps", "scale_factor": 0.18215, "use_ema": False}
+    params |= {"parameterization": "eps", "scale_factor": 0.18215, "use_ema": False, "image_size": 8}
     unet = {"use_spatial_transformer": True, "transformer_depth": 1, "legacy": False, **UNET}
     params["unet_config"] = {"target": "ldm.modules.diffusionmodules.openaimodel.UNetModel", "params": unet}
     vae = {

@@ -91,6 +91,7 @@ class LatentDiffusion(nn.Module):
         version = Path(params["cond_stage_config"]["params"]["version"])
         clip_folder = version if version.is_absolute() or version.is_dir() else yaml_folder / version
         self.cond_stage_model: nn.Module = FrozenCLIPEmbedder(clip_folder)
+        self.image_size = int(params.get("image_size", 64))
         self.scale_factor = float(params.get("scale_factor", 0.18215))
         start, end, steps = (
             params.get("linear_start", 0.00085),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ DETECTOR_SIZES = (640, 512, 384, 256)  # stepped down before "no face" is said: 
 THRESHOLD = 0.5
 PADDED_SIDE = 2048  # a photo is shrunk to that before a border quadruples it: faces found then fill it anyway
 MAX_ASPECT = 64  # a thinner picture would shrink to nothing in the detector
+FILLING = 0.8  # of the searched area: what fills more is the area itself, taken for a face where nothing else is seen
 SQUARES_ASPECT = (1.25, 8.0)  # between these a picture is searched in squares, too: whole, its heads are small
 
 
@@ -64,20 +65,31 @@ class FaceAnalyser:
         return f"{self.name}:{hash_file(self._engine.recogniser)[:SHORT_HASH]}"
 
     def find(self, image: np.ndarray) -> list[Face]:
-        """All faces of a picture, the largest first.
+        """All faces of a photo, the largest first.
 
         The detector's size steps down 640, 512, 384, 256 (or is the one that the model is fixed to); then a wide or
         high picture is searched square by square; then the steps again with a wide border around the picture. The
-        first attempt that finds a face counts.
+        first attempt that finds a face counts. Boxes that fill nearly all of what is searched are none.
 
         Args:
             image: RGB uint8 (H, W, 3).
         """
+        return self._find_first(image, self._attempts)
+
+    def find_in_scene(self, image: np.ndarray) -> list[Face]:
+        """All faces of a generated picture, the largest first; as `find`, without the attempts with a border.
+
+        A border is for photos that are all face. Around a scene in which no face is seen, it makes detectors take the
+        scene as such for one.
+        """
+        return self._find_first(image, self._attempts_without_border)
+
+    def _find_first(self, image: np.ndarray, attempts: Callable[[np.ndarray], Iterator[list[_Attempt]]]) -> list[Face]:
         height, width = image.shape[:2]
         if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
             return []
         with self._lock:
-            for parts in self._attempts(image):
+            for parts in attempts(np.ascontiguousarray(image[..., ::-1])):
                 faces = [face for part in parts for face in self._find_once(part)]
                 if faces:
                     faces.sort(key=lambda face: -face.area)
@@ -108,20 +120,25 @@ class FaceAnalyser:
             )
             for face in found
         ]
-        return [face for face in faces if face.area > 0 and np.isfinite(face.embedding).all()]
+        area = attempt.picture.shape[0] * attempt.picture.shape[1] / float(np.prod(scale))
+        real = (face for face in faces if face.area > 0 and np.isfinite(face.embedding).all())
+        return [face for face in real if face.area < FILLING * area]
 
     def _failure(self) -> BeyondFacialError:
         return BeyondFacialError(
             f'The face pack "{self.name}" fails when it is run; download it again or choose another.'
         )
 
-    def _attempts(self, image: np.ndarray) -> Iterator[list[_Attempt]]:
+    def _attempts_without_border(self, bgr: np.ndarray) -> Iterator[list[_Attempt]]:
         """In the order to be tried; each the parts of the picture that are searched together."""
-        bgr, unscaled = np.ascontiguousarray(image[..., ::-1]), np.ones(2, np.float32)
+        unscaled = np.ones(2, np.float32)
         for size in self._sizes:
             yield [_Attempt(bgr, 0, unscaled, size)]
         if squares := list(_squares(bgr)):
             yield [_Attempt(part, 0, unscaled, self._sizes[0], offset) for part, offset in squares]
+
+    def _attempts(self, bgr: np.ndarray) -> Iterator[list[_Attempt]]:
+        yield from self._attempts_without_border(bgr)
         small, scale = _shrink(bgr, PADDED_SIDE)
         border = (max(small.shape[:2]) + 1) // 2
         padded = np.pad(small, ((border, border), (border, border), (0, 0)), constant_values=127)

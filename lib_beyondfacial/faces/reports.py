@@ -26,7 +26,7 @@ class FaceReport:
 
 def compare(image: np.ndarray, identity: Identity, analyser: FaceAnalyser) -> FaceReport:
     """Find the most similar face of a picture (RGB uint8, (H, W, 3)) and report similarity and size."""
-    faces = analyser.find(image)
+    faces = analyser.find_in_scene(image)
     if not faces:
         return FaceReport(None, 0.0, None)
     cosines = [float(face.normed_embedding @ identity.embedding) for face in faces]

@@ -22,7 +22,6 @@ STEPS, CURVE = 4, 1.5
 NOISIER = 2.0  # the refinement starts at so many times the level's sigma
 MAX_CFG = 4.0  # of the refinement
 REFINE_PROMPT = "close-up portrait, {prompt}"
-GRID = 64  # px: a refined crop's side is a multiple
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,6 @@ def crop_around(box: tuple[float, float, float, float], size: tuple[int, int]) -
     x0, y0, x1, y1 = box
     side = CROP * max(x1 - x0, y1 - y0)
     return CropBox((y0 + y1) / 2, (x0 + x1) / 2, side) if 0 < side < min(size) else None
-
-
-def compute_refine_size(size: tuple[int, int], native_side: int) -> int:
-    """The side of an enlarged crop in px, for a picture of `size` and a model that is best at `native_side`."""
-    side = min(*size, native_side)
-    return side - side % GRID if side >= GRID else side
 
 
 def crop_resize(picture: Tensor, crop: CropBox, side: int) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..method.head_refinement import compute_refine_size
 from ..unet.probe import Probe
 from ..unet.sites import AttentionSite
 from . import prompts
@@ -41,7 +40,7 @@ def encode_pass(
     probe = make_probe(plan.lines, host, texts, sites)
     if not plan.refines:
         return EncodedPrompts(probe, lines, {}, None)
-    side = compute_refine_size(size, host.native_side)
+    side = plan.refine_size(host.native_side)
     refine = {
         name: host.encode_prompts(prompts.refine_prompts(own or texts, host.prompts_at_end), (side, side))
         for name, own in changed.items()

@@ -17,11 +17,11 @@ from ..method.head_refinement import CropBox, RefinedHeads
 from ..unet.rows import LineRows
 from ..unet.sites import AttentionSite
 from .encoded_prompts import EncodedPrompts
+from .faces_in_picture import box_of, choose_face, is_better, to_image
 from .host import BatchImage, Host, Step
 from .plan import IdentityLine, Plan, refuse_nan
 from .report import Report
 
-PixelBox = tuple[float, float, float, float]
 Predict = Callable[[Tensor, float], Tensor]
 NO_PICTURE = (
     "BeyondFacial: the VAE gave NaN when the head refinement asked for the picture so far, so no head was refined; "
@@ -81,12 +81,8 @@ class HeadRefinement:
         if not self.host.can_crop():
             self.disable(NOT_WITH_INPAINTING)
             return
-        line, done = self.plan.lines[0], self.heads.done if self.heads else (False,) * len(delta)
-        so_far = step.denoised.float() + step.gain * delta
         try:
-            found = find_heads(self.host, self.plan.find_faces, so_far, attention[line.name], done)
-            predict = self.crop_predictor(line, min(step.cfg_scale, eq.MAX_CFG))
-            heads = redraw_heads(self.host, predict, found, so_far, step.sigma, [i.seed for i in self.images])
+            heads = self.redraw(step, step.denoised.float() + step.gain * delta, attention)
         except BeyondFacialError:
             raise
         except NoPictureError:  # the hosts mend their VAE, but only when the pictures are done
@@ -101,17 +97,38 @@ class HeadRefinement:
         else:
             self.note_attempt(step.sigma, heads)
 
+    def redraw(self, step: Step, so_far: Tensor, attention: Mapping[str, Tensor]) -> RefinedHeads:
+        """One attempt, on the x0 that the pass is heading for; the UNet is where it samples afterwards."""
+        line, done = self.plan.lines[0], self.heads.done if self.heads else (False,) * len(so_far)
+        found = find_heads(self.host, self.plan.find_faces, so_far, attention[line.name], done)
+        predict = self.crop_predictor(line, min(step.cfg_scale, eq.MAX_CFG))
+        seeds, side = [image.seed for image in self.images], self.plan.refine_size(self.host.native_side)
+        pictures = redraw_heads(self.host, predict, found, step.sigma, seeds, side)
+        heads = encode_heads(self.host, self.keep_better(line, found, pictures), found, so_far)
+        self.host.load_unet()
+        return heads
+
+    def keep_better(
+        self, line: IdentityLine, found: HeadsToRefine, pictures: Mapping[int, Tensor]
+    ) -> dict[int, Tensor]:
+        """The pictures whose redrawn head is no less similar to its person than before; the others are told."""
+        kept = {}
+        for i, picture in pictures.items():
+            after = self.plan.find_faces(to_image(picture))
+            if is_better(found.faces[i], after, line.person_of(i).embedding):
+                kept[i] = picture
+            else:
+                self.report.warn(
+                    f"BeyondFacial: the refined head of picture {i + 1} of {len(self.images)} was less similar to the "
+                    "person than the one before, so that one was kept; try another seed, or a simpler prompt."
+                )
+        return kept
+
     def note_attempt(self, sigma: float, found: RefinedHeads) -> None:
-        """Remember what an attempt made; after the last one, warn of the pictures without a face."""
+        """Remember what an attempt made; shortfalls.py tells of the pictures without a face."""
         self.attempts = eq.attempts_due(sigma)
         self.heads = found if self.heads is None else self.heads.merge(found)
         self.report.refined = self.heads.refined
-        missed = ", ".join(str(i + 1) for i, done in enumerate(self.heads.done) if not done)
-        if self.attempts == len(eq.REFINE_AT) and missed:
-            self.report.warn(
-                f"BeyondFacial: no face could be found while picture {missed} of {len(self.images)} was made, so its "
-                'head was not refined; let the prompt show the face, or switch "refine_head" off.'
-            )
 
     def crop_predictor(self, line: IdentityLine, cfg_scale: float) -> Predict:
         """(x, sigma) -> the identity line's x0 behind CFG, on the refinement's own prompts."""
@@ -132,12 +149,13 @@ class HeadRefinement:
 
 @dataclass(frozen=True, eq=False)
 class HeadsToRefine:
-    """The heads that one attempt has found: by picture, the decoded picture and the square to cut out.
+    """The heads that one attempt has found: by picture, the decoded picture, the face, and the square to cut out.
 
     done: in which pictures nothing is left to do once these are refined.
     """
 
     pictures: Mapping[int, Tensor]
+    faces: Mapping[int, Face]
     crops: Mapping[int, CropBox]
     done: tuple[bool, ...]
 
@@ -156,67 +174,54 @@ def find_heads(
         attention: (B, 1, H, W), A of eq. 3: of several faces the one counts on which it is strongest.
     """
     pictures: dict[int, Tensor] = {}
+    faces: dict[int, Face] = {}
     crops: dict[int, CropBox] = {}
     found = list(done)
     for i in (i for i, is_done in enumerate(done) if not is_done):
         picture = require_finite(host.decode_latents(denoised[i : i + 1]))
-        box = choose_face(picture, attention[i, 0], find_faces)
-        crop = None if box is None else eq.crop_around(box, (picture.shape[-2], picture.shape[-1]))
-        found[i] = box is not None
-        if crop is not None:
-            pictures[i], crops[i] = picture, crop
-    return HeadsToRefine(pictures, crops, tuple(found))
-
-
-def choose_face(picture: Tensor, attention: Tensor, find_faces: Callable[[np.ndarray], list[Face]]) -> PixelBox | None:
-    """The box in px of the face on which attention is strongest; None without a face.
-
-    Faces that are found only with a border around the picture do not count: with nothing else to be seen, detectors
-    take the picture as such for one.
-
-    Args:
-        picture: (3, H, W) in about [-1, 1]. attention: (h, w).
-    """
-    height, width = picture.shape[-2:]
-    h, w = attention.shape
-    image = ((picture.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-
-    def attention_at(box: PixelBox) -> float:
-        y, x = (box[1] + box[3]) / 2 * h / height, (box[0] + box[2]) / 2 * w / width
-        return float(attention[min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)])
-
-    faces = [face for face in find_faces(image) if not face.padded]
-    boxes = [(float(f.box[0]), float(f.box[1]), float(f.box[2]), float(f.box[3])) for f in faces]
-    return max(boxes, key=attention_at, default=None)
+        face = choose_face(find_faces(to_image(picture)), attention[i, 0], picture.shape[-2:])
+        crop = None if face is None else eq.crop_around(box_of(face), (picture.shape[-2], picture.shape[-1]))
+        found[i] = face is not None
+        if face is not None and crop is not None:
+            pictures[i], faces[i], crops[i] = picture, face, crop
+    return HeadsToRefine(pictures, faces, crops, tuple(found))
 
 
 def redraw_heads(
-    host: Host, predict: Predict, heads: HeadsToRefine, denoised: Tensor, sigma: float, seeds: Sequence[int]
-) -> RefinedHeads:
-    """Draw the heads large and paste them back; the UNet is where it samples afterwards.
+    host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Sequence[int], side: int
+) -> dict[int, Tensor]:
+    """By picture, the decoded picture with its head redrawn by the identity line.
 
     Args:
         predict: (x, sigma) -> the identity line's x0 behind CFG on enlarged crops, one a picture.
-        denoised: as in find_heads. seeds: the pictures' own; the noise is drawn from generators of ours.
+        seeds: the pictures' own; the noise is drawn from generators of ours.
+        side: px of the enlarged crops.
     """
-    target = torch.zeros_like(denoised, dtype=torch.float32)
+    if not heads.crops:
+        return {}
+    refined = denoise_crops(host, predict, heads, sigma, seeds, side)
+    return {
+        i: eq.paste(heads.pictures[i], decode(host, refined[i]), crop).clamp(-1, 1) for i, crop in heads.crops.items()
+    }
+
+
+def encode_heads(host: Host, pictures: Mapping[int, Tensor], heads: HeadsToRefine, like: Tensor) -> RefinedHeads:
+    """The target of eq. 14 from the pictures whose redrawn head is kept; `like`: the batch's latents (B, C, H, W)."""
+    target = torch.zeros_like(like, dtype=torch.float32)
     mask = torch.zeros_like(target[:, :1])
-    if heads.crops:
-        refined = denoise_crops(host, predict, heads, sigma, seeds)
-        for i, crop in heads.crops.items():
-            picture = eq.paste(heads.pictures[i], decode(host, refined[i]), crop).clamp(-1, 1)
-            target[i] = eq.encode_compensated(
-                picture, lambda y: require_finite(host.encode_image(y)), lambda z: decode(host, z)
-            )
-            size, grid = picture.shape[-2:], denoised.shape[-2:]
-            mask[i] = eq.elliptical_mask(crop, (size[0], size[1]), (grid[0], grid[1])).to(mask)
-    host.load_unet()
-    return RefinedHeads(target, mask, tuple(i in heads.crops for i in range(len(denoised))), heads.done)
+    for i, picture in pictures.items():
+        target[i] = eq.encode_compensated(
+            picture, lambda y: require_finite(host.encode_image(y)), lambda z: decode(host, z)
+        )
+        size, grid = picture.shape[-2:], like.shape[-2:]
+        mask[i] = eq.elliptical_mask(heads.crops[i], (size[0], size[1]), (grid[0], grid[1])).to(mask)
+    return RefinedHeads(target, mask, tuple(i in pictures for i in range(len(like))), heads.done)
 
 
-def denoise_crops(host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Sequence[int]) -> Tensor:
+def denoise_crops(
+    host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Sequence[int], side: int
+) -> Tensor:
     """The crops' latents, (B, C, h, w), as the identity line leaves them; without meaning where there is no crop."""
-    side = eq.compute_refine_size(host.picture_size, host.native_side)
     enlarged = {i: eq.crop_resize(heads.pictures[i], crop, side).clamp(-1, 1) for i, crop in heads.crops.items()}
     encoded = {i: require_finite(host.encode_image(picture)) for i, picture in enlarged.items()}
     blank = torch.zeros_like(next(iter(encoded.values())))

@@ -18,13 +18,17 @@ from ..errors import BeyondFacialError
 from ..faces.aggregate import Identity
 from ..faces.face import Face
 from ..method.mask import MaskPolicy, choose_mask_policy
+from ..method.predictions import AttentionReadings
+from ..method.start_noise import Box
 from ..settings import Settings
 from ..settings.parameters import MethodParameters
 from ..unet.injection import Attached, Injection, check_fired
 from ..unet.rows import LineRows
 from ..unet.sites import AttentionSite
+from .start_noise import find_head_boxes
 
 PERSON = "person"
+GRID = 64  # px: UNets halve a crop's latents three times
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +71,14 @@ class Plan:
 
     find_faces: the faces of an RGB uint8 picture, for the head refinement.
     mask_policy: makes the policy of one pass.
+    find_boxes: (readings of the look-ahead, batch, size of the latents) -> where each picture's start gets the head.
     """
 
     parameters: MethodParameters
     lines: tuple[IdentityLine, ...]
     find_faces: Callable[[np.ndarray], list[Face]]
     mask_policy: Callable[[MethodParameters], MaskPolicy] = choose_mask_policy
+    find_boxes: Callable[[AttentionReadings, int, tuple[int, int]], list[Box]] = find_head_boxes
 
     @property
     def can_act(self) -> bool:
@@ -84,6 +90,11 @@ class Plan:
     def refines(self) -> bool:
         """Whether heads are refined at all: not where the identity is meant to be everywhere."""
         return self.parameters.refine_head and self.parameters.mask_mode == "adaptive"
+
+    def refine_size(self, native_side: int) -> int:
+        """The side in px to which heads are enlarged. Another than the model's own makes it draw monsters."""
+        side = self.parameters.refine_size or native_side
+        return max(GRID, side - side % GRID)
 
 
 def make_line(

@@ -29,6 +29,15 @@ class MethodParameters:
         choices=("adaptive", "whole"),
         section="expert",
     )
+    refine_size: int = setting(
+        0,
+        "Refine size",
+        "Side in pixels of the enlarged head; 0: the size that the model was trained on.",
+        0,
+        2048,
+        64,
+        section="expert",
+    )
     rho: float = setting(1.0, "Damping rho", "Scales what is added (eq. 8).", 0, 2, 0.05, section="expert")
     stride: int = setting(1, "Stride", "Evaluate the identity line at every k-th step.", 1, 8, 1, section="expert")
     decision_reference: str = setting(

@@ -47,6 +47,10 @@ class AttentionSite:
         """Maps are read in the decoder alone: its sites point at the head, the encoder's do not (docs/method.md)."""
         return "output_blocks" in self.site.name or "up_blocks" in self.site.name
 
+    def leaf(self, name: str) -> nn.Module:
+        """A linear layer of the cross-attention: "to_q", "to_k", "to_v" or "to_out.0"."""
+        return self.attn2.get_submodule(name)
+
 
 def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
     """The UNet's cross-attentions (modules named `attn2`) in the order in which adapter files number them."""

@@ -49,9 +49,10 @@ def identify(settings: Settings, is_api: bool) -> tuple[Identity, tuple[str, ...
 
 def load_photos(settings: Settings, is_api: bool) -> list[photos.Photo]:
     """The request's photos; the API gives texts (never a path), the page gives files that the user uploaded."""
+    pixels = photos.pixels_each(len(settings.references))
     if is_api:
-        return [photos.decode_photo(f"photo {n}", source) for n, source in enumerate(settings.references, 1)]
-    return [photos.decode_upload(upload) for upload in settings.references]
+        return [photos.decode_photo(f"photo {n}", source, pixels) for n, source in enumerate(settings.references, 1)]
+    return [photos.decode_upload(upload, pixels=pixels) for upload in settings.references]
 
 
 def choice_of(settings: Settings) -> FaceChoice:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from lib_beyondfacial.adapters import IdentityBranch, Site, get_adapter, peek_adapter, project_identity
+from lib_beyondfacial.adapters import DecoupledAttention, get_adapter, peek_adapter, project_identity
 from lib_beyondfacial.adapters.registry import unload_adapters
 from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.unet.sites import Site
 from tests.adapters.synthetic import FAMILIES, face_features, random_family, write
 
 WIDTHS, CONTEXT = (8, 16), 64
@@ -111,7 +112,8 @@ def use(path: Path, family: str) -> str:
         unit = torch.nn.functional.normalize(torch.ones(2, 512), dim=1)
         tokens = project_identity(adapter.spec, adapter.weights, face_features(unit[:1], photos=unit))
         sites = [Site(f"input_blocks.{i}.attn2", h, 1, CONTEXT) for i, h in enumerate(adapter.spec.site_widths)]
-        attended = IdentityBranch(adapter.spec, adapter.weights, tokens, sites).attend(0, torch.ones(1, 3, WIDTHS[0]))
+        query = torch.ones(1, 3, WIDTHS[0])
+        attended = DecoupledAttention(adapter.spec, adapter.weights, tokens, sites)(0, query, query, [0])
     except BeyondFacialError as error:
         if not str(error) or str(path.parent) in str(error):
             raise AssertionError(f"no sentence for users: {error}") from error

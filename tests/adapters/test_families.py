@@ -236,7 +236,9 @@ def test_portrait_takes_the_five_best_photos():
     spec, face = describe(weights), person()
     tokens = project_identity(spec, weights, face)
     assert tokens.shape == (1, 5 * spec.tokens, CONTEXT)
-    each = torch.cat([project_identity(spec, weights, {"arcface_photos": photo[None]}) for photo in face["arcface_photos"]])
+    each = torch.cat(
+        [project_identity(spec, weights, {"arcface_photos": photo[None]}) for photo in face["arcface_photos"]]
+    )
     distance = (tokens.unflatten(1, (5, -1))[0][:, None] - each[None]).abs().amax((-1, -2))
     # Five rows at once round otherwise than one, by some 1e-6; another photo's tokens are 2.7 and more away.
     assert (distance < 1e-3).tolist() == torch.eye(5, 6, dtype=torch.bool).tolist()

@@ -1,4 +1,4 @@
-"""Equal to diffusers: the projection, and the branch in a whole tiny UNet, with and without the LoRA."""
+"""Equal to diffusers: the projection, and the injection in a whole tiny UNet, with and without the LoRA."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import functools
 import pytest
 import torch
 
-from lib_beyondfacial.adapters.branch import IdentityBranch, LoraDelta
+from lib_beyondfacial.adapters.attention import DecoupledAttention
 from lib_beyondfacial.adapters.checkpoints import describe
 from lib_beyondfacial.adapters.families import FAMILIES
 from lib_beyondfacial.adapters.features import Features
 from lib_beyondfacial.adapters.files import Weights
 from lib_beyondfacial.adapters.projections import project_identity
-from lib_beyondfacial.adapters.sites import Site, adapter_order, attn1_twin
+from lib_beyondfacial.unet.injection import attach_attention
+from lib_beyondfacial.unet.rows import LineRows
+from lib_beyondfacial.unet.sites import AttentionSite, Site, attn1_twin, enumerate_sites
 from tests.adapters.synthetic import cast, face_features, random_family
 
 diffusers = pytest.importorskip("diffusers")
@@ -56,32 +58,7 @@ def make_unet(shape: str):
 
 
 def list_sites(unet) -> list[Site]:
-    modules = dict(unet.named_modules())
-    names = adapter_order(name for name in modules if name.endswith("attn2"))
-    return [Site(n, modules[n].to_q.out_features, modules[n].heads, modules[n].to_k.in_features) for n in names]
-
-
-def attach(unet, branch: IdentityBranch, weight: float) -> None:
-    """The leaf hooks of the identity line, as a host attaches them."""
-    for i, site in enumerate(branch.sites):
-        for kind, name in (("attn1", attn1_twin(site.name)), ("attn2", site.name)):
-            attention = unet.get_submodule(name)
-            for leaf in LEAVES:
-                attach_lora(attention, leaf, branch.lora(kind, i, leaf))
-        attach_branch(unet.get_submodule(site.name), branch, i, weight)
-
-
-def attach_lora(attention, leaf: str, lora: LoraDelta | None) -> None:
-    if lora is not None:
-        attention.get_submodule(leaf).register_forward_hook(lambda _m, inputs, out: out + lora.delta(inputs[0]))
-
-
-def attach_branch(attention, branch: IdentityBranch, site: int, weight: float) -> None:
-    kept = {}
-    attention.to_q.register_forward_hook(lambda _m, _in, out: kept.update(query=out))
-    attention.to_out[0].register_forward_pre_hook(
-        lambda _m, inputs: (inputs[0] + weight * branch.attend(site, kept.pop("query")),)
-    )
+    return [each.site for each in enumerate_sites(unet)]
 
 
 def merge_lora(unet, ip: dict[str, torch.Tensor], sites: list[Site]) -> None:
@@ -219,12 +196,14 @@ def predict_both(family: str, shape: str, lora_rank: int, photos: int, weight: f
     for processor in theirs.attn_processors.values():
         if hasattr(processor, "scale"):
             processor.scale = [weight]
-    attach(ours, IdentityBranch(spec, weights, project_identity(spec, weights, face, 0.7), sites), weight)
+    attention = DecoupledAttention(spec, weights, project_identity(spec, weights, face, 0.7), sites)
     x, text = torch.randn(2, 4, 8, 8), torch.randn(2, 7, CONTEXT)
     given = {"image_embeds": [their_input(family, face, 2)]}
     with torch.no_grad():
         expected = theirs(x, 500, text, added_cond_kwargs=given).sample
-        return expected, ours(x, 500, text).sample, plain(x, 500, text).sample
+        with attach_attention(attention, enumerate_sites(ours), LineRows.one_each(2), weight):
+            found = ours(x, 500, text).sample
+        return expected, found, plain(x, 500, text).sample
 
 
 @pytest.mark.parametrize(("family", "shape", "lora_rank", "photos", "weight"), UNETS)
@@ -245,34 +224,35 @@ def test_one_attention_in_half_precision(family, dtype):
     weights, face = cast(random_family(family, (64,), CONTEXT, lora_rank=8), dtype), person(embedding(), 3)
     spec = describe(weights, family=ask(family))
     tokens = project_identity(spec, weights, face)
-    branch = IdentityBranch(spec, weights, tokens, [Site("attn2", 64, 4, CONTEXT)])
+    site = Site("attn2", 64, 4, CONTEXT)
+    attention = DecoupledAttention(spec, weights, tokens, [site])
     theirs, ours = copy.deepcopy(plain), copy.deepcopy(plain).to(dtype)
     for leaf in LEAVES:
-        lora = branch.lora("attn2", 0, leaf)
+        lora = attention.lora("attn2", 0, leaf)
         theirs.get_submodule(leaf).weight.data += lora.up.float() @ lora.down.float()
     processor = attention_processor.IPAdapterAttnProcessor2_0(64, CONTEXT, (16,), [0.8])
     processor.to_k_ip[0].weight.data = weights.ip_adapter["1.to_k_ip.weight"].float()
     processor.to_v_ip[0].weight.data = weights.ip_adapter["1.to_v_ip.weight"].float()
     theirs.set_processor(processor.to(dtype))
     theirs.to(dtype)
-    for leaf in LEAVES:
-        attach_lora(ours, leaf, branch.lora("attn2", 0, leaf))
-    attach_branch(ours, branch, 0, 0.8)
     x, text = torch.randn(2, 36, 64).to(dtype), torch.randn(2, 7, CONTEXT).to(dtype)
     with torch.no_grad():
         expected = theirs(x, (text, [tokens[:, None].expand(2, -1, -1, -1).to(dtype)])).float()
-        found = ours(x, text).float()
+        with attach_attention(attention, [AttentionSite(site, ours, None)], LineRows.one_each(2), 0.8) as attached:
+            found = ours(x, text).float()
+    assert attached.fired == 1
     difference = float((found - expected).abs().max() / expected.abs().max())
     print(f"{family}, {dtype}: max |difference| / max {difference:.1e}")
     assert difference <= 2e-2
 
 
-def test_weight_zero_is_the_plain_unet(make_adapter):
+def test_weight_zero_is_bit_equal_to_the_plain_unet(make_adapter):
     plain = make_unet("like SD1.5")
     ours, sites = copy.deepcopy(plain), list_sites(plain)
     weights = make_adapter([site.width for site in sites], CONTEXT)
     spec = describe(weights)
-    attach(ours, IdentityBranch(spec, weights, project_identity(spec, weights, person(embedding())), sites), 0.0)
+    attention = DecoupledAttention(spec, weights, project_identity(spec, weights, person(embedding())), sites)
     x, text = torch.randn(1, 4, 16, 16), torch.randn(1, 7, CONTEXT)
-    with torch.no_grad():
+    with torch.no_grad(), attach_attention(attention, enumerate_sites(ours), LineRows.one_each(1), 0.0) as attached:
         assert torch.equal(ours(x, 500, text).sample, plain(x, 500, text).sample)
+    assert attached.fired == len(sites)

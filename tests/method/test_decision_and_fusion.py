@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from lib_beyondfacial.method import decision, fusion
+from lib_beyondfacial.method.predictions import Predictions
 
 GATE = (0.6, 0.85)
+
+
+def fuse(semantic, identity, mask, rho=1.0):
+    """eq. 8 of one line."""
+    masks = {"line": mask}
+    return fusion.fuse(fusion.compute_differences(Predictions(semantic, {"line": identity}, {}), masks), masks, rho)
 
 
 def random(seed, *shape):
@@ -72,11 +79,11 @@ def test_the_mask_keeps_to_the_gate_and_does_not_see_the_predictions_scale(seed,
 
 
 @given(st.integers(0, 10**6), st.floats(0, 2))
-def test_delta_is_exactly_zero_where_the_mask_is_even_if_the_identity_line_is_not_finite_there(seed, rho):
+def test_delta_is_exactly_zero_where_the_mask_is_zero_even_beside_nan(seed, rho):
     semantic, identity = random(seed, 1, 4, 6, 6), random(seed + 1, 1, 4, 6, 6)
     mask = (random(seed + 2, 1, 1, 6, 6) > 0).float() * 0.7
     identity = torch.where(mask == 0, torch.full_like(identity, math.nan), identity)
-    delta = fusion.compute_delta(semantic, identity, mask, rho)
+    delta = fuse(semantic, identity, mask, rho)
     assert torch.isfinite(delta).all()
     assert not delta[(mask == 0).expand_as(delta)].any()
     exact = rho * mask.double() * (identity.double().nan_to_num() - semantic.double())
@@ -86,9 +93,21 @@ def test_delta_is_exactly_zero_where_the_mask_is_even_if_the_identity_line_is_no
 def test_half_precision_lines_are_subtracted_in_fp32():
     semantic = torch.full((1, 4, 2, 2), 1000.0, dtype=torch.float16)
     identity = semantic + 1
-    delta = fusion.compute_delta(semantic, identity, torch.full((1, 1, 2, 2), 0.1))
+    delta = fuse(semantic, identity, torch.full((1, 1, 2, 2), 0.1))
     assert delta.dtype == torch.float32
     assert torch.allclose(delta, torch.full_like(delta, 0.1))
+
+
+def test_several_lines_add_up_each_under_its_own_mask():
+    semantic, one, other = (random(seed, 1, 4, 6, 6) for seed in range(3))
+    left, right = torch.zeros(2, 1, 1, 6, 6).unbind()
+    left[..., :3], right[..., 3:] = 0.5, 1.0
+    masks = {"one": left, "other": right}
+    differences = fusion.compute_differences(Predictions(semantic, {"one": one, "other": other}, {}), masks)
+    delta = fusion.fuse(differences, masks)
+    assert torch.equal(delta[..., :3], (0.5 * (one - semantic))[..., :3])
+    assert torch.equal(delta[..., 3:], (other - semantic)[..., 3:])
+    assert torch.equal(differences["one"], one - semantic), "inputs are not modified"
 
 
 def test_style_moves_the_mean_inside_the_mask_alone():
@@ -99,3 +118,6 @@ def test_style_moves_the_mean_inside_the_mask_alone():
     assert torch.allclose(aligned[..., 2:5, 2:5].mean((-1, -2)), semantic[..., 2:5, 2:5].mean((-1, -2)), atol=1e-5)
     assert torch.equal(aligned[..., 6:, 6:], identity[..., 6:, 6:])
     assert fusion.align_style(identity, semantic, mask, 0.0) is identity
+    predictions = Predictions(semantic, {"line": identity}, {})
+    difference = fusion.compute_differences(predictions, {"line": mask}, style=1.0)["line"]
+    assert torch.allclose(difference, aligned - semantic)

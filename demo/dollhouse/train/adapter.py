@@ -33,7 +33,7 @@ from demo.dollhouse.train.text import WIDTH, WordTokenizer, caption_ids, empty_i
 from demo.dollhouse.world import Identity, Picture, Truth, hair_words, random_identity, random_picture, skin_words
 from lib_beyondfacial.common import EMBEDDING_SIZE
 from lib_beyondfacial.faces.alignment import align_face
-from lib_beyondfacial.hosts.unet_sites import enumerate_sites
+from lib_beyondfacial.unet.sites import enumerate_sites
 
 PLANS = {"cpu": Plan(8000, 16, 1e-3, muon=True), "cuda": Plan(16000, 128, 6e-4)}
 CLOSE_UPS = 0.92  # fixed beforehand, not tuned to the result

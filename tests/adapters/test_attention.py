@@ -1,4 +1,4 @@
-"""The branch beside formulas written out, and its refusals."""
+"""The decoupled attention beside formulas written out, and its refusals."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib_beyondfacial.adapters.branch import IdentityBranch, check_fits
+from lib_beyondfacial.adapters.attention import DecoupledAttention, check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec, describe
 from lib_beyondfacial.adapters.projections import project_identity
-from lib_beyondfacial.adapters.sites import Site
 from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.unet.sites import Site
 
 WIDTHS, CONTEXT, HEADS = (8, 16, 8), 12, 4
 SITES = [
@@ -32,11 +32,16 @@ def tokens(weights):
 
 
 @pytest.fixture
-def branch(weights, tokens):
-    return IdentityBranch(describe(weights), weights, tokens, SITES)
+def attention(weights, tokens):
+    return DecoupledAttention(describe(weights), weights, tokens, SITES)
 
 
-def test_attend_is_softmax_attention_per_head_in_float64(branch, weights, tokens):
+def attend(attention, site, query):
+    """The attention's answer to a query, where the text attention's output does not matter."""
+    return attention(site, query, torch.zeros_like(query), range(len(query)))
+
+
+def test_attention_is_softmax_per_head_in_float64(attention, weights, tokens):
     torch.manual_seed(1)
     for i, width in enumerate(WIDTHS):
         query = torch.randn(3, 5, width)
@@ -48,48 +53,62 @@ def test_attend_is_softmax_attention_per_head_in_float64(branch, weights, tokens
             part = slice(head * size, (head + 1) * size)
             mass = (query[..., part].double() @ keys[:, part].T / math.sqrt(size)).softmax(-1)
             expected[..., part] = mass @ values[:, part]
-        torch.testing.assert_close(branch.attend(i, query).double(), expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(attend(attention, i, query).double(), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_other_dtypes_are_answered_in_kind_and_copies_are_kept(branch, dtype):
+def test_dtype_is_the_querys_and_copies_are_kept(attention, dtype):
     query = torch.randn(2, 5, WIDTHS[1])
-    exact, low = branch.attend(1, query), branch.attend(1, query.to(dtype))
+    exact, low = attend(attention, 1, query), attend(attention, 1, query.to(dtype))
     assert low.dtype is dtype
     torch.testing.assert_close(low.float(), exact, atol=3e-2, rtol=3e-2)
-    assert branch._place(1, query.to(dtype))[0] is branch._place(1, query.to(dtype))[0]
-    torch.testing.assert_close(branch.attend(1, query), exact, atol=0, rtol=0)
+    first, second = (attention._on_device(1, query.to(dtype)) for _ in range(2))
+    assert first is second
+    torch.testing.assert_close(attend(attention, 1, query), exact, atol=0, rtol=0)
 
 
-def test_rows_do_not_see_each_other(branch):
+def test_several_persons_attend_to_their_own_tokens(weights, tokens):
+    torch.manual_seed(2)
+    both = torch.cat([tokens, torch.randn_like(tokens)])
+    together = DecoupledAttention(describe(weights), weights, both, SITES)
+    alone = [DecoupledAttention(describe(weights), weights, each[None], SITES) for each in both]
+    query = torch.randn(3, 5, WIDTHS[0])
+    found = together(0, query, query, [1, 0, 1])
+    for row, person in enumerate([1, 0, 1]):
+        torch.testing.assert_close(found[row], attend(alone[person], 0, query)[row], atol=1e-6, rtol=1e-5)
+
+
+def test_rows_do_not_see_each_other(attention):
     query = torch.randn(4, 5, WIDTHS[0])
-    torch.testing.assert_close(branch.attend(0, query)[2:3], branch.attend(0, query[2:3]), atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(
+        attend(attention, 0, query)[2:3], attend(attention, 0, query[2:3]), atol=1e-6, rtol=1e-5
+    )
 
 
 def test_inference_mode_and_plain_mode_mix(weights, tokens):
     with torch.inference_mode():
-        made_inside = IdentityBranch(describe(weights), weights, tokens, SITES)
-        inside = made_inside.attend(0, torch.ones(1, 2, 8, dtype=torch.float16))
-    outside = made_inside.attend(0, torch.ones(1, 2, 8, dtype=torch.float16))
+        made_inside = DecoupledAttention(describe(weights), weights, tokens, SITES)
+        inside = attend(made_inside, 0, torch.ones(1, 2, 8, dtype=torch.float16))
+    outside = attend(made_inside, 0, torch.ones(1, 2, 8, dtype=torch.float16))
     assert torch.equal(inside, outside)
     assert not outside.requires_grad
 
 
-def test_lora_is_low_rank_and_numbered(branch, weights):
+def test_lora_is_low_rank_and_numbered(attention, weights):
     for kind, offset in (("attn1", 0), ("attn2", 1)):
         for i, width in enumerate(WIDTHS):
             for leaf in ("to_q", "to_k", "to_v", "to_out.0"):
                 key = f"{2 * i + offset}.{leaf.removesuffix('.0')}_lora"
                 merged = weights.ip_adapter[f"{key}.up.weight"] @ weights.ip_adapter[f"{key}.down.weight"]
                 x = torch.randn(2, 5, CONTEXT if kind == "attn2" and leaf in ("to_k", "to_v") else width)
-                torch.testing.assert_close(branch.lora(kind, i, leaf).delta(x), x @ merged.T, atol=1e-5, rtol=1e-5)
-    assert branch.lora("attn2", len(WIDTHS), "to_q") is None
-    assert branch.lora("attn2", 0, "to_q").delta(torch.ones(1, 1, 8).bfloat16()).dtype is torch.bfloat16
+                torch.testing.assert_close(attention.lora(kind, i, leaf).delta(x), x @ merged.T, atol=1e-5, rtol=1e-5)
+    assert attention.lora("attn2", len(WIDTHS), "to_q") is None
+    assert attention.lora("attn2", 0, "to_q").delta(torch.ones(1, 1, 8).bfloat16()).dtype is torch.bfloat16
 
 
 def test_without_lora_there_is_none(make_adapter, tokens):
     plain = make_adapter(WIDTHS, CONTEXT)
-    assert IdentityBranch(describe(plain), plain, tokens, SITES).lora("attn1", 0, "to_q") is None
+    assert DecoupledAttention(describe(plain), plain, tokens, SITES).lora("attn1", 0, "to_q") is None
 
 
 def test_another_base_model_is_refused_in_words():
@@ -99,7 +118,7 @@ def test_another_base_model_is_refused_in_words():
         BeyondFacialError, match='"mine" was made for SDXL.*this model is SD1.5.*choose an adapter for SD1.5'
     ):
         check_fits(sdxl, sd15, "mine")
-    with pytest.raises(BeyondFacialError, match="made for another kind of model .context 128.*SD1.5"):
+    with pytest.raises(BeyondFacialError, match="made for a model of context width 128, this model is SD1.5"):
         check_fits(AdapterSpec("faceid", 4, 128, (320,) * 16, False), sd15)
     with pytest.raises(BeyondFacialError, match="has 15 attention sites, this model has 16"):
         check_fits(AdapterSpec("faceid", 4, 768, (320,) * 15, False), sd15)
@@ -110,9 +129,9 @@ def test_another_base_model_is_refused_in_words():
     check_fits(AdapterSpec("faceid", 4, 768, (320,) * 16, False), sd15)
 
 
-def test_a_branch_is_not_built_for_the_wrong_model(weights, tokens):
+def test_attention_is_not_built_for_the_wrong_model(weights, tokens):
     with pytest.raises(BeyondFacialError, match="attention sites"):
-        IdentityBranch(describe(weights), weights, tokens, SITES[:2])
+        DecoupledAttention(describe(weights), weights, tokens, SITES[:2])
 
 
 @pytest.mark.parametrize("leaf", ["to_k_ip", "to_v_ip"])
@@ -120,4 +139,4 @@ def test_numbers_that_run_over_are_refused(weights, tokens, leaf):
     """Finite in the file, not in the attention: such a picture would be black without a word."""
     huge = replace(weights, ip_adapter=weights.ip_adapter | {f"3.{leaf}.weight": torch.full((16, CONTEXT), 3e38)})
     with pytest.raises(BeyondFacialError, match="attention makes no finite numbers"):
-        IdentityBranch(describe(huge), huge, tokens, SITES)
+        DecoupledAttention(describe(huge), huge, tokens, SITES)

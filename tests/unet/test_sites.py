@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from demo.nets.unet import UNetModel
-from lib_beyondfacial.adapters.sites import adapter_order, attn1_twin
+from lib_beyondfacial.unet.sites import adapter_order, attn1_twin
 
 SD15 = {  # N: (ldm block, diffusers block)
     1: ("input_blocks.1.1", "down_blocks.0.attentions.0"),

@@ -1,0 +1,58 @@
+"""Which face of a generated picture is meant, and whether another picture of it is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ..faces.face import Face
+
+PixelBox = tuple[float, float, float, float]
+SAME_PLACE = 0.3  # overlap (intersection over union) from which two boxes are of the same face
+
+
+def choose_face(faces: Sequence[Face], attention: Tensor, size: Sequence[int]) -> Face | None:
+    """The face on which attention is strongest; None without a face.
+
+    Args:
+        attention: (h, w). size: (height, width) in px of the picture with these faces.
+    """
+    h, w = attention.shape
+
+    def attention_at(face: Face) -> float:
+        x0, y0, x1, y1 = box_of(face)
+        y, x = (y0 + y1) / 2 * h / size[0], (x0 + x1) / 2 * w / size[1]
+        return float(attention[min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)])
+
+    return max(faces, key=attention_at, default=None)
+
+
+def box_of(face: Face) -> PixelBox:
+    x0, y0, x1, y1 = (float(v) for v in face.box)
+    return x0, y0, x1, y1
+
+
+def to_image(picture: Tensor) -> np.ndarray:
+    """A picture (3, H, W) in about [-1, 1] as RGB uint8 (H, W, 3)."""
+    return ((picture.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+
+
+def similarity(face: Face, embedding: np.ndarray) -> float:
+    return float(face.normed_embedding @ embedding)
+
+
+def is_better(before: Face, after: Sequence[Face], embedding: np.ndarray) -> bool:
+    """Whether the face in the same place is at least as similar to the person as it was; none there is worse."""
+    there = [face for face in after if overlap(box_of(before), box_of(face)) >= SAME_PLACE]
+    return any(similarity(face, embedding) >= similarity(before, embedding) for face in there)
+
+
+def overlap(one: PixelBox, other: PixelBox) -> float:
+    """Intersection over union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+    return shared / (areas - shared) if areas > shared else 0.0

@@ -1,0 +1,163 @@
+"""Head refinement: geometry by hand, the way there and back, Euler's steps against a known answer, eq. 15."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib_beyondfacial.method import head_refinement as eq
+from lib_beyondfacial.method.head_refinement import CropBox, RefinedHeads, VarianceExploding
+
+
+def test_crop_is_a_square_around_the_head():
+    assert eq.crop_around((80, 40, 120, 90), (512, 768)) == CropBox(65, 100, eq.CROP * 50)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 310, 310), (10, 10, 10, 10)])
+def test_no_crop_of_a_head_that_fills_the_picture_or_is_empty(box):
+    assert eq.crop_around(box, (512, 512)) is None
+
+
+def ramp(height: int, width: int) -> torch.Tensor:
+    """A picture that says where each pixel's middle is."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return torch.stack([y, x, y - x])
+
+
+def test_crop_resize_shows_the_square_itself():
+    large = eq.crop_resize(ramp(64, 96), CropBox(30, 50, 16), 32)
+    wanted = 22 + (torch.arange(32) + 0.5) * 0.5
+    # torch's bicubic (a = -0.75) bends a ramp by a twentieth of a pixel
+    assert torch.allclose(large[0], wanted[:, None].expand(32, 32), atol=0.06)
+    assert torch.allclose(large[1], (wanted + 20)[None].expand(32, 32), atol=0.06)
+
+
+def test_crop_resize_is_border_replicated():
+    large = eq.crop_resize(ramp(64, 64), CropBox(0, 32, 16), 16)
+    assert torch.allclose(large[0, :7], torch.full((7, 16), 0.5), atol=0.2)
+
+
+@given(y=st.floats(20, 44), x=st.floats(20, 76), side=st.floats(12, 30), zoom=st.sampled_from([2, 3]))
+def test_crop_resize_and_paste_is_the_picture(y, x, side, zoom):
+    picture, crop = ramp(64, 96), CropBox(y, x, side)
+    back = eq.paste(picture, eq.crop_resize(picture, crop, round(zoom * side)), crop)
+    assert (back - picture).abs().max() < 0.3  # of a pixel: the ramp's own unit
+
+
+def test_paste_changes_nothing_outside_the_ellipse():
+    picture = ramp(64, 96)
+    crop = CropBox(32, 48, 20)
+    back = eq.paste(picture, torch.zeros(3, 60, 60), crop)
+    inside = eq.elliptical_mask(crop, (64, 96), (64, 96))[0]
+    assert torch.equal(back[:, inside == 0], picture[:, inside == 0])
+    assert back[:, inside == 1].abs().max() < 1e-3
+    assert float(inside[32, 48]) == 1
+
+
+def test_ellipse_is_the_same_on_the_latents_grid():
+    crop = CropBox(100, 300, 80)
+    fine, coarse = (eq.elliptical_mask(crop, (512, 768), (512 // f, 768 // f))[0] for f in (1, 8))
+    assert torch.allclose(torch.nn.functional.avg_pool2d(fine[None], 8)[0], coarse, atol=0.25)
+    assert float(coarse.mean()) == pytest.approx(float(fine.mean()), rel=0.03)
+
+
+def test_ellipse_lies_in_the_crop():
+    assert eq.RADIUS * (1 + eq.EDGE) <= 0.5
+
+
+def test_encode_compensated_adds_what_the_autoencoder_loses():
+    """A decoder that gives back 0.8 of what it was given leaves 0.2 of a picture wanting, then 0.2 of these."""
+    y = torch.rand(3, 8, 8)
+    z = eq.encode_compensated(y, lambda picture: picture, lambda latents: 0.8 * latents)
+    assert torch.allclose(z, 1.2 * y)
+    assert torch.equal(eq.encode_compensated(y, lambda picture: picture / 2, lambda latents: 2 * latents), y / 2)
+
+
+@pytest.mark.parametrize(("sigma", "first"), [(0.4, 2.5), (1.0, 2.5), (1.5, 3.0), (2.5, 5.0)])
+def test_refine_sigmas_fall_from_twice_the_level_to_zero(sigma, first):
+    sigmas = VarianceExploding().refine_sigmas(sigma)
+    assert sigmas[0] == pytest.approx(first)
+    assert sigmas[-1] == 0
+    assert sigmas == sorted(sigmas, reverse=True)
+    assert len(sigmas) == eq.STEPS + 1
+
+
+def test_noised_is_x0_plus_sigma_noise():
+    x0, noise = torch.full((1, 1, 2, 2), 3.0), torch.full((1, 1, 2, 2), 0.5)
+    assert torch.equal(VarianceExploding().noised(x0, noise, 4.0), torch.full((1, 1, 2, 2), 5.0))
+
+
+def test_euler_arrives_at_the_one_known_picture():
+    """Where there is only one picture, x0 is that picture at every level."""
+    generator = torch.Generator().manual_seed(1)
+    only, x = (torch.randn(2, 4, 8, 8, generator=generator) for _ in range(2))
+    asked = []
+
+    def predict(x, sigma):
+        asked.append(sigma)
+        return only
+
+    assert torch.allclose(eq.sample_euler(predict, x, [4.0, 1.0, 0.0]), only)
+    assert asked == [4.0, 1.0]
+
+
+def test_euler_of_a_gaussian_is_its_recursion():
+    """x0 of unit-variance data is x / (1 + sigma^2): each step multiplies x by a known number."""
+    x = torch.full((1, 1, 1, 1), 2.0)
+    found = float(eq.sample_euler(lambda x, sigma: x / (1 + sigma**2), x, [2.0, 1.0, 0.0]))
+    assert found == pytest.approx(2.0 * (1 / 5 + 0.5 * 4 / 5) * (1 / 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "native_side", "side"),
+    [((512, 768), 768, 512), ((2048, 1024), 1024, 1024), ((1000, 600), 768, 576), ((40, 40), 768, 40)],
+)
+def test_refine_size_is_one_the_model_knows(size, native_side, side):
+    assert eq.compute_refine_size(size, native_side) == side
+
+
+@pytest.mark.parametrize(("sigma", "due"), [(14.0, 0), (2.6, 0), (2.5, 1), (1.6, 1), (1.5, 2), (0.9, 3), (0.1, 3)])
+def test_attempts_are_due_at_and_below_their_levels(sigma, due):
+    assert eq.attempts_due(sigma) == due
+
+
+def heads(refined, done, value=1.0):
+    return RefinedHeads(torch.full((2, 4, 6, 6), value), torch.ones(2, 1, 6, 6), refined, done)
+
+
+def test_merge_keeps_the_earlier_heads_and_adds_the_later_ones():
+    both = heads((True, False), (True, False), 1.0).merge(heads((False, True), (False, True), 2.0))
+    assert both.refined == both.done == (True, True)
+    assert float(both.denoised[0].mean()) == 1
+    assert float(both.denoised[1].mean()) == 2
+
+
+def test_replace_masks_puts_the_ellipse_where_a_head_is_refined():
+    masks = {"one": torch.full((2, 1, 6, 6), 0.3)}
+    found = heads((True, False), (True, False)).replace_masks(masks, 0.8)
+    assert torch.equal(found["one"][0], torch.full((1, 6, 6), 0.8))
+    assert torch.equal(found["one"][1], masks["one"][1])
+
+
+@given(gain=st.sampled_from([1.0, 5.0, 20.0, 0.5]), strength=st.floats(0.1, 1), rho=st.sampled_from([1.0, 0.5]))
+def test_apply_target_makes_x0_behind_cfg_the_head_and_changes_nothing_else(gain, strength, rho):
+    generator = torch.Generator().manual_seed(2)
+    delta, denoised = torch.randn(2, 2, 4, 6, 6, generator=generator)
+    mask = torch.zeros(2, 1, 6, 6)
+    mask[:, :, 2:4, 2:4] = 1
+    found = RefinedHeads(torch.randn(2, 4, 6, 6, generator=generator), mask, (True, False), (True, False))
+    pulled = eq.apply_target(delta, found, denoised, gain, strength, rho)
+    after = denoised + gain * pulled
+    wanted = torch.lerp(denoised[0], found.denoised[0], strength * rho)
+    assert torch.allclose(after[0, :, 2:4, 2:4], wanted[:, 2:4, 2:4], atol=1e-4)
+    assert (pulled[0, :, 0] == 0).all()
+    assert torch.equal(pulled[1], delta[1])
+
+
+def test_apply_target_leaves_delta_without_heads_or_gain():
+    delta, denoised = torch.ones(2, 2, 4, 6, 6)
+    assert eq.apply_target(delta, None, denoised, 5.0) is delta
+    assert eq.apply_target(delta, heads((False, False), (True, True)), denoised, 5.0) is delta
+    assert eq.apply_target(delta, heads((True, True), (True, True)), denoised, 0.0) is delta
