@@ -6,6 +6,7 @@ What becomes of the likeness is in test_neighbours_likeness.
 from __future__ import annotations
 
 import sys
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -265,8 +266,9 @@ def test_a_hires_pass_on_a_model_that_does_not_fit_is_plain_with_a_warning():
             raise BeyondFacialError('"fits" was made for SD1.5, this model is SDXL; choose an adapter for SDXL.')
 
     line = SimpleNamespace(injections=())
-    run = Run(SimpleNamespace(can_act=True, lines=(line,)))
-    begin_pass(SimpleNamespace(is_hr_pass=True), run, Adapter(), None)
+    p = SimpleNamespace(is_hr_pass=True)
+    run = Run(SimpleNamespace(can_act=True, lines=(line,)), weakref.ref(p))
+    begin_pass(p, run, Adapter(), None)
     assert run.sampling is None
     assert "hires" in run.report.warnings[0]
     assert "SDXL" in run.report.warnings[0]
@@ -274,19 +276,19 @@ def test_a_hires_pass_on_a_model_that_does_not_fit_is_plain_with_a_warning():
         begin_pass(SimpleNamespace(is_hr_pass=False), run, Adapter(), None)
 
 
-def test_an_identity_prompt_follows_prompt_editing(host, ask, monkeypatch):
-    from lib_beyondfacial.hosts.a1111 import model
+def test_an_identity_prompt_follows_prompt_editing(ask, monkeypatch):
+    from lib_beyondfacial.hosts.a1111.model import A1111Host
 
-    texts, original = [], model.encode_prompts
+    encoded, original = [], A1111Host.encode_prompts
     monkeypatch.setattr(
-        model, "encode_prompts", lambda p, asked, size: texts.extend(asked) or original(p, asked, size)
+        A1111Host, "encode_prompts", lambda host, texts, size: encoded.extend(texts) or original(host, texts, size)
     )
     monkeypatch.setattr(
-        model, "prompts_at_end", lambda asked, steps: [t.replace("[old:new:0.5]", "new") for t in asked]
+        A1111Host, "prompts_at_end", lambda host, texts: [t.replace("[old:new:0.5]", "new") for t in texts]
     )
-    ask({"identity_prompt": "{prompt}, [old:new:0.5]"}, steps=4)
-    assert any("new" in text for text in texts)
-    assert not any("[old" in text for text in texts)
+    ask({"identity_prompt": "{prompt}, [old:new:0.5]"})
+    assert any("new" in text for text in encoded)
+    assert not any("[old" in text for text in encoded)
 
 
 @pytest.mark.parametrize("kind", KINDS)
