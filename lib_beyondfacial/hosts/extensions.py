@@ -9,10 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BeyondFacialError, printable
+from ..method.mask import NoAttentionError
 
 FOLDERS = ("extensions", "extensions-builtin")  # of the hosts; below them one folder an extension
 PACKAGE = Path(__file__).parents[1]
 AROUND_THE_HOST = ("run.py", "request.py")  # of hosts/: these wrap the host's sampling, so they are below its errors
+NO_ATTENTION = (
+    "BeyondFacial: no cross-attention of this UNet could be read, so the mask cannot follow the head; switch off the "
+    'extensions that change the model\'s attention or cut the picture up, or set "mask_mode" to "whole".'
+)
 PATH_LIKE = re.compile(r"(?:[A-Za-z]:)?[\\/]\S*")
 
 
@@ -55,6 +60,8 @@ def sentence_of(error: BaseException) -> str:
     """What to tell the user of an error; for anything but a BeyondFacialError the console has the rest."""
     if isinstance(error, BeyondFacialError):
         return str(error)
+    if isinstance(error, NoAttentionError):
+        return NO_ATTENTION
     traceback.print_exception(error)
     if type(error).__name__ == "OutOfMemoryError":
         return (

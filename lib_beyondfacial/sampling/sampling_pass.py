@@ -8,10 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ..errors import BeyondFacialError
 from ..method.fusion import compute_differences, fuse
 from ..method.head_refinement import apply_target
-from ..method.mask import NoAttentionError
 from ..method.predictions import AttentionReadings, Predictions
 from ..method.schedule import Schedule
 from ..method.start_noise import Box, prepend_identity
@@ -27,10 +25,6 @@ from .report import Report
 from .start_noise import BAND, encode_reference, pixels_per_latent
 
 STRIDE_SLACK = 1e-3  # in ranks of the schedule
-NO_ATTENTION = (
-    "BeyondFacial: no cross-attention of this UNet could be read, so the mask cannot follow the head; switch off the "
-    'extensions that change the model\'s attention or cut the picture up, or set "mask_mode" to "whole".'
-)
 REFINER = "BeyondFacial: the refiner took over; the identity ends there, as the adapter belongs to the first model."
 
 
@@ -153,7 +147,7 @@ class SamplingPass:
         if predictions is not None:
             for identity in predictions.identity.values():
                 refuse_nan(identity, step.sigma)  # a map of NaN would be an empty mask
-            self.attention = self.compute_maps(predictions)
+            self.attention = self.mask_policy.compute_maps(predictions)
             self.masks = self.mask_policy.compute_masks(self._position(step.sigma), predictions, self.attention)
             self.differences = compute_differences(predictions, self.masks, p.style)
             self._evaluated_at = step.sigma
@@ -167,13 +161,6 @@ class SamplingPass:
         self.report.batch.note_level(delta, step.gain)
         self.report.masks = self.masks if heads is None else heads.replace_masks(self.masks, p.mask_strength)
         return delta
-
-    def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
-        """A of eq. 3, by line; BeyondFacialError where no attention of the UNet could be read."""
-        try:
-            return self.mask_policy.compute_maps(predictions)
-        except NoAttentionError as error:
-            raise BeyondFacialError(NO_ATTENTION) from error
 
     def _position(self, sigma: float) -> float:
         assert self.schedule is not None, "acts comes first"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "photos": entry.photos,
         "created": entry.created,
         "has_crops": entry.has_crops,
-        "thumbnail": "" if entry.thumbnail is None else to_base64_png(entry.thumbnail),
+        "thumbnail": _thumbnail(entry),
         "problem": entry.sentence,
     }
 
@@ -86,6 +87,17 @@ def _unknown_if_gone(name: str) -> Iterator[None]:
     except BeyondFacialError:
         library().entry(name)
         raise
+
+
+_thumbnails: weakref.WeakKeyDictionary[Entry, str] = weakref.WeakKeyDictionary()  # as long as a list remembers them
+
+
+def _thumbnail(entry: Entry) -> str:
+    if entry.thumbnail is None:
+        return ""
+    if (known := _thumbnails.get(entry)) is None:
+        known = _thumbnails[entry] = to_base64_png(entry.thumbnail)
+    return known
 
 
 @functools.lru_cache(maxsize=4)

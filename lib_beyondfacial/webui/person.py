@@ -62,11 +62,11 @@ def choice_of(settings: Settings) -> FaceChoice:
 
 def open_analyser(face_pack: str, wanted: str) -> tuple[analysis.FaceAnalyser, tuple[str, ...]]:
     """The loaded face pack, and what is to be said of it beside an adapter that was made with the pack `wanted`."""
-    folder = folders.choose_pack(face_pack, wanted)
-    analyser = analysis.get_analyser(folder, folders.face_provider())
-    if folders.is_fitting(face_pack or analyser.name, wanted):
+    pack = folders.choose_pack(face_pack, wanted)
+    analyser = analysis.get_analyser(pack.folder, folders.face_provider(), pack.name)
+    if pack.fits(wanted):
         return analyser, ()
-    warning = f'The adapter was made with the face pack "{wanted}"; with "{face_pack}" the face will not be like it.'
+    warning = f'The adapter was made with the face pack "{wanted}"; with {pack} the face will not be like it.'
     return analyser, (warning,)
 
 
