@@ -30,7 +30,7 @@ def before_launch(p: Processing, run: Run) -> None:
     """Stand aside for an extension that cuts the model's calls up; keep our hooks off a reference unit's picture."""
     name = stands_aside_for(p)
     if name is not None:
-        run.report.warn(warning_for(name))
+        run.report.stand_aside(warning_for(name))
         run.release()
         return
     network = find_network(p)
