@@ -4,11 +4,34 @@ Everything is imported here, at load time: hosts keep the extension's folder on 
 file.
 """
 
+import sys
+from pathlib import Path
+
 from modules import script_callbacks, scripts
 
-from lib_beyondfacial.hosts import request
-from lib_beyondfacial.webui import api, host_routes, run, ui
+LIBRARY = "lib_beyondfacial"
 
+
+def forget_older_library(folder):
+    """Let the library be imported anew where its files have changed: "Reload UI" loads this file again, but not it.
+
+    folder: where its files lie. What was loaded before is kept as long as no file differs, with all that it remembers.
+    """
+    files = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*.py"))}
+    loaded = sys.modules.get(LIBRARY)
+    if loaded is not None and getattr(loaded, "loaded_files", files) != files:
+        for name in [name for name in sys.modules if name == LIBRARY or name.startswith(f"{LIBRARY}.")]:
+            del sys.modules[name]
+    return files
+
+
+files = forget_older_library(Path(__file__).resolve().parents[1] / LIBRARY)
+
+import lib_beyondfacial  # noqa: E402
+from lib_beyondfacial.hosts import request  # noqa: E402
+from lib_beyondfacial.webui import api, host_routes, run, ui  # noqa: E402
+
+lib_beyondfacial.loaded_files = files
 # The last callback of a picture, behind other scripts' changes and inpainting's composition; hosts of 2024 lack it.
 HAS_LAST_CALLBACK = hasattr(scripts.Script, "postprocess_image_after_composite")
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..errors import BeyondFacialError
 from .analysis import FaceAnalyser
-from .choice import LARGEST, FaceChoice, pick_faces
+from .choice import LARGEST, FaceChoice, most_similar, pick_faces
 from .face import GENDERS, Face
 from .photos import Photo, check_count, list_names
-from .quality import AGREEING, JUDGES, choose_agreeing, compute_agreement, compute_quality
+from .quality import AGREEING, JUDGES, choose_agreeing, compute_agreement, compute_quality, is_like
 
 CHOSEN_COLOUR, OTHER_COLOUR = (40, 200, 60), (235, 150, 40)
 DROPPED_COLOUR = (220, 50, 50)
@@ -91,7 +91,38 @@ def check_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceCh
                 quality=0.0 if face is None else compute_quality(photo, face),
             )
         )
-    return _judged(checks)
+    judged = _judged(checks)
+    return _judged(_second_look(photos, found, judged)) if choice.kind == LARGEST.kind else judged
+
+
+def _second_look(
+    photos: Sequence[Photo], found: Sequence[Sequence[Face]], judged: list[PhotoCheck]
+) -> list[PhotoCheck]:
+    """A group photo that was dropped for its largest face, with the one of its faces that the used photos agree on.
+
+    Two photos that agree say who is meant. `found`: all faces of each photo.
+    """
+    agreed = [check.face for check in judged if check.used and check.face is not None]
+    if len(agreed) < JUDGES - 1:
+        return judged
+    checks = list(judged)
+    for i, check in enumerate(judged):
+        if check.used or check.face is None or len(found[i]) < 2:
+            continue
+        best = most_similar(found[i], [[face] for face in agreed])
+        face, name = found[i][best], check.name
+        if best == 0 or not is_like(face, agreed):
+            continue
+        checks[i] = replace(
+            check,
+            faces=tuple(_detected(each, j == best) for j, each in enumerate(found[i])),
+            used=True,
+            sentence="",
+            note=f'"{name}" shows {len(found[i])} faces; the one most like the other photos is used.',
+            face=face,
+            quality=compute_quality(photos[i], face),
+        )
+    return checks
 
 
 def summarise(checks: Sequence[PhotoCheck], choice: FaceChoice = LARGEST) -> tuple[str, tuple[str, ...], str | None]:

@@ -69,7 +69,7 @@ def _pick(name: str, i: int, found: Sequence[Sequence[Face]], choice: FaceChoice
         return _pick_by_gender(name, faces, choice.kind)
     others = [each for j, each in enumerate(found) if j != i and each]
     if choice.kind == "most similar" and others:
-        return _noted(name, faces, _most_similar(faces, others), "the one most like the other photos is used")
+        return _noted(name, faces, most_similar(faces, others), "the one most like the other photos is used")
     alone = ", as there is no other photo to compare with" if choice.kind == "most similar" else ""
     return _noted(name, faces, 0, f"the largest is used{alone}")
 
@@ -90,7 +90,7 @@ def _pick_by_gender(name: str, faces: Sequence[Face], gender: str) -> Pick:
     return _noted(name, faces, fitting[0], f"{which} is used")
 
 
-def _most_similar(faces: Sequence[Face], others: Sequence[Sequence[Face]]) -> int:
+def most_similar(faces: Sequence[Face], others: Sequence[Sequence[Face]]) -> int:
     """The face whose likeness in the other photos is best: the mean, over these, of its highest cosine in each.
 
     (Not the likeness to their largest faces alone: in a group photo that may be anybody.)

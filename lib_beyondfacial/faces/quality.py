@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import BeyondFacialError
@@ -43,6 +45,12 @@ def compute_agreement(unit: np.ndarray) -> np.ndarray:
 def choose_agreeing(agreement: np.ndarray) -> np.ndarray:
     """Which photos stay, bool (N,): the agreement is neither small in itself nor beside the others'."""
     return agreement >= max(AGREEING, RELATIVE_AGREEING * float(np.median(agreement)))
+
+
+def is_like(face: Face, others: Sequence[Face]) -> bool:
+    """Whether a face is the person on whom the others agree: by its median cosine to them, as among photos."""
+    cosines = [float(face.normed_embedding @ other.normed_embedding) for other in others]
+    return float(np.median(cosines)) >= AGREEING
 
 
 def mean_direction(unit: np.ndarray, weights: np.ndarray) -> np.ndarray:

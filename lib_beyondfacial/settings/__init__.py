@@ -21,6 +21,7 @@ __all__ = [
     "FIELDS",
     "FOLDS",
     "MAX_REFERENCES",
+    "NONE",
     "PREFIX",
     "PRESETS",
     "Field",
@@ -122,7 +123,7 @@ class Settings(MethodParameters):
             )
         if len(args) > len(FIELDS):
             raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(FIELDS)}, or one object.')
-        values = {field.key: value for field, value in zip(FIELDS, args, strict=False) if value is not None}
+        values = {f.key: "" if v == NONE else v for f, v in zip(FIELDS, args, strict=False) if v is not None}
         if objects:
             values = _over_infotext(args[0], values) if args[0] else {}
         settings = cls.from_dict(values)
@@ -187,6 +188,7 @@ class Settings(MethodParameters):
 
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
+NONE = "(none)"  # what the page's lists show for ""
 PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
 PRESETS: dict[str, dict[str, Any]] = {

@@ -9,12 +9,9 @@ from typing import Any
 import gradio as gr
 
 from ..errors import BeyondFacialError
-from ..settings import Field, keys_to_labels
+from ..settings import NONE, Field, keys_to_labels
 from .failures import page_sentence_of
 
-# The first choice of every list. gradio 3 cannot choose an empty text: Enter in a cleared field takes the first choice
-# that is not empty, and so another adapter.
-NONE = "(none)"
 ERROR_CLASS = "beyondfacial-error"
 MARK = "\N{WARNING SIGN}"
 STYLE = f"<style>.{ERROR_CLASS} {{color: #b91c1c}} .dark .{ERROR_CLASS} {{color: #f87171}}</style>"
@@ -75,7 +72,10 @@ def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], non
 
 
 def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tuple[list[str], str]:
-    """The names to choose from (NONE first: choose for me), and a sentence if there are none."""
+    """The names to choose from (NONE first: choose for me), and a sentence if there are none.
+
+    gradio 3 cannot choose an empty text: Enter in a cleared field takes the first choice that is not, be it a name.
+    """
     try:
         names = sorted(list_names(), key=str.casefold)
     except (OSError, BeyondFacialError) as error:

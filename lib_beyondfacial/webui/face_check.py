@@ -93,8 +93,8 @@ def show_saved(name: str) -> tuple[Any, str]:
     entry = identities.entry_of(name)
     if entry.sentence:
         return gr.update(), complaint(entry.sentence)
-    count = f"{entry.photos} photo{'' if entry.photos == 1 else 's'}"
-    told = f'{USED} The saved identity "{name}" is in use; its {count} were checked when it was saved.'
+    count = "1 photo was" if entry.photos == 1 else f"{entry.photos} photos were"
+    told = f'{USED} The saved identity "{name}" is in use; its {count} checked when it was saved.'
     return gr.update(value=[] if entry.thumbnail is None else [(entry.thumbnail, name)]), html.escape(told)
 
 

@@ -40,7 +40,7 @@ def adapter_text(name: str | None, family: str | None) -> str:
             return ""  # the list itself says so
         card = _peek(chosen_name(name), listing, family or "auto")
         if card is None:
-            return html.escape(f"{len(listing)} adapters found; none is chosen, choose one.")
+            return html.escape(f"{len(listing)} adapters found; choose one.")
         if card.spec is None:
             return complaint(card.sentence)
         facts = card.spec.facts

@@ -14,6 +14,7 @@ from PIL import Image
 from demo.miniwebui import shared
 from lib_beyondfacial.webui import bodies, identities
 from lib_beyondfacial.webui import identities_page as page
+from lib_beyondfacial.webui.components import NONE
 from tests.faces.conftest import draw
 
 
@@ -39,7 +40,7 @@ def anna(look):
 
 def test_saving_lists_it_and_leaves_the_photos(look):
     dropdown, name, overwrite, message = page.save_photos(" Anna ", True, True, *look)
-    assert dropdown["choices"] == ["", "Anna"]
+    assert dropdown["choices"] == [NONE, "Anna"]
     assert "value" not in dropdown  # the photos stay in use
     assert (name["value"], overwrite["value"]) == ("", False)
     assert message == "Saved as &quot;Anna&quot; from 1 photo; it can be chosen above."
@@ -78,7 +79,7 @@ def test_the_card(anna, own):
 
 def test_renaming(anna):
     dropdown, name, message = page.rename_chosen("Anna", "Berta ")
-    assert (dropdown["choices"], dropdown["value"], name["value"]) == (["", "Berta"], "Berta", "")
+    assert (dropdown["choices"], dropdown["value"], name["value"]) == ([NONE, "Berta"], "Berta", "")
     assert message == "&quot;Anna&quot; is now &quot;Berta&quot;."
     assert "No saved identity is chosen" in page.rename_chosen(None, "Clara")[2]
     assert "cannot be the name" in page.rename_chosen("Berta", "a/b")[2]
@@ -95,7 +96,7 @@ def test_deleting_takes_two_clicks_on_the_same_one(anna, look):
     assert "Berta" in button["value"]
     assert identities.names() == ["Anna", "Berta"]
     dropdown, button, message = page.delete_chosen("Anna", question)
-    assert (dropdown["choices"], dropdown["value"], button["value"]) == (["", "Berta"], "", page.DELETE)
+    assert (dropdown["choices"], dropdown["value"], button["value"]) == ([NONE, "Berta"], "", page.DELETE)
     assert message == "&quot;Anna&quot; is deleted."
     assert "No saved identity is chosen" in page.delete_chosen("", page.DELETE)[2]
 

@@ -84,15 +84,15 @@ def test_components_are_gradios_own(models):
 
 
 def test_adapters_and_packs_are_listed_by_name(models):
-    assert components.read_names(*ui.LISTED["adapter"]) == (["", "fits", "made_for_sdxl", "text"], "")
-    assert components.read_names(*ui.LISTED["face_pack"]) == (["", "squares"], "")
+    assert components.read_names(*ui.LISTED["adapter"]) == ([components.NONE, "fits", "made_for_sdxl", "text"], "")
+    assert components.read_names(*ui.LISTED["face_pack"]) == ([components.NONE, "squares"], "")
 
 
 def test_empty_folders_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(basics, "models_path", str(tmp_path))
     for key, folder in (("adapter", "models/ipadapter"), ("face_pack", "models/insightface/models")):
         names, sentence = components.read_names(*ui.LISTED[key])
-        assert names == [""]
+        assert names == [components.NONE]
         assert all(said in sentence for said in ("None found", folder, "non-commercial"))
 
 
