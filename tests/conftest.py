@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import hypothesis
+import pytest
 import torch
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -14,3 +15,15 @@ os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 hypothesis.settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("house")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow") or os.environ.get("BEYONDFACIAL_SLOW"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: run with --slow or BEYONDFACIAL_SLOW=1"))
