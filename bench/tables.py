@@ -190,7 +190,7 @@ def to_readme(content: dict[str, Any]) -> str:
         + not_reached
         + "![Similarity against scene accuracy](bench/results/quality_heldout_scene.png)\n\n"
         "What each row is, the costs and the paired differences: bench/results/quality_heldout.md; what each part of "
-        "the method buys: docs/method.md.\n"
+        "the method buys: docs/experiments.md.\n"
     )
 
 

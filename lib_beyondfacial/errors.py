@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -11,8 +12,23 @@ class BeyondFacialError(ValueError):
 
     Raised wherever a value of the user's enters (settings, photos, adapter files, the host's model) and caught
     once, in scripts/beyondfacial.py, which makes the request fail with that sentence. Nothing else is shown to
-    users, so the sentence holds no folder of the machine and no part of a photo.
+    users, so the sentence holds no folder of the machine and no part of a photo: what looks like base64, wherever a
+    client put it, is left out here.
     """
+
+    def __init__(self, sentence: str = ""):
+        super().__init__(without_base64(sentence))
+
+
+# A data URL, how base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins, and any long run of its signs.
+BASE64 = re.compile(
+    r"data:[\w/+.-]*;base64,[\w+/=-]*|(?:/9j/|_9j_|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK)[\w+/=-]{4,}|[A-Za-z0-9+/]{40,}=*"
+)
+
+
+def without_base64(text: str) -> str:
+    """The text without what looks like the bytes of a photo."""
+    return BASE64.sub("(base64)", text)
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,10 @@ file.
 from modules import script_callbacks, scripts
 
 from lib_beyondfacial.hosts import request
-from lib_beyondfacial.webui import api, run, ui
+from lib_beyondfacial.webui import api, host_routes, run, ui
+
+# The last callback of a picture, behind other scripts' changes and inpainting's composition; hosts of 2024 lack it.
+HAS_LAST_CALLBACK = hasattr(scripts.Script, "postprocess_image_after_composite")
 
 
 class BeyondFacialScript(scripts.Script):
@@ -32,6 +35,10 @@ class BeyondFacialScript(scripts.Script):
         run.before_sampling(p, kwargs.get("noise"))
 
     def postprocess_image(self, p, pp, *args):
+        if not HAS_LAST_CALLBACK:
+            run.report_image(p, pp.image)
+
+    def postprocess_image_after_composite(self, p, pp, *args):
         run.report_image(p, pp.image)
 
     def postprocess(self, p, processed, *args):
@@ -40,4 +47,5 @@ class BeyondFacialScript(scripts.Script):
 
 request.install_callbacks()
 script_callbacks.on_app_started(api.mount)
+script_callbacks.on_app_started(host_routes.mount)
 script_callbacks.on_script_unloaded(run.unload)

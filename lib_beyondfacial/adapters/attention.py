@@ -146,8 +146,8 @@ def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapte
     if contexts != {spec.context_dim}:
         context = next(iter(contexts - {spec.context_dim}))
         raise BeyondFacialError(
-            f'"{name}" was made for {base_model(spec.context_dim)} (context {spec.context_dim}), this model is '
-            f"{base_model(context)} (context {context}); choose an adapter for {base_model(context)}."
+            f'"{name}" was made for {with_context(spec.context_dim)}, this model is {with_context(context)}; '
+            f"choose an adapter for {base_model(context)}."
         )
     if len(sites) != len(spec.site_widths):
         raise BeyondFacialError(
@@ -160,6 +160,12 @@ def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapte
                 f'"{name}" has width {width} where this model\'s {site.name} has {site.width} in {site.heads} heads; '
                 "choose an adapter made for this kind of model."
             )
+
+
+def with_context(context_dim: int) -> str:
+    """A kind of model with the width of its text context."""
+    name = base_model(context_dim)
+    return name if str(context_dim) in name else f"{name} (context {context_dim})"
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:

@@ -70,7 +70,7 @@ class AdapterSpec:
 
 
 def base_model(context_dim: int) -> str:
-    return BASE_MODELS.get(context_dim, "another kind of model")
+    return BASE_MODELS.get(context_dim, f"a model of context width {context_dim}")
 
 
 def describe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -178,7 +179,7 @@ def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
     return BeyondFacialError(f'The face pack folder "{name}" is no whole insightface pack (found: {listed}).')
 
 
-def _import_onnxruntime():  # type: ignore[no-untyped-def]  # a module
+def _import_onnxruntime() -> ModuleType:
     with explain_import("onnxruntime"):
         import onnxruntime
     onnxruntime.set_default_logger_severity(3)

@@ -100,8 +100,10 @@ def decode_upload(
     Args:
         upload: path, or an object with `.name` (and `.orig_name`) as gradio hands them out, or a PIL image or array.
         name: what messages call it; the file's name if left out.
-        folders: where uploads may lie; by default the system's and gradio's temp folders. A file elsewhere is refused,
-            so that no request can read the server's own files.
+        folders: where uploads may lie; by default the system's and gradio's temp folders. A file elsewhere is refused.
+            That does not keep the server's own files from being opened: gradio 3.41 copies any file that a request to
+            the page names into its temp folder, and such a copy cannot be told from an upload. So nothing but the
+            decoded picture is returned, and messages hold the file's name, no folder and none of its bytes.
     """
     if isinstance(upload, (Image.Image, np.ndarray)):
         return decode_photo(name or "the photo", upload, pixels)

@@ -10,17 +10,21 @@ import functools
 import importlib
 import importlib.util
 import sys
+import weakref
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, cast
 
 from torch import Tensor
 
 from ..errors import BeyondFacialError
 from ..sampling.plan import Plan
-from ..unet.sites import enumerate_sites
-from .run import ATTRIBUTE, Adapter, Run, begin_pass, run_of
+from ..settings import keys_to_labels
+from .extensions import is_raised_by_us, sentence_of
+from .run import ATTRIBUTE, Adapter, Run, begin_pass, check_fits, is_copy_in_request, run_of
 from .types import Processing
 
+CACHES_OF_CONDS = ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")  # of `p`: [key, conds]
 FORGE_PACKAGE = "modules_forge"  # in every host of the family, in no other; there before any model is
 
 
@@ -41,12 +45,8 @@ def install_callbacks() -> None:
 def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
     """Prepare a run on `p` (in `process`). Raises BeyondFacialError where this model or adapter cannot do it."""
     end(p)
-    adapter = host_adapter()
-    adapter.refuse_unfit(p)
-    sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
-    for injection in (each for line in plan.lines for each in line.injections):
-        injection.check_fits(sites)
-    run = Run(plan, owner_data=owner_data)
+    check_fits(p, plan, host_adapter())
+    run = Run(plan, weakref.ref(p), owner_data=owner_data)
     for person in (each for line in plan.lines for each in line.persons):
         for warning in person.warnings:
             run.report.warn(warning)
@@ -60,8 +60,19 @@ def end(p: Processing) -> None:
     run = run_of(p)
     if run is not None:
         run.release()
-        delattr(p, ATTRIBUTE)
+    p.__dict__.pop(ATTRIBUTE, None)
     unwrap_sample(p)
+
+
+def leave_copy(p: Processing) -> bool:
+    """Whether `p` is another extension's copy of one whose request still goes on; our wrapper comes off such a copy.
+
+    ADetailer hands such copies to every script in the middle of a request: they begin, report and end nothing.
+    """
+    if not is_copy_in_request(p):
+        return False
+    unwrap_sample(p)  # it would sample the owner
+    return True
 
 
 def before_sampling(p: Processing, noise: Tensor | None) -> None:
@@ -83,18 +94,32 @@ def fail(p: Processing, message: str) -> None:
         unwrap_sample(p)
         raise_to_user(p, message)
 
-    sample._beyondfacial = True  # type: ignore[attr-defined]
+    sample.__dict__["_beyondfacial"] = True
     p.sample = sample
 
 
 def raise_to_user(p: Processing, message: str) -> None:
+    """Fail the request with a message: 422 in the API, under the picture in the UI."""
+    forget_conds(p)
     if getattr(p, "is_api", False):
         from fastapi import HTTPException
 
         raise HTTPException(status_code=422, detail=message)
-    error = BeyondFacialError(message)
+    error = BeyondFacialError(keys_to_labels(message))
     set_task_error(error)
     raise error
+
+
+def forget_conds(p: Processing) -> None:
+    """Empty the hosts' caches of encoded prompts.
+
+    A1111's ControlNet writes marks into the cached conds and empties the caches at its first UNet call. Where a
+    request of ours fails before that, the next plain request with the same prompt would be given the marks.
+    """
+    for name in CACHES_OF_CONDS:
+        cache = getattr(p, name, None)
+        if isinstance(cache, list):
+            cache[:] = [None] * len(cache)
 
 
 class RaisingResult:
@@ -113,17 +138,17 @@ def set_task_error(error: Exception) -> None:
     There the UI is handed the task's result, which nobody has set: None, and it reports a TypeError. Only the frame
     that works on the task knows it. Where tasks keep their exception, or there are none, nothing is done.
     """
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         task = frame.f_locals.get("self")
         if hasattr(task, "task_id") and hasattr(task, "result") and not hasattr(task, "exception"):
             task.result = RaisingResult(error)
             return
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
 
 
 def wrap_sample(p: Processing, run: Run) -> None:
-    """Chain `p.sample`: whatever happens inside, the run is released; an error of ours becomes the request's."""
+    """Chain `p.sample`: whatever happens inside, the run is released; an error of ours fails the request in words."""
     unwrap_sample(p)
     before = p.__dict__.get("sample")
     original = p.sample
@@ -132,18 +157,22 @@ def wrap_sample(p: Processing, run: Run) -> None:
     def sample(*args: Any, **kwargs: Any) -> Any:
         try:
             result = original(*args, **kwargs)
-        finally:
-            run.release()
+        except Exception as error:  # a hook of ours may have raised it in the host's own model call
+            if not is_raised_by_us(error):
+                end(p)
+                raise
+            run.error = error
+        except BaseException:
+            end(p)
+            raise
+        run.release()
         if run.error is not None:
             error, run.error = run.error, None
             end(p)
-            if isinstance(error, BeyondFacialError):
-                raise_to_user(p, str(error))
-            raise error
+            raise_to_user(p, sentence_of(error))
         return result
 
-    sample._beyondfacial = True  # type: ignore[attr-defined]
-    sample._before = before  # type: ignore[attr-defined]
+    sample.__dict__.update(_beyondfacial=True, _before=before)
     p.sample = sample
 
 

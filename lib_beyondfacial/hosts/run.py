@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,15 +11,18 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..errors import BeyondFacialError
 from ..sampling.host import BatchImage, Host
 from ..sampling.plan import Plan
 from ..sampling.report import Report
 from ..sampling.sampling_pass import SamplingPass
 from ..sampling.start_noise import find_scale
+from ..unet.sites import enumerate_sites
 from .patches import Patches
 from .types import Processing, Sampler
 
 ATTRIBUTE = "_beyondfacial"  # of `p`; A1111's model wrapper bears it during one model call
+HIRES_WITHOUT = "BeyondFacial: the hires pass ran without the identity, as its checkpoint is another:"
 T = TypeVar("T")
 
 
@@ -38,19 +42,23 @@ class PassHost(Host, Protocol):
 class Run:
     """One request.
 
+    owner: the `p` that it was begun on. Copies of that `p` bear the attribute as well, but have no run.
     owner_data: what the caller of request.begin carries along.
     noise: of the present pass, unit variance, as the host drew it.
+    batch: which one of the request is sampled.
     step: what the host adapter remembers between two callbacks of one level.
     scope: what is attached for the present pass.
     error: met where the hosts swallow exceptions; `p.sample` raises it.
     """
 
     plan: Plan
+    owner: weakref.ref[Processing]
     report: Report = field(default_factory=Report)
     owner_data: object = None
     host: PassHost | None = None
     sampling: SamplingPass | None = None
     noise: Tensor | None = None
+    batch: int | None = None
     step: object = None
     scope: ExitStack = field(default_factory=ExitStack)
     error: BaseException | None = None
@@ -62,7 +70,16 @@ class Run:
 
 
 def run_of(p: Processing | None) -> Run | None:
-    return getattr(p, ATTRIBUTE, None)
+    """The run that was begun on this very `p`; None for a copy of it."""
+    run = getattr(p, ATTRIBUTE, None)
+    return run if run is not None and run.owner() is p else None
+
+
+def is_copy_in_request(p: Processing) -> bool:
+    """Whether `p` is a copy, made by another extension, of one whose request is still going on."""
+    run = getattr(p, ATTRIBUTE, None)
+    owner = None if run is None else run.owner()
+    return owner is not None and owner is not p
 
 
 class Adapter(Protocol):
@@ -85,11 +102,28 @@ class Adapter(Protocol):
         ...
 
 
+def check_fits(p: Processing, plan: Plan, adapter: Adapter) -> None:
+    """BeyondFacialError where the method, or one of the plan's injections, does not fit the model that is loaded."""
+    adapter.refuse_unfit(p)
+    sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
+    for injection in (each for line in plan.lines for each in line.injections):
+        injection.check_fits(sites)
+
+
 def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) -> None:
     """Prepare the pass that begins on `p.sampler`; some hires passes are announced twice, so it starts afresh."""
     run.release()
-    run.report.begin_batch()
+    batch = getattr(p, "iteration", 0)
+    run.report.begin_pass(is_later=run.batch == batch and bool(getattr(p, "is_hr_pass", False)))
+    run.batch = batch
     if not run.plan.can_act:
+        return
+    try:  # an override, or the hires pass, may have brought another model
+        check_fits(p, run.plan, adapter)
+    except BeyondFacialError as error:
+        if not getattr(p, "is_hr_pass", False):
+            raise
+        run.report.warn(f"{HIRES_WITHOUT} {str(error).removeprefix('BeyondFacial: ')}")
         return
     patches = Patches()
     run.scope.callback(patches.undo)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import re
-
-GENERIC_WORDS = {
-    "male": ("man", "men", "boy", "boys", "guy", "guys", "male", "gentleman"),
-    "female": ("woman", "women", "girl", "girls", "gal", "gals", "female", "lady"),
-}
+from .words import GENERIC_WORDS, replace_words, words_of
 
 
 def gender_in_prompt(prompt: str) -> str | None:
     """The gender that a prompt's generic person words name: "male", "female"; None where none does, or both do."""
-    words = set(re.findall(r"[a-z]+", prompt.lower()))
+    words = {word.text for word in words_of(prompt)}
     named = [gender for gender, generic in GENERIC_WORDS.items() if words & set(generic)]
     return named[0] if len(named) == 1 else None
 
 
 def follow_gender(prompt: str, gender: str) -> str:
-    """The prompt with the other gender's generic person words in this one's; others (king, nurse, bride) stay."""
-    table = dict(zip(GENERIC_WORDS["female" if gender == "male" else "male"], GENERIC_WORDS[gender], strict=True))
+    """The prompt with the other gender's generic person words in this one's; others (king, nurse, bride) stay.
 
-    def replace(match: re.Match) -> str:
-        word, other = match[0], table[match[0].lower()]
-        return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
-
-    return re.sub(rf"(?i)\b(?:{'|'.join(table)})\b", replace, prompt)
+    A prompt that names both stays as it is: its words may mean two people.
+    """
+    if gender_in_prompt(prompt) in (None, gender):
+        return prompt
+    other = "female" if gender == "male" else "male"
+    return replace_words(prompt, dict(zip(GENERIC_WORDS[other], GENERIC_WORDS[gender], strict=True)))
 
 
 def gender_warning(gender: str | None, prompt: str) -> str | None:

@@ -125,16 +125,10 @@ class HeadRefinement:
         return kept
 
     def note_attempt(self, sigma: float, found: RefinedHeads) -> None:
-        """Remember what an attempt made; after the last one, warn of the pictures without a face."""
+        """Remember what an attempt made; shortfalls.py tells of the pictures without a face."""
         self.attempts = eq.attempts_due(sigma)
         self.heads = found if self.heads is None else self.heads.merge(found)
         self.report.refined = self.heads.refined
-        missed = ", ".join(str(i + 1) for i, done in enumerate(self.heads.done) if not done)
-        if self.attempts == len(eq.REFINE_AT) and missed:
-            self.report.warn(
-                f"BeyondFacial: no face could be found while picture {missed} of {len(self.images)} was made, so its "
-                'head was not refined; let the prompt show the face, or switch "refine_head" off.'
-            )
 
     def crop_predictor(self, line: IdentityLine, cfg_scale: float) -> Predict:
         """(x, sigma) -> the identity line's x0 behind CFG, on the refinement's own prompts."""

@@ -8,25 +8,20 @@ from collections.abc import Callable, Sequence
 from ..method.head_refinement import REFINE_PROMPT
 from .gender import follow_gender
 from .plan import IdentityLine
+from .words import PERSON_WORDS, words_of
 
 HEAD_WORDS = ("face", "hair", "eyes")
 # What the head words are judged against: words of no part of a person. dollhouse: with scenery among them the head is
 # found in 93% of the pictures, with articles and prepositions alone in a third.
 REFERENCE_WORDS = ("the", "in", "at", "of", "a", "photo", "shot", "body", "forest", "city", "beach", "night", "snow")
-PERSON_WORDS = frozenset({
-    "person", "man", "woman", "boy", "girl", "guy", "lady", "child", "kid", "people", "human", "knight",
-    "king", "queen", "prince", "princess", "warrior", "soldier", "wizard", "witch", "monk", "nun", "pirate",
-    "hero", "heroine", "astronaut", "dancer", "athlete", "runner", "singer", "actor", "actress", "model",
-    "bride", "groom", "father", "mother",
-})  # fmt: skip
 AND_PART = re.compile(r"\bAND\b")
 AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?|\d*\.\d+)\s*$")
 
 
 def subject_words(subject: str, prompts: Sequence[str]) -> list[str]:
     """The words that mean the person, each once: the user's `subject`, else the person words of the prompts."""
-    words = re.findall(r"[^\W\d_]+", subject or " ".join(prompts))
-    return [w for w in dict.fromkeys(word.lower() for word in words) if subject or w in PERSON_WORDS]
+    words = dict.fromkeys(word.text for word in words_of(subject or " ".join(prompts)))
+    return [word for word in words if subject or word in PERSON_WORDS]
 
 
 def line_prompts(line: IdentityLine, prompts: Sequence[str]) -> list[str] | None:

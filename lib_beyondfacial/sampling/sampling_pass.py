@@ -22,7 +22,7 @@ from .head_refinement import HeadRefinement
 from .host import BatchImage, Host, Step
 from .plan import IdentityLine, Plan, refuse_nan
 from .report import Report
-from .start_noise import BAND, encode_reference, find_head_boxes, pixels_per_latent
+from .start_noise import BAND, encode_reference, pixels_per_latent
 
 STRIDE_SLACK = 1e-3  # in ranks of the schedule
 REFINER = "BeyondFacial: the refiner took over; the identity ends there, as the adapter belongs to the first model."
@@ -85,18 +85,20 @@ class SamplingPass:
             self.host.predict_x0(self.host.start_to_x(start, sigma), sigma, self.host.first_conds(), None)
         self.report.identity_rows += batch
         readings, size = self.readings(reading, {}), (start.shape[-2], start.shape[-1])
-        return [(line, find_head_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
+        return [(line, self.plan.find_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
 
     def acts(self, sigma: float) -> bool:
         """Whether the identity may act at this level at all; outside, no identity row runs."""
         if self.schedule is None:
             self.schedule = Schedule.from_levels(self.levels or [sigma], first=sigma)
+            self.report.batch.steps = len(self.schedule.levels)
         p = self.parameters
         if not self.plan.can_act or not self.schedule.in_window(sigma, p.start, p.stop):
             return False
         if self.host.model_key() != self.model_key:
-            self.report.warn(REFINER)
+            self.report.stand_aside(REFINER)
             return False
+        self.report.batch.in_window = True
         return True
 
     def active_lines(self, sigma: float) -> tuple[IdentityLine, ...]:
@@ -152,9 +154,11 @@ class SamplingPass:
         delta = fuse(self.differences, self.masks, p.rho)
         if self.refinement.should_refine(step.sigma):
             self.refinement.refine_heads(step, delta, self.attention)
+            self.report.batch.note_heads(self.refinement.heads.done if self.refinement.heads else ())
         heads = self.refinement.heads
         delta = apply_target(delta, heads, step.denoised, step.gain, p.mask_strength, p.rho)
         refuse_nan(delta, step.sigma)
+        self.report.batch.note_level(delta, step.gain)
         self.report.masks = self.masks if heads is None else heads.replace_masks(self.masks, p.mask_strength)
         return delta
 

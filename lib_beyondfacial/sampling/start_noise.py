@@ -52,7 +52,7 @@ def encode_reference(
     h, w = (side * factor for side in box.size)
     head = cv2.resize(crop, (w, h), interpolation=cv2.INTER_AREA)
     ellipse = np.zeros((h, w), np.float32)
-    cv2.ellipse(ellipse, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, 1.0, -1, cv2.LINE_AA)
+    cv2.ellipse(ellipse, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, (1.0,), -1, cv2.LINE_AA)
     y, x = box.top * factor, box.left * factor
     picture[y : y + h, x : x + w] = (
         (GREY + ellipse[..., None] * (head.astype(np.float32) - GREY)).round().astype(np.uint8)

@@ -6,7 +6,8 @@ a valid one: every way in (the UI's values, the API's dict, an infotext) goes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ __all__ = [
     "Settings",
     "check_value",
     "fields_to_schema",
+    "keys_to_labels",
+    "nearest_key",
     "preset_values",
     "text_to_value",
 ]
@@ -75,6 +78,12 @@ class Settings(MethodParameters):
     id_prompt: str = setting(
         "", "Identity prompt", "The identity line's prompt; {prompt} stands for yours.", section="advanced"
     )
+    in_tiles: bool = setting(
+        False,
+        "In tiles",
+        "Also in each tile of SD upscale and the like, else not there.",
+        section="expert",
+    )
     gender_alignment: str = setting(
         "warn",
         "Gender alignment",
@@ -96,26 +105,38 @@ class Settings(MethodParameters):
         return f"Settings({', '.join(values)}, references=<{len(self.references)} photos>)"
 
     @classmethod
-    def from_script_args(cls, *args: Any) -> Settings:
+    def from_script_args(cls, *args: Any, is_api: bool = False) -> Settings:
         """The UI's (enabled, field, field, ...) in FIELDS' order, or the API's one dict in the first position.
 
         A non-empty dict that leaves "enabled" out means enabled: a unit that was filled in is never silently off.
+        Behind the dict stand the values that the API's own "infotext" gave; what the dict leaves out is theirs.
         UI values that are None (nothing chosen yet) mean the default. Raises BeyondFacialError.
         """
-        if args and isinstance(args[0], Mapping):
-            if any(isinstance(arg, Mapping) for arg in args[1:]):
-                raise BeyondFacialError('"args" holds more than one object; put all settings into the first.')
-            settings = cls.from_dict({"enabled": True, **args[0]} if args[0] else {})
-        elif len(args) > len(FIELDS):
+        objects = sum(isinstance(arg, Mapping) for arg in args)
+        if objects > 1:
+            raise BeyondFacialError('"args" holds more than one object; put all settings into the first.')
+        if objects and not isinstance(args[0], Mapping):
+            raise BeyondFacialError(
+                '"args" holds something else before its object; give one object with all settings, "enabled" too: '
+                '"args": [{...}].'
+            )
+        if len(args) > len(FIELDS):
             raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(FIELDS)}, or one object.')
-        else:
-            values = zip(FIELDS, args, strict=False)
-            settings = cls(**{field.key: value for field, value in values if value is not None})
+        values = {field.key: value for field, value in zip(FIELDS, args, strict=False) if value is not None}
+        if objects:
+            values = _over_infotext(args[0], values) if args[0] else {}
+        settings = cls.from_dict(values)
         if settings.enabled:
-            settings._check_person()
+            settings._check_person(is_from_infotext=is_api and not objects)
         return settings
 
-    def _check_person(self) -> None:
+    def _check_person(self, is_from_infotext: bool) -> None:
+        if not self.references and not self.identity and is_from_infotext:
+            raise BeyondFacialError(
+                f'The "infotext" of the request switched {PREFIX} on, but an infotext holds no photos; give '
+                f'"references" in "alwayson_scripts": {{"{PREFIX}": {{"args": [{{...}}]}}}}, or take what {PREFIX} '
+                "wrote out of the infotext."
+            )
         if not self.references and not self.identity:
             raise BeyondFacialError(
                 '"references" is empty; give at least one photo of the person, or a saved "identity" by name.'
@@ -132,7 +153,7 @@ class Settings(MethodParameters):
             if key not in BY_KEY:
                 raise BeyondFacialError(
                     f'"{printable(str(key))}" is not a setting of {PREFIX}; '
-                    f'the nearest is "{nearest_name(str(key), BY_KEY)}" (all: {", ".join(BY_KEY)}).'
+                    f'the nearest is "{nearest_key(str(key), BY_KEY)}" (all: {", ".join(BY_KEY)}).'
                 )
         return cls(**values)
 
@@ -166,6 +187,7 @@ class Settings(MethodParameters):
 
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
+PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
 PRESETS: dict[str, dict[str, Any]] = {
     "Defaults": {},
@@ -179,6 +201,33 @@ PRESETS: dict[str, dict[str, Any]] = {
         "refine_head": False,
     },
 }
+
+
+def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
+    """The API's object over the values that stand behind it: the UI's defaults, or what an infotext said."""
+    known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and field.kind != "photos"}
+    if unit.get("references"):
+        known.pop("identity", None)  # the photos given now, not the person of the infotext
+    return {**known, "enabled": True, **unit}
+
+
+def nearest_key(name: str, known: Iterable[str]) -> str:
+    """The key that a wrong one most likely stands for: what others call the photos, else the most like it."""
+    keys = list(known)
+    return "references" if name.lower() in PHOTO_NAMES and "references" in keys else nearest_name(name, keys)
+
+
+def keys_to_labels(sentence: str) -> str:
+    """A sentence that quotes settings by their API's keys, with the labels that stand on the page.
+
+    A value that is called like a setting ("identity" is "start") stays as it is.
+    """
+
+    def label(match: re.Match) -> str:
+        field = BY_KEY.get(match[1])
+        return match[0] if field is None else f'"{field.label}"'
+
+    return re.sub(r'(?<! is )(?<!\()"(\w+)"', label, sentence)
 
 
 def preset_values(name: str) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def attach_attention(
     attention: IdentityAttention, sites: Sequence[AttentionSite], where: LineRows, weight: float
 ) -> Iterator[Attached]:
     """Add weight * attention to the text attention of `where`'s rows, at every site; so does the LoRA."""
-    attached, queries = Attached(energy=RowsPerSite({}, where.images, where.weights)), {}
+    attached = Attached(energy=RowsPerSite({}, where.images, where.weights))
+    queries: dict[int, Tensor] = {}
 
     def adder(number: int, site: AttentionSite) -> Callable[..., tuple | None]:
         def hook(module: nn.Module, args: tuple) -> tuple | None:
@@ -103,8 +104,8 @@ def attach_attention(
         for number, site in enumerate(sites):
             for leaf, delta in lora_of_site(attention, number, site):
                 hooks.callback(leaf.register_forward_hook(add_delta(delta, where.rows)).remove)
-            hooks.callback(site.attn2.to_q.register_forward_hook(keep_query(queries, number)).remove)
-            hooks.callback(site.attn2.to_out[0].register_forward_pre_hook(adder(number, site)).remove)
+            hooks.callback(site.leaf("to_q").register_forward_hook(keep_query(queries, number)).remove)
+            hooks.callback(site.leaf("to_out.0").register_forward_pre_hook(adder(number, site)).remove)
         yield attached
 
 

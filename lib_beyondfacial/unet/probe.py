@@ -60,8 +60,8 @@ class Probe:
             for number, site in enumerate(self.sites):
                 if site.in_decoder:
                     keep, read = keep_query(queries, number), self._reader(reading, queries, number, current_rows)
-                    hooks.callback(site.attn2.to_q.register_forward_hook(keep).remove)
-                    hooks.callback(site.attn2.to_k.register_forward_hook(read).remove)
+                    hooks.callback(site.leaf("to_q").register_forward_hook(keep).remove)
+                    hooks.callback(site.leaf("to_k").register_forward_hook(read).remove)
             yield reading
 
     def _reader(

@@ -70,7 +70,7 @@ class RowLedger:
     @contextmanager
     def counting(self, sites: Sequence[AttentionSite]) -> Iterator[None]:
         """Hear of every UNet call made meanwhile; in adapter order the first site is the first that a call reaches."""
-        count = sites[0].attn2.to_q.register_forward_hook(lambda module, args, query: self.begin_call(len(query)))
+        count = sites[0].leaf("to_q").register_forward_hook(lambda module, args, query: self.begin_call(len(query)))
         try:
             yield
         finally:

@@ -9,9 +9,15 @@ from typing import Any
 import gradio as gr
 
 from ..errors import BeyondFacialError
-from ..settings import Field
-from .failures import sentence_of
+from ..settings import Field, keys_to_labels
+from .failures import page_sentence_of
 
+# The first choice of every list. gradio 3 cannot choose an empty text: Enter in a cleared field takes the first choice
+# that is not empty, and so another adapter.
+NONE = "(none)"
+ERROR_CLASS = "beyondfacial-error"
+MARK = "\N{WARNING SIGN}"
+STYLE = f"<style>.{ERROR_CLASS} {{color: #b91c1c}} .dark .{ERROR_CLASS} {{color: #f87171}}</style>"
 REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
 
 
@@ -55,6 +61,11 @@ def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], non
         )
     missing = own(gr.HTML, tab, f"missing_{field.key}", value=html.escape(sentence), visible=bool(sentence))
 
+    def clear(value: str | None) -> Any:
+        return gr.update() if chosen_name(value) == value else gr.update(value="")
+
+    dropdown.change(fn=clear, inputs=[dropdown], outputs=[dropdown])
+
     def read_again() -> tuple[Any, Any]:
         names, sentence = read_names(list_names, none_found)
         return gr.update(choices=names), gr.update(value=html.escape(sentence), visible=bool(sentence))
@@ -64,19 +75,24 @@ def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], non
 
 
 def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tuple[list[str], str]:
-    """The names to choose from ("" first: choose for me), and a sentence if there are none."""
+    """The names to choose from (NONE first: choose for me), and a sentence if there are none."""
     try:
         names = sorted(list_names(), key=str.casefold)
     except (OSError, BeyondFacialError) as error:
-        return [""], sentence_of(error)
-    return ["", *names], "" if names else none_found
+        return [NONE], page_sentence_of(error)
+    return [NONE, *names], "" if names else none_found
+
+
+def chosen_name(value: str | None) -> str:
+    """What a list's value means: a name, or "" for none."""
+    return "" if value in (None, NONE) else str(value)
 
 
 def complaint(sentence: str) -> str:
-    """A sentence as HTML, in the page's colour of errors."""
-    return f'<span style="color: var(--error-text-color, #b91c1c)">{html.escape(sentence)}</span>'
+    """A sentence as HTML: with a mark, and red in light and dark themes (gradio's own colour of errors is black)."""
+    return f'{STYLE}<span class="{ERROR_CLASS}">{MARK} {html.escape(keys_to_labels(sentence))}</span>'
 
 
 def said(error: Exception) -> str:
     """An exception as HTML for the page."""
-    return complaint(sentence_of(error))
+    return complaint(page_sentence_of(error))

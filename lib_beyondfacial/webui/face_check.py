@@ -13,9 +13,9 @@ from ..errors import BeyondFacialError
 from ..faces import photos
 from ..faces.checks import PhotoCheck, check_photos, draw_check, summarise
 from ..settings import Settings
-from . import person
+from . import identities, person
 from .bodies import LOOK_FIELDS
-from .components import complaint, said
+from .components import NONE, chosen_name, complaint, said
 from .failures import sentence_of
 from .previews import to_base64_png
 
@@ -38,7 +38,8 @@ class Look:
 
 def settings_of(*values: Any) -> Settings:
     """Settings from the page's values of INPUTS; None means nothing chosen yet."""
-    return Settings(**{key: value for key, value in zip(INPUTS, values, strict=True) if value is not None})
+    given = {key: value for key, value in zip(INPUTS, values, strict=True) if value is not None}
+    return Settings(**{key: "" if value == NONE else value for key, value in given.items()})
 
 
 def look_at(settings: Settings, given: Sequence[photos.Photo]) -> Look:
@@ -65,9 +66,15 @@ def check_request(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(*values: Any) -> tuple[Any, str]:
-    """For the page's button: the photos with their boxes, and in words what was found."""
+    """For the page's button: the photos with their boxes, and in words what was found.
+
+    Args:
+        values: of INPUTS, and behind them the saved identity that is chosen: without photos it is what is shown.
+    """
     try:
-        settings = settings_of(*values)
+        settings = settings_of(*values[: len(INPUTS)])
+        if not settings.references and (saved := chosen_name(*values[len(INPUTS) :] or ("",))):
+            return show_saved(saved)
         if not settings.references:
             raise BeyondFacialError("There is no photo to check; give at least one.")
         readable, bad = _read_uploads(settings.references)
@@ -79,6 +86,16 @@ def show(*values: Any) -> tuple[Any, str]:
     marked = zip(look.photos, look.checks, strict=True)
     shown = [(draw_check(photo, check), f"{USED if check.used else DROPPED} {check.name}") for photo, check in marked]
     return gr.update(value=shown), "<br>".join([*_lines(look), *bad])
+
+
+def show_saved(name: str) -> tuple[Any, str]:
+    """The saved identity in place of photos, which were checked when it was saved."""
+    entry = identities.entry_of(name)
+    if entry.sentence:
+        return gr.update(), complaint(entry.sentence)
+    count = f"{entry.photos} photo{'' if entry.photos == 1 else 's'}"
+    told = f'{USED} The saved identity "{name}" is in use; its {count} were checked when it was saved.'
+    return gr.update(value=[] if entry.thumbnail is None else [(entry.thumbnail, name)]), html.escape(told)
 
 
 def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]]:

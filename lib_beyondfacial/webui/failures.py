@@ -9,8 +9,14 @@ from typing import Any
 
 from ..errors import BeyondFacialError
 from ..hosts import request
+from ..settings import keys_to_labels
 
 PREFIX = "BeyondFacial: "
+
+
+def page_sentence_of(error: BaseException) -> str:
+    """The sentence as the page shows it, with the labels that stand there."""
+    return keys_to_labels(sentence_of(error))
 
 
 def sentence_of(error: BaseException) -> str:
@@ -41,9 +47,12 @@ def remarking(p: Any, processed: Any = None) -> Iterator[None]:
 
 
 def remark(p: Any, text: str, processed: Any = None) -> None:
-    """Say `text` under the pictures; once the host has made `processed`, its comments are what the page shows."""
+    """Say `text` under the pictures; once the host has made `processed`, its comments are what the page shows.
+
+    Scripts that join several such results make another one, of the comments on `p`.
+    """
     text = text if text.startswith(PREFIX) else PREFIX + text
-    if processed is None:
-        p.comment(text)
-    else:
+    text = text if getattr(p, "is_api", False) else keys_to_labels(text)
+    p.comment(text)
+    if processed is not None and text not in processed.comments.splitlines():
         processed.comments = f"{processed.comments}{text}\n"

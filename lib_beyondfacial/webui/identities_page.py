@@ -13,7 +13,7 @@ from ..errors import BeyondFacialError
 from ..faces.names import check_name
 from ..settings import BY_KEY
 from . import face_check, identities, person
-from .components import complaint, listing, own, said
+from .components import NONE, chosen_name, complaint, listing, own, said
 from .permissions import require_writes
 
 DELETE = "Delete chosen"
@@ -41,7 +41,8 @@ class Manager:
 
         def choose(chosen: str | None, uploads: Any) -> tuple[Any, ...]:
             """A saved identity takes the place of photos; one that is not there leaves them."""
-            card, thumbnail = card_text(chosen or "")
+            chosen = chosen_name(chosen)
+            card, thumbnail = card_text(chosen)
             delete = gr.update(value=DELETE)
             if thumbnail is None:
                 shown = gr.update() if uploads else gr.update(value=[])
@@ -131,9 +132,9 @@ def rename_chosen(chosen: str | None, name: str) -> tuple[Any, Any, str]:
     """Give the chosen identity another name."""
     try:
         require_writes()
-        identities.entry_of(chosen or "")
+        identities.entry_of(chosen_name(chosen))
         name = check_name(name.strip())
-        identities.rename(chosen or "", name)
+        identities.rename(chosen_name(chosen), name)
     except Exception as error:
         return gr.update(), gr.update(), said(error)
     return _choices(value=name), gr.update(value=""), html.escape(f'"{chosen}" is now "{name}".')
@@ -144,14 +145,14 @@ def delete_chosen(chosen: str | None, label: str) -> tuple[Any, Any, str]:
     question = f'Really delete "{chosen}"?'
     try:
         require_writes()
-        identities.entry_of(chosen or "")
+        identities.entry_of(chosen_name(chosen))
         if label != question:
             return gr.update(), gr.update(value=question), "Click again to delete it for good."
-        identities.delete(chosen or "")
+        identities.delete(chosen_name(chosen))
     except Exception as error:
         return gr.update(), gr.update(value=DELETE), said(error)
     return _choices(value=""), gr.update(value=DELETE), html.escape(f'"{chosen}" is deleted.')
 
 
 def _choices(**value: str) -> Any:
-    return gr.update(choices=["", *identities.names()], **value)
+    return gr.update(choices=[NONE, *identities.names()], **value)

@@ -12,6 +12,8 @@ from . import identities
 
 REPORT_KEY = "BeyondFacial report"
 WARNINGS_KEY = "BeyondFacial warnings"
+PICTURES_KEY = "BeyondFacial pictures"
+MASKS_KEY = "BeyondFacial masks"
 VERSION_KEY = "BeyondFacial version"
 PHOTOS_KEY = "BeyondFacial photos"
 ADAPTER_HASH_KEY = "BeyondFacial adapter hash"
@@ -19,14 +21,16 @@ ENABLED_KEY = BY_KEY["enabled"].infotext
 
 
 class Report(dict):
-    """What one picture is worth: similarity (None: no face found), face_area and mask_coverage, each 0 to 1.
+    """What one picture is worth: similarity (None: no face found), face_area and mask_coverage, each 0 to 1; and a
+    note where it lacks what was asked for.
 
     As text it has no comma and no colon, so that hosts write it into an infotext unquoted.
     """
 
     def __str__(self) -> str:
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
-        return f"similarity {similarity}; face {self['face_area']:.4f}; mask {self['mask_coverage']:.4f}"
+        numbers = f"similarity {similarity}; face {self['face_area']:.4f}; mask {self['mask_coverage']:.4f}"
+        return f"{numbers}; {self['note']}" if "note" in self else numbers
 
 
 class Reports(list):

@@ -10,7 +10,7 @@ from ..adapters.families import FAMILIES
 from ..adapters.features import FEATURES, list_models
 from ..errors import BeyondFacialError
 from . import folders
-from .components import complaint, said
+from .components import chosen_name, complaint, said
 
 NO_ADAPTER = (
     f"None found. {FAMILIES['faceid'].where_from} Put it into models/ipadapter, then read the list again. "
@@ -38,13 +38,13 @@ def adapter_text(name: str | None, family: str | None) -> str:
         listing = folders.adapters_by_name()
         if not listing:
             return ""  # the list itself says so
-        card = _peek(name or "", listing, family or "auto")
+        card = _peek(chosen_name(name), listing, family or "auto")
         if card is None:
-            return html.escape(f"{len(listing)} adapters found; choose one.")
+            return html.escape(f"{len(listing)} adapters found; none is chosen, choose one.")
         if card.spec is None:
             return complaint(card.sentence)
         facts = card.spec.facts
-        lines = [html.escape(f"{facts.name} for {card.spec.base}. {facts.hint}"), *_needs(facts)]
+        lines = [html.escape(f"{card.name}: {facts.name} for {card.spec.base}. {facts.hint}"), *_needs(facts)]
     except Exception as error:
         return said(error)
     small = html.escape(f"{facts.licence} {facts.where_from}")

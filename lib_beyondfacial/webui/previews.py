@@ -10,24 +10,30 @@ from PIL import Image
 
 HOT = np.array([255.0, 40.0, 0.0])
 OPACITY = 0.65
+Box = tuple[int, int, int, int]
 
 
-def plain_mask(mask: np.ndarray | None, size: tuple[int, int]) -> Image.Image:
+def plain_mask(mask: np.ndarray | None, size: tuple[int, int], box: Box | None = None) -> Image.Image:
     """The fusion mask as a grey picture, white = identity line.
 
     Args:
         mask: (h, w) in [0, 1], latent size; None (the identity line never ran) is black.
         size: (width, height) of the picture it belongs to.
+        box: x, y, width, height of the part of the picture that it covers; None: all of it.
     """
+    if box is not None:
+        whole = Image.new("RGB", size)
+        whole.paste(plain_mask(mask, box[2:]), box[:2])
+        return whole
     if mask is None or mask.size == 0:
         return Image.new("RGB", size)
     levels = np.rint(np.clip(np.nan_to_num(mask), 0.0, 1.0) * 255.0).astype(np.uint8)
     return Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR).convert("RGB")
 
 
-def heat_map(image: Image.Image, mask: np.ndarray | None) -> Image.Image:
-    """The picture in dimmed grey with the mask laid over it in red; `mask` as in plain_mask."""
-    opacity = OPACITY * np.asarray(plain_mask(mask, image.size), dtype=np.float64) / 255.0
+def heat_map(image: Image.Image, mask: np.ndarray | None, box: Box | None = None) -> Image.Image:
+    """The picture in dimmed grey with the mask laid over it in red; `mask` and `box` as in plain_mask."""
+    opacity = OPACITY * np.asarray(plain_mask(mask, image.size, box), dtype=np.float64) / 255.0
     ground = np.asarray(image.convert("L").convert("RGB"), dtype=np.float64) * 0.8
     return Image.fromarray(np.rint(ground * (1.0 - opacity) + HOT * opacity).astype(np.uint8))
 

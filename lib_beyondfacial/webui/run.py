@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import functools
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from .. import __version__
 from ..adapters import registry
-from ..faces import analysis, reports
+from ..faces import analysis
 from ..hosts import request
 from ..hosts.run import Run, run_of
-from ..sampling.gender import gender_warning
+from ..sampling.advice import advise
 from ..sampling.plan import Plan, make_line
 from ..settings import Settings
-from . import infotext, person, previews
+from . import infotext, neighbours, person, pictures
 from .failures import failing, remark, remarking
-
-
-@dataclass(eq=False)
-class Output:
-    """What a request carries along for its pictures, from process() to postprocess(); it lives on the host's `p`."""
-
-    settings: Settings
-    person: person.Person
-    is_api: bool
-    reports: infotext.Reports = field(default_factory=infotext.Reports)
-    masks: dict[int, Image.Image] = field(default_factory=dict)
+from .pictures import Output
 
 
 def make_plan(settings: Settings, loaded: person.Person) -> Plan:
@@ -41,23 +30,34 @@ def make_plan(settings: Settings, loaded: person.Person) -> Plan:
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:
     """In process(): read the settings, load what they name, hand the plan to the host."""
+    if request.leave_copy(p):
+        return
     request.end(p)
     with failing(p):
-        settings = Settings.from_script_args(*args)
+        is_api = bool(getattr(p, "is_api", False))
+        settings = Settings.from_script_args(*args, is_api=is_api)
         if not settings.enabled or getattr(p, "_ad_inner", False):
             return
-        is_api = bool(getattr(p, "is_api", False))
+        p.extra_generation_params.pop(infotext.WARNINGS_KEY, None)  # of the request before, where `p` is used again
+        if (title := neighbours.redraws_tiles(p)) and not settings.in_tiles:
+            stay_out(p, neighbours.IN_TILES.format(title=title))
+            return
         loaded = person.load_person(settings, is_api)
         settings = replace(settings, adapter=loaded.adapter.name)
         unload_with(weakref.ref(p.sd_model))
         run = request.begin(p, make_plan(settings, loaded), Output(settings, loaded, is_api))
-        for warning in loaded.warnings:
+        texts = getattr(p, "all_prompts", None) or [str(p.prompt)]
+        for warning in (*loaded.warnings, *advise(settings, loaded.identity.gender, texts)):
             run.report.warn(warning)
-        prompts = " ".join(getattr(p, "all_prompts", None) or [str(p.prompt)])
-        warning = gender_warning(loaded.identity.gender, prompts)
-        if warning and settings.gender_alignment == "warn":
-            run.report.warn(warning)
+        if neighbours.restores_faces(p):
+            run.report.warn(neighbours.RESTORED)
         write_infotext(p, run.owner_data)
+
+
+def stay_out(p: Any, warning: str) -> None:
+    """Leave the request to the host, and say why: under the pictures, in their infotexts, in the API's info."""
+    remark(p, warning)
+    p.extra_generation_params[infotext.WARNINGS_KEY] = warning
 
 
 def write_infotext(p: Any, output: Output) -> None:
@@ -81,23 +81,11 @@ def output_of(p: Any) -> tuple[Run, Output] | None:
 
 
 def report_image(p: Any, image: Image.Image) -> None:
-    """In postprocess_image(): measure one finished picture and keep its mask."""
+    """In the last callback of one finished picture: measure it and keep its mask."""
     found = output_of(p)
-    if found is None:
-        return
-    run, output = found
-    with remarking(p):
-        output.reports.first = p.iteration * p.batch_size
-        position, mask = output.reports.first + p.batch_index, run.report.mask_of(p.batch_index)
-        if output.settings.show_mask:
-            output.masks[position] = (
-                previews.plain_mask(mask, image.size) if output.is_api else previews.heat_map(image, mask)
-            )
-        analyser, identity = output.person.analyser, output.person.identity
-        measured = reports.compare(np.asarray(image.convert("RGB")), identity, analyser)
-        coverage = 0.0 if mask is None else float(mask.mean())
-        values = {"similarity": measured.similarity, "face_area": measured.face_area, "mask_coverage": coverage}
-        output.reports.put(position, infotext.Report(values))
+    if found is not None:
+        with remarking(p):
+            pictures.add_picture(p, *found, image)
 
 
 def finish(p: Any, processed: Any) -> None:
@@ -108,17 +96,50 @@ def finish(p: Any, processed: Any) -> None:
     run, output = found
     output.reports.first = 0
     with remarking(p, processed):
-        warnings = run.report.warnings
-        for warning in warnings:
+        places = pictures.find_pictures(output, processed)
+        for sentence in (*pictures.tell_changes(p, output, processed, places), *pictures.tell_lacks(output)):
+            run.report.warn(sentence)
+        masks = show_masks(p, run, output, processed, places)
+        for warning in run.report.warnings:
             remark(p, warning, processed)
-        if warnings and output.is_api:  # the API hands out no comments
-            processed.extra_generation_params[infotext.WARNINGS_KEY] = "; ".join(warnings)
-        for position, mask in sorted(output.masks.items()):
-            text = processed.infotexts[processed.index_of_first_image + position]
-            mask.info["parameters"] = text
-            processed.images.append(mask)
-            processed.infotexts.append(text)
+        if output.is_api:
+            tell_api(processed, run.report.warnings, places, masks)
     request.end(p)
+
+
+def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:
+    """Append the masks to the pictures; their indices. Where a script lays the pictures out, they are saved."""
+    masks = {position: each.mask for position, each in sorted(output.pictures.items()) if each.mask is not None}
+    texts = {position: text_of(processed, position) for position in masks}
+    if title := neighbours.running_script(p):
+        names = [neighbours.save_mask(p, mask, position, texts[position]) for position, mask in masks.items()]
+        if names:
+            run.report.warn(
+                f'The script "{title}" lays out all pictures, so the masks were saved: {", ".join(names)}.'
+            )
+        return []
+    first = len(processed.images)
+    processed.infotexts += [processed.info] * (first - len(processed.infotexts))  # of other extensions' pictures
+    for position, mask in masks.items():
+        mask.info["parameters"] = texts[position]
+        processed.images.append(mask)
+        processed.infotexts.append(texts[position])
+    return list(range(first, first + len(masks)))
+
+
+def text_of(processed: Any, position: int) -> str:
+    at = processed.index_of_first_image + position
+    return processed.infotexts[at] if at < len(processed.infotexts) else processed.info
+
+
+def tell_api(processed: Any, warnings: list[str], places: dict[int, int], masks: list[int]) -> None:
+    """What the API's answer says beside the pictures, in `info`; not on `p`, whose next infotext would hold it."""
+    more: dict[str, Any] = {infotext.PICTURES_KEY: list(places.values())}
+    if masks:
+        more[infotext.MASKS_KEY] = masks
+    if warnings:
+        more[infotext.WARNINGS_KEY] = "; ".join(warnings)
+    processed.extra_generation_params = {**processed.extra_generation_params, **more}
 
 
 @functools.lru_cache(maxsize=4)

@@ -17,7 +17,7 @@ from ..errors import BeyondFacialError
 from ..faces import photos
 from ..settings import BY_KEY, FIELDS, FOLDS, PRESETS, Field, preset_values
 from . import face_check, folders, identities_page, listings
-from .components import complaint, field_component, forgettable, listing, own
+from .components import chosen_name, complaint, field_component, forgettable, listing, own
 from .failures import sentence_of
 from .infotext import PASTED_FIELDS, paste_key
 
@@ -81,12 +81,11 @@ def build(is_img2img: bool) -> Page:
         inputs=[made["references"], made["identity"]],
         outputs=[gallery, status, checked, made["identity"]],
     )
-    check.click(fn=face_check.show, inputs=look, outputs=[gallery, checked])
+    check.click(fn=face_check.show, inputs=[*look, made["identity"]], outputs=[gallery, checked])
     manager.connect(look, made["references"], gallery, status, status_text)
-    for key in ("adapter", "adapter_family"):
-        made[key].change(
-            fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described]
-        )
+    # Leaving the field counts, too: the answers to what is typed may come in another order.
+    for event in (made["adapter"].change, made["adapter"].blur, made["adapter_family"].change):
+        event(fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described])
     for button, name in zip(presets, PRESETS, strict=True):
         values = preset_values(name)
         button.click(functools.partial(preset_updates, name), inputs=[], outputs=[made[key] for key in values])
@@ -104,9 +103,10 @@ def look_at_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, A
 
     Photos given take the place of a saved identity, and of what was checked before.
     """
+    identity = chosen_name(identity)
     if not uploads:
         shown = gr.update() if identity else gr.update(value=[])
-        return shown, status_text(0, identity or ""), face_check.HINT, gr.update()
+        return shown, status_text(0, identity), face_check.HINT, gr.update()
     thumbnails, bad = [], []
     for upload in uploads:
         try:

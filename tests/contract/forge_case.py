@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from demo.miniwebui.host import REPOSITORY
+from lib_beyondfacial.hosts.forge import batch
+from lib_beyondfacial.method import decision
 from tests.forge_double import sampling
 from tests.forge_double.host import booted
 from tests.webui.conftest import models_dir, photo
@@ -72,24 +74,27 @@ def leaves_nothing(double):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The tags of every UNet call's rows."""
-    from lib_beyondfacial.hosts import forge_lines
+    """Whose rows every UNet call has: 0 uncond, 1, 2, ... the host's AND parts, -1, -2, ... the identity line's."""
+    seen, original = [], batch.Call.run
 
-    seen, original = [], forge_lines.Call.run
+    def number(parts, tag):
+        line = parts[tag].line
+        if line == batch.UNCOND:
+            return 0
+        place = sum(part.line == line for part in parts[: tag + 1])
+        return place if line == batch.SEMANTIC else -place
 
     def noting(self, *args):
-        seen.append(self.tags)
+        seen.append([number(self.level.parts, tag) for tag in self.tags])
         return original(self, *args)
 
-    monkeypatch.setattr(forge_lines.Call, "run", noting)
+    monkeypatch.setattr(batch.Call, "run", noting)
     return seen
 
 
 @pytest.fixture
 def zero_mask(monkeypatch):
     """Force the mask to zero from now on; the identity line still runs."""
-    from lib_beyondfacial.method import decision
-
     original = decision.compute_decision
 
     def force():

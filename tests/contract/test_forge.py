@@ -1,4 +1,4 @@
-"""The seam to the Forge family, inside a Forge-shaped double: the exactness classes of docs/method.md, and every way
+"""The Forge family's host adapter inside a Forge-shaped double: the exactness classes of docs/method.md, and every way
 in which these hosts build their batches. `pytest tests/contract -k forge`."""
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = ["calls", "double", "leaves_nothing", "models_dir", "photo", "run", "z
     [{"enabled": False}, {"weight": 0.0}, {"mask_strength": 0.0}, {"start": 0.99, "stop": 1.0}],
     ids=["disabled", "weight 0", "mask strength 0", "outside the window"],
 )
-def test_where_the_identity_may_not_act_no_row_of_it_runs_and_the_picture_is_the_hosts(run, calls, sampler_name, unit):
+def test_no_identity_row_and_bit_equal_where_the_identity_may_not_act(run, calls, sampler_name, unit):
     plain = run(sampler_name=sampler_name, batch_size=2)
     assert same(plain, run(unit, sampler_name=sampler_name, batch_size=2))
     assert not calls
 
 
 @pytest.mark.parametrize(("shape", "sampler_name"), SHAPES_AND_SAMPLERS)
-def test_under_a_zero_mask_the_identity_line_runs_and_the_picture_stays(run, calls, zero_mask, sampler_name, shape):
+def test_zero_mask_leaves_the_picture_though_the_line_runs(run, calls, zero_mask, sampler_name, shape):
     request = {"sampler_name": sampler_name, **SHAPES[shape]}
     plain = run(**request)
     changed = run(NEUTRAL, **request)

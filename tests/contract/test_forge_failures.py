@@ -1,10 +1,17 @@
-"""Exceptions, NaN and interrupts in the Forge-shaped double: an answer in words, and nothing left behind."""
+"""Exceptions, NaN and interrupts in the Forge-shaped double: a message, and nothing left behind."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import pytest
 from fastapi import HTTPException
 
+from lib_beyondfacial.adapters.attention import AdapterInjection, DecoupledAttention
+from lib_beyondfacial.hosts import run as host_run
+from lib_beyondfacial.hosts.forge import callbacks
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+from lib_beyondfacial.unet.injection import Attached
 from tests.contract.forge_case import (
     EVERY_KIND,
     NEUTRAL,
@@ -23,35 +30,33 @@ __all__ = ["calls", "double", "leaves_nothing", "models_dir", "photo", "run", "z
 
 @EVERY_KIND
 @pytest.mark.parametrize("request_extra", [{}, {"enable_hr": True}], ids=["one", "hires"])
-def test_an_exception_in_the_identity_line_fails_the_request_and_leaves_nothing(run, monkeypatch, request_extra):
-    from lib_beyondfacial.adapters.branch import IdentityBranch
-
+def test_exception_in_the_identity_line_leaves_nothing(run, monkeypatch, request_extra):
     plain = run(**request_extra)
     with monkeypatch.context() as broken:
-        broken.setattr(IdentityBranch, "attend", lambda *a: 1 / 0)
+        broken.setattr(DecoupledAttention, "__call__", lambda *a: 1 / 0)
         with pytest.raises(Exception, match="division by zero"):
             run(NEUTRAL, **request_extra)
     assert same(plain, run(**request_extra))
 
 
-@pytest.mark.parametrize("broken_part", ["edit_start", "register", "make_pass", "tiler_on", "wrap_launch"])
-def test_an_exception_before_sampling_fails_the_request_and_leaves_nothing(run, monkeypatch, broken_part):
-    from lib_beyondfacial.hosts import forge
+BEFORE_SAMPLING = [(host_run, "edit_start"), (host_run, "wrap_launch"), (host_run, "note_levels")]
+BEFORE_SAMPLING += [(callbacks, "attach"), (callbacks, "make_host"), (callbacks, "is_tiler_on")]
 
+
+@pytest.mark.parametrize(("module", "broken_part"), BEFORE_SAMPLING, ids=[name for _, name in BEFORE_SAMPLING])
+def test_exception_before_sampling_leaves_nothing(run, monkeypatch, module, broken_part):
     plain = run()
     with monkeypatch.context() as broken:
-        broken.setattr(forge, broken_part, lambda *a: 1 / 0)
+        broken.setattr(module, broken_part, lambda *a: 1 / 0)
         with pytest.raises(Exception, match="division by zero"):
             run({"start": 0.0})
     assert same(plain, run())
 
 
-def test_nan_in_the_identity_line_fails_in_words_and_never_reaches_the_pictures_rows(run, monkeypatch):
-    from lib_beyondfacial.adapters.branch import IdentityBranch
-
-    plain, original = run(), IdentityBranch.attend
+def test_nan_in_the_identity_line_fails_with_a_message(run, monkeypatch):
+    plain, original = run(), DecoupledAttention.__call__
     with monkeypatch.context() as broken:
-        broken.setattr(IdentityBranch, "attend", lambda *a: original(*a) * float("nan"))
+        broken.setattr(DecoupledAttention, "__call__", lambda *a: original(*a) * float("nan"))
         with pytest.raises(HTTPException) as raised:
             run(NEUTRAL | {"mask_mode": "whole"})
     assert raised.value.status_code == 422
@@ -59,32 +64,33 @@ def test_nan_in_the_identity_line_fails_in_words_and_never_reaches_the_pictures_
     assert same(plain, run())
 
 
-def test_an_interrupt_leaves_nothing(run, monkeypatch):
+def test_interrupt_leaves_nothing(run, monkeypatch):
     from demo.miniwebui import shared
-    from lib_beyondfacial.hosts import forge_pass
 
-    plain, original = run(), forge_pass.compute
+    plain, original = run(), SamplingPass.delta
 
-    def compute_then_interrupt(*args):
+    def delta_then_interrupt(*args):
         shared.state.interrupted = True
         return original(*args)
 
     with monkeypatch.context() as pressed:
-        pressed.setattr(forge_pass, "compute", compute_then_interrupt)
+        pressed.setattr(SamplingPass, "delta", delta_then_interrupt)
         run(NEUTRAL)
     assert same(plain, run())
 
 
-def test_a_replaced_unet_in_which_no_site_fires_is_an_error_in_words(run, monkeypatch):
-    from lib_beyondfacial.hosts import unet_sites
+def test_unet_in_which_no_site_fires_is_an_error_with_a_message(run, monkeypatch):
+    @contextmanager
+    def reach_nothing(self, sites, where, weight):
+        yield Attached()
 
-    monkeypatch.setattr(unet_sites.BranchHooks, "attach", lambda self: [])
+    monkeypatch.setattr(AdapterInjection, "attached", reach_nothing)
     with pytest.raises(HTTPException) as raised:
         run(NEUTRAL | {"mask_mode": "whole"})
     assert "TensorRT" in raised.value.detail
 
 
-def test_sd3_and_flux_are_refused_in_words(double, run, monkeypatch):
+def test_sd3_and_flux_are_refused_with_a_message(double, run, monkeypatch):
     for flag, kind in (("is_sd3", "SD3"), ("is_sd2", "SD2"), ("is_flux", "Flux")):
         with monkeypatch.context() as other:
             other.setattr(type(double.model), flag, True, raising=False)

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 from tests.contract.forge_case import (
     EVERY_KIND,
     NEUTRAL,
@@ -120,7 +121,7 @@ def test_the_fusion_is_before_guidance_that_is_not_linear(double, run, monkeypat
     assert almost(at_cfg_1, run(NEUTRAL | {"mask_mode": "whole"}, cfg_scale=7.0))
 
 
-def test_tiled_sampling_is_stood_aside_from_and_said(double, run, monkeypatch):
+def test_tiled_sampling_disables_the_identity(double, run, monkeypatch):
     def tiles(apply, args):
         parts = [apply(x, args["timestep"], **args["c"]) for x in args["input"].chunk(2, dim=-1)]
         return torch.cat(parts, -1)
@@ -137,7 +138,7 @@ def test_tiled_sampling_is_stood_aside_from_and_said(double, run, monkeypatch):
             assert almost(plain, beside)
 
 
-def test_the_refiner_ends_the_identity_and_it_is_said(double, run, photo, monkeypatch):
+def test_refiner_ends_the_identity_with_a_warning(double, run, photo, monkeypatch):
     from demo.miniwebui import shared
     from tests.forge_double.patcher import ForgeModel
 
@@ -157,15 +158,13 @@ def test_the_refiner_ends_the_identity_and_it_is_said(double, run, photo, monkey
 
 def test_options_that_the_host_deep_copies_hold_one_run_not_copies_of_it(double, run, monkeypatch):
     """Two more clones after ours: still one modifier, and one identity row a level."""
-    from lib_beyondfacial.hosts import forge_pass
-
-    fused, original = [], forge_pass.compute
+    fused, original = [], SamplingPass.delta
 
     def counting(*args):
         fused.append(1)
         return original(*args)
 
-    monkeypatch.setattr(forge_pass, "compute", counting)
+    monkeypatch.setattr(SamplingPass, "delta", counting)
     once = run(NEUTRAL)
     count = len(fused)
     patch_unet(double, monkeypatch, lambda unet: None)

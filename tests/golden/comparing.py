@@ -59,7 +59,7 @@ def find_differences(kept: Result, made: Result, rule: Rule) -> list[str]:
         one, other = (result.numbers.get(name, np.zeros(0)) for result in (kept, made))
         allowed = 0 if name in COUNTS else rule.numbers
         if one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=allowed, equal_nan=True):
-            found.append(f"{name} {other.tolist()} instead of {one.tolist()}")
+            found.append(f"{name} {other.round(8).tolist()} instead of {one.round(8).tolist()}")
     return found
 
 

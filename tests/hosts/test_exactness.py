@@ -1,10 +1,16 @@
-"""docs/method.md section 4, through the embedded host, the extension's own script and the API's own arguments."""
+"""docs/method.md section 5, through the embedded host, the extension's own script and the API's own arguments."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from fastapi import HTTPException
+
+from lib_beyondfacial.adapters.attention import AdapterInjection, DecoupledAttention
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+from lib_beyondfacial.unet.injection import Attached
 
 SAMPLERS = ["Euler", "Euler a", "DPM++ 2M", "DDIM"]
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5}
@@ -12,7 +18,7 @@ REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "s
 
 @pytest.fixture
 def run(host, photo):
-    """run(unit, **request) -> pictures; unit None: the extension is not asked. (The closer look: test_close_look.)"""
+    """run(unit, **request) -> pictures; unit None: without the extension; head refinement has a file of its own."""
 
     def run(unit=None, **request):
         payload = {**REQUEST, **request}
@@ -33,17 +39,14 @@ def unet(host):
 
 @pytest.fixture
 def identity_rows(monkeypatch):
-    """Counts the rows of every identity call, whatever comes of it."""
-    from lib_beyondfacial.hosts import a1111_pass
+    """The rows of every call that the identity is attached to, whatever comes of it."""
+    counted, original = [], AdapterInjection.attached
 
-    counted, original = [], a1111_pass.evaluate_identity
+    def counting(self, sites, where, weight):
+        counted.append(len(where.images))
+        return original(self, sites, where, weight)
 
-    def counting(run, *args):
-        out = original(run, *args)
-        counted.append(run.handle.identity_rows)
-        return out
-
-    monkeypatch.setattr(a1111_pass, "evaluate_identity", counting)
+    monkeypatch.setattr(AdapterInjection, "attached", counting)
     return counted
 
 
@@ -61,9 +64,7 @@ def same(a, b) -> bool:
     [{"enabled": False}, {"weight": 0.0}, {"mask_strength": 0.0}, {"start": 0.99, "stop": 1.0}],
     ids=["disabled", "weight 0", "mask strength 0", "outside the window"],
 )
-def test_where_the_identity_may_not_act_no_row_of_it_runs_and_the_picture_is_the_hosts(
-    run, identity_rows, sampler_name, unit
-):
+def test_no_identity_row_and_bit_equal_where_the_identity_may_not_act(run, identity_rows, sampler_name, unit):
     plain = run(sampler_name=sampler_name, batch_size=2)
     assert same(plain, run(unit, sampler_name=sampler_name, batch_size=2))
     assert not identity_rows
@@ -75,9 +76,7 @@ def test_where_the_identity_may_not_act_no_row_of_it_runs_and_the_picture_is_the
     [{}, {"batch_size": 2}, {"cfg_scale": 1.0}, {"prompt": "a photo AND face :0.5"}],
     ids=["one", "batch", "cfg 1", "AND"],
 )
-def test_the_identity_line_runs_under_a_zero_mask_and_the_picture_stays_bit_equal(
-    run, identity_rows, monkeypatch, sampler_name, request_extra
-):
+def test_zero_mask_is_bit_equal_though_the_line_runs(run, identity_rows, monkeypatch, sampler_name, request_extra):
     from lib_beyondfacial.method import decision
 
     unit = {"idap_strength": 0.0, "start": 0.0}
@@ -93,9 +92,9 @@ def test_the_identity_line_runs_under_a_zero_mask_and_the_picture_stays_bit_equa
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_idap_strength_zero_leaves_the_hosts_noise_and_more_changes_the_picture(run, sampler_name):
+def test_idap_strength_zero_leaves_the_hosts_noise(run, sampler_name):
     plain = run(sampler_name=sampler_name)
-    assert same(plain, run({"idap_strength": 0.0, "rho": 0.0}, sampler_name=sampler_name)), "rho 0 holds nothing, too"
+    assert same(plain, run({"idap_strength": 0.0, "rho": 0.0}, sampler_name=sampler_name)), "rho 0 adds nothing"
     assert not same(plain, run({"idap_strength": 0.5, "rho": 0.0}, sampler_name=sampler_name))
 
 
@@ -109,7 +108,7 @@ def test_a_batch_is_each_of_its_pictures_alone(run, sampler_name):
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_after_a_run_nothing_of_ours_is_left(run, unet, sampler_name):
+def test_run_leaves_nothing(run, unet, sampler_name):
     before, plain = hooks_on(unet), run(sampler_name=sampler_name)
     assert not same(plain, run({"start": 0.0}, sampler_name=sampler_name))
     assert hooks_on(unet) == before
@@ -117,37 +116,33 @@ def test_after_a_run_nothing_of_ours_is_left(run, unet, sampler_name):
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_an_exception_in_the_identity_line_fails_the_request_and_leaves_nothing(run, unet, monkeypatch, sampler_name):
-    from lib_beyondfacial.adapters.branch import IdentityBranch
-
+def test_exception_in_the_identity_line_leaves_nothing(run, unet, monkeypatch, sampler_name):
     before, plain = hooks_on(unet), run(sampler_name=sampler_name)
     with monkeypatch.context() as broken:
-        broken.setattr(IdentityBranch, "attend", lambda *a: 1 / 0)
+        broken.setattr(DecoupledAttention, "__call__", lambda *a: 1 / 0)
         with pytest.raises(Exception, match="division by zero"):
             run({"start": 0.0}, sampler_name=sampler_name)
     assert hooks_on(unet) == before
     assert same(plain, run(sampler_name=sampler_name))
 
 
-@pytest.mark.parametrize("broken_part", ["edit_start", "follow_sampler"])
-def test_an_exception_before_sampling_fails_the_request_and_leaves_nothing(run, unet, monkeypatch, broken_part):
-    from lib_beyondfacial.hosts import a1111
+@pytest.mark.parametrize("broken_part", ["edit_start", "note_levels", "wrap_launch", "images_of"])
+def test_exception_before_sampling_leaves_nothing(run, unet, monkeypatch, broken_part):
+    from lib_beyondfacial.hosts import run as host_run
 
     before, plain = hooks_on(unet), run()
     with monkeypatch.context() as broken:
-        broken.setattr(a1111, broken_part, lambda *a: 1 / 0)
+        broken.setattr(host_run, broken_part, lambda *a: 1 / 0)
         with pytest.raises(Exception, match="division by zero"):
             run({"start": 0.0})
     assert hooks_on(unet) == before
     assert same(plain, run())
 
 
-def test_nan_in_the_identity_line_fails_in_words(run, monkeypatch):
-    from lib_beyondfacial.adapters.branch import IdentityBranch
-
-    plain, original = run(), IdentityBranch.attend
+def test_nan_in_the_identity_line_fails_with_a_message(run, monkeypatch):
+    plain, original = run(), DecoupledAttention.__call__
     with monkeypatch.context() as broken:
-        broken.setattr(IdentityBranch, "attend", lambda *a: original(*a) * float("nan"))
+        broken.setattr(DecoupledAttention, "__call__", lambda *a: original(*a) * float("nan"))
         with pytest.raises(HTTPException) as raised:
             run({"start": 0.0, "mask_mode": "whole"})
     assert raised.value.status_code == 422
@@ -156,48 +151,50 @@ def test_nan_in_the_identity_line_fails_in_words(run, monkeypatch):
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_an_interrupt_leaves_nothing(run, unet, monkeypatch, sampler_name):
+def test_interrupt_leaves_nothing(run, unet, monkeypatch, sampler_name):
     from modules import shared
 
-    from lib_beyondfacial.hosts import a1111
+    before, plain, original = hooks_on(unet), run(sampler_name=sampler_name), SamplingPass.delta
 
-    before, plain, original = hooks_on(unet), run(sampler_name=sampler_name), a1111.fuse
-
-    def fuse_then_interrupt(*args):
-        original(*args)
+    def delta_then_interrupt(*args):
         shared.state.interrupted = True
+        return original(*args)
 
     with monkeypatch.context() as pressed:
-        pressed.setattr(a1111, "fuse", fuse_then_interrupt)
+        pressed.setattr(SamplingPass, "delta", delta_then_interrupt)
         run({"start": 0.0}, sampler_name=sampler_name)
     assert hooks_on(unet) == before
     assert same(plain, run(sampler_name=sampler_name))
 
 
-def test_a_replaced_unet_in_which_no_site_fires_is_an_error_in_words(run, monkeypatch):
-    from lib_beyondfacial.hosts import unet_sites
+def test_unet_in_which_no_site_fires_is_an_error_with_a_message(run, monkeypatch):
+    @contextmanager
+    def reach_nothing(self, sites, where, weight):
+        yield Attached()
 
-    monkeypatch.setattr(unet_sites.BranchHooks, "attach", lambda self: [])
+    monkeypatch.setattr(AdapterInjection, "attached", reach_nothing)
     with pytest.raises(HTTPException) as raised:
         run({"start": 0.0, "mask_mode": "whole"})
     assert "TensorRT" in raised.value.detail
 
 
-def test_a_grids_copies_of_p_do_not_run_an_older_cells_sampling(host, photo):
+def test_copies_of_p_do_not_run_an_older_requests_sampling():
     """X/Y/Z copies p with its instance attributes; a wrapper of ours on it must not outlive its request."""
     import copy
 
-    from lib_beyondfacial.hosts import a1111, requests
+    from lib_beyondfacial.hosts import request
+    from lib_beyondfacial.hosts.run import Run
+    from lib_beyondfacial.sampling.plan import Plan
+    from lib_beyondfacial.settings.parameters import MethodParameters
 
     class P:
         def sample(self):
             return self
 
     p = P()
-    run = a1111.Run(handle=None, tokens=None)
-    requests.wrap_sample(p, run, lambda: None, lambda: None)
+    request.wrap_sample(p, Run(Plan(MethodParameters(), (), lambda image: [])))
     twin = copy.copy(p)
     assert twin.__dict__["sample"]._beyondfacial
-    requests.unwrap_sample(twin)
+    request.unwrap_sample(twin)
     assert "sample" not in twin.__dict__
     assert twin.sample() is twin

@@ -1,4 +1,4 @@
-"""The closer look on both kinds of host: one look a head, at the head alone, and nothing of it stays."""
+"""Head refinement on both kinds of host: once a head, of the head alone, and nothing of it stays."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from fastapi import HTTPException
 
 from demo.miniwebui import host as miniature
 from lib_beyondfacial.faces import FaceAnalyser
-from lib_beyondfacial.hosts import words
-from lib_beyondfacial.method import close_look
+from lib_beyondfacial.hosts import model
+from lib_beyondfacial.method import head_refinement
+from lib_beyondfacial.sampling.prompts import refine_prompts
 from tests.forge_double.host import booted
 
 REQUEST = {"prompt": "a photo of man", "steps": 6, "width": 96, "height": 64, "seed": 5, "sampler_name": "DPM++ 2M"}
@@ -80,12 +81,12 @@ def rows(monkeypatch):
     return counted
 
 
-def test_the_head_becomes_another_and_then_the_identity_line_rests(run, faces, rows):
+def test_head_is_refined_and_then_the_line_rests(run, faces, rows):
     (without,), _ = run({"refine_head": False})
     before = sum(rows)
     rows.clear()
     (image,), _ = run({"refine_head": True})
-    assert sum(rows) > before + close_look.STEPS, "two rows a step from near, less those of the line that rests"
+    assert sum(rows) > before + head_refinement.STEPS, "two rows a step, less those of the line that rests"
     change = np.abs(image - without).mean(-1)
     assert change[20:36, 60:76].mean() > 3
     assert change[20:36, 60:76].mean() > 3 * change[OUTSIDE].mean()
@@ -93,7 +94,7 @@ def test_the_head_becomes_another_and_then_the_identity_line_rests(run, faces, r
     assert np.array_equal(image, again)
 
 
-def test_without_a_face_the_picture_is_as_without_a_look_and_it_is_said(run, faces):
+def test_without_a_face_it_is_bit_equal_and_warned_of(run, faces):
     faces.clear()
     (without,), _ = run({"refine_head": False})
     (image,), info = run({"refine_head": True})
@@ -101,7 +102,7 @@ def test_without_a_face_the_picture_is_as_without_a_look_and_it_is_said(run, fac
     assert "no face could be found" in str(info)
 
 
-def test_a_head_that_is_near_enough_is_left_as_it_is(run, faces):
+def test_large_head_is_bit_equal(run, faces):
     faces[:] = [(20.0, 4.0, 76.0, 60.0)]
     (without,), _ = run({"refine_head": False})
     (image,), info = run({"refine_head": True})
@@ -109,7 +110,7 @@ def test_a_head_that_is_near_enough_is_left_as_it_is(run, faces):
     assert "no face could be found" not in str(info)
 
 
-def test_outside_the_window_nobody_looks(run, faces, rows):
+def test_no_refinement_outside_the_window(run, faces, rows):
     (without,), _ = run({"refine_head": False, "stop": 0.3})
     before = sum(rows)
     rows.clear()
@@ -118,26 +119,26 @@ def test_outside_the_window_nobody_looks(run, faces, rows):
     assert sum(rows) == before
 
 
-def test_a_failure_in_the_look_fails_the_request_in_words_and_leaves_nothing(run, faces, monkeypatch):
+def test_failure_in_the_refinement_fails_the_request_with_a_message(run, faces, monkeypatch):
     (plain,), _ = run()
     with monkeypatch.context() as broken:
-        broken.setattr(close_look, "enlarge", lambda *a: 1 / 0)
+        broken.setattr(head_refinement, "crop_resize", lambda *a: 1 / 0)
         with pytest.raises(HTTPException) as raised:
             run({})
     assert raised.value.status_code == 422
-    assert "closer look failed" in raised.value.detail
+    assert "head refinement failed" in raised.value.detail
     assert "refine_head" in raised.value.detail
     assert np.array_equal(run()[0][0], plain)
 
 
 @pytest.mark.parametrize("pressed", ["interrupted", "skipped"])
-def test_an_interrupt_ends_the_look_at_its_next_step(run, faces, rows, monkeypatch, pressed):
+def test_interrupt_ends_the_refinement_at_its_next_step(run, faces, rows, monkeypatch, pressed):
     from modules import shared
 
     (plain,), _ = run()
-    settle, asked = close_look.settle, []
+    sample_euler, asked = head_refinement.sample_euler, []
 
-    def press_in_the_second_step(predict, z, noise, sigmas):
+    def press_in_the_second_step(predict, x, sigmas):
         def step(x, sigma):
             asked.append(sigma)
             if len(asked) == 2:
@@ -145,20 +146,20 @@ def test_an_interrupt_ends_the_look_at_its_next_step(run, faces, rows, monkeypat
                 rows.clear()
             return predict(x, sigma)
 
-        return settle(step, z, noise, sigmas)
+        return sample_euler(step, x, sigmas)
 
     with monkeypatch.context() as patched:
-        patched.setattr(close_look, "settle", press_in_the_second_step)
+        patched.setattr(head_refinement, "sample_euler", press_in_the_second_step)
         images, info = run({})
     assert len(asked) == 2
-    assert not rows, "neither the look nor the host asks the UNet again"
+    assert not rows, "neither the refinement nor the host asks the UNet again"
     assert len(images) == 1
-    assert "closer look" not in str(info)
+    assert "head refinement" not in str(info)
     assert np.array_equal(run()[0][0], plain)
 
 
 @pytest.mark.parametrize("broken", ["decode", "encode"])
-def test_a_vae_that_gives_nan_is_said_and_the_picture_goes_on(run, faces, monkeypatch, broken):
+def test_vae_that_gives_nan_is_a_warning_and_the_picture_goes_on(run, faces, monkeypatch, broken):
     """As in half precision: the hosts mend that, but only when the picture is done."""
     from demo.sd1.model import FirstStage
 
@@ -176,7 +177,7 @@ def test_a_vae_that_gives_nan_is_said_and_the_picture_goes_on(run, faces, monkey
     assert "VAE gave NaN" in str(info)
 
 
-def test_a_face_that_is_seen_with_a_border_alone_is_none(run, faces, monkeypatch):
+def test_padded_face_is_none(run, faces, monkeypatch):
     faces[:] = [(-4.0, -4.0, 100.0, 68.0)]
     monkeypatch.setattr(faces, "padded", True, raising=False)
     (without,), _ = run({"refine_head": False})
@@ -186,7 +187,7 @@ def test_a_face_that_is_seen_with_a_border_alone_is_none(run, faces, monkeypatch
 
 
 @pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
-def test_what_others_laid_over_the_unet_does_not_see_the_near_view(run, faces):
+def test_what_others_set_over_the_unet_does_not_see_the_crop(run, faces):
     """As a ControlNet of A1111 does: its hints are for the whole picture."""
     from modules import shared
 
@@ -206,9 +207,8 @@ def test_what_others_laid_over_the_unet_does_not_see_the_near_view(run, faces):
     assert set(seen) == {(8, 12)}
 
 
-def test_the_near_prompt_is_one_text_with_a_close_up_by_name(any_host):
-    p = SimpleNamespace(steps=20)
-    assert words.near_prompts(p, ["a man AND a forest :0.5", "king"]) == [
+def test_refine_prompt_is_one_text_with_a_close_up_by_name(any_host):
+    assert refine_prompts(["a man AND a forest :0.5", "king"], lambda texts: model.prompts_at_end(texts, 20)) == [
         "close-up portrait, a man, a forest",
         "close-up portrait, king",
     ]

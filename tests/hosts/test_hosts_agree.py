@@ -1,4 +1,4 @@
-"""Both seams hand the core the same things: the same request on both hosts, recorded where the core is entered."""
+"""Both kinds of host hand a pass the same things: the same request on both, recorded where the method is entered."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ import torch
 
 from demo.miniwebui import host as miniature
 from demo.nets import unet
-from lib_beyondfacial.hosts import look
-from lib_beyondfacial.method.engine import RunState
+from lib_beyondfacial.sampling import head_refinement
+from lib_beyondfacial.sampling.head_refinement import HeadRefinement
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 from tests.forge_double.host import booted
 
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5, "batch_size": 2}
 CLOSE = 3e-5  # x0 is what is left of x - sigma eps, numbers of up to 60: eight fp32 roundings at that size
 MASK_CLOSE = 1e-2  # a steep function of quotients of such differences
-READINGS = ("head", "person", "energy")
+READINGS = ("head", "subject", "energy")
 
 
 @pytest.fixture
 def record(monkeypatch, photo):
-    """record(host, **request) -> per level what the core was given and what it said, in x0 space."""
+    """record(host, **request) -> per level what the method was given and what it gave."""
     seen: list[dict] = []
-    original = RunState.fuse
+    original = SamplingPass.delta
 
-    def fuse(self, level, lines, readings, to_x0=1.0):
-        delta = original(self, level, lines, readings, to_x0)
-        difference = lines.identity - lines.semantic
-        response = lines.semantic - lines.uncond
-        given = {f"{kind} {i}": r for kind in READINGS for i, r in enumerate(getattr(readings, kind))}
-        given |= {"difference": to_x0 * difference, "response": to_x0 * response}
-        seen.append(given | {"mask": self.fused_mask, "delta": to_x0 * delta})
+    def recording(self, step, predictions):
+        delta = original(self, step, predictions)
+        if predictions is not None:
+            (name,) = predictions.identity
+            readings = predictions.readings[name]
+            given = {f"{kind} {i}": r for kind in READINGS for i, r in enumerate(getattr(readings, kind))}
+            given |= {"difference": predictions.identity[name] - predictions.semantic}
+            given |= {"response": predictions.semantic - predictions.uncond, "denoised": step.denoised}
+            seen.append(given | {"mask": self.report.masks[name], "delta": delta})
         return delta
 
-    monkeypatch.setattr(RunState, "fuse", fuse)
+    monkeypatch.setattr(SamplingPass, "delta", recording)
 
     def record(host, refine_head=False, **request):
         unit = {"enabled": True, "references": [photo], "adapter": "fits", "idap_strength": 0.0, "start": 0.0}
@@ -60,7 +63,7 @@ def exact(monkeypatch):
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("sampler_name", ["Euler", "DPM++ 2M", "DDIM"])
-def test_the_same_request_gives_the_same_lines_masks_and_delta(models_dir, record, sampler_name):
+def test_same_request_gives_the_same_predictions_masks_and_delta(models_dir, record, sampler_name):
     extensions = [miniature.REPOSITORY]
     on_a1111, pictures = record(miniature.boot(models_dir, extensions), sampler_name=sampler_name)
     with booted(models_dir, extensions) as double:
@@ -82,35 +85,38 @@ def test_the_same_request_gives_the_same_lines_masks_and_delta(models_dir, recor
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("sampler_name", ["Euler", "DPM++ 2M", "DDIM"])
-def test_the_closer_look_sees_the_same_from_near(models_dir, record, monkeypatch, sampler_name):
-    """A head in the batch's first picture at the first look, in the second one at the second look."""
-    looks: list = []
-    keep = RunState.keep
+def test_head_refinement_is_the_same(models_dir, record, monkeypatch, sampler_name):
+    """A head in the batch's first picture at the first attempt, in the second one at the second."""
+    attempts: list = []
+    note_attempt = HeadRefinement.note_attempt
 
-    def keeping(state, found, sigma):
-        keep(state, found, sigma)
-        looks.append((sigma, found))
+    def noting(refinement, sigma, found):
+        note_attempt(refinement, sigma, found)
+        attempts.append((sigma, found))
 
-    def head_of(picture, region, find_faces):
+    def choose_face(picture, attention, find_faces):
         calls.append(picture)
         return (20.0, 10.0, 36.0, 26.0) if len(calls) != 2 else None
 
-    monkeypatch.setattr(RunState, "keep", keeping)
-    monkeypatch.setattr(look, "head_of", head_of)
+    monkeypatch.setattr(HeadRefinement, "note_attempt", noting)
+    monkeypatch.setattr(head_refinement, "choose_face", choose_face)
     extensions, request = [miniature.REPOSITORY], {"sampler_name": sampler_name, "steps": 8}
     calls: list = []
     _, pictures = record(miniature.boot(models_dir, extensions), refine_head=True, **request)
-    on_a1111, shown = looks.copy(), calls.copy()
-    looks.clear()
+    on_a1111, shown = attempts.copy(), calls.copy()
+    attempts.clear()
     calls.clear()
     with booted(models_dir, extensions) as double:
         _, others = record(double.host, refine_head=True, **request)
-    assert [(f.held, f.seen) for _, f in on_a1111] == [((True, False), (True, False)), ((False, True), (True, True))]
-    assert len(on_a1111) == len(looks)
+    assert [(f.refined, f.done) for _, f in on_a1111] == [
+        ((True, False), (True, False)),
+        ((False, True), (True, True)),
+    ]
+    assert len(on_a1111) == len(attempts)
     assert max(float((a - b).abs().max()) for a, b in zip(shown, calls, strict=True)) < 1e-2
-    for (sigma, one), (other_sigma, other) in zip(on_a1111, looks, strict=True):
+    for (sigma, one), (other_sigma, other) in zip(on_a1111, attempts, strict=True):
         assert sigma == pytest.approx(other_sigma, rel=1e-3)
-        assert (one.held, one.seen) == (other.held, other.seen)
+        assert (one.refined, one.done) == (other.refined, other.done)
         assert torch.allclose(one.mask, other.mask)
         assert float((one.denoised - other.denoised).abs().max()) < 2e-2
     assert max(np.abs(a - b).max() for a, b in zip(pictures, others, strict=True)) <= 2

@@ -16,7 +16,6 @@ from lib_beyondfacial.settings import Settings
     [
         ({}, 512),
         ({"is_sdxl": True}, 1024),
-        ({"image_size": 64}, 512),
         ({"image_size": 24}, 192),
         ({"image_size": None}, 512),
     ],

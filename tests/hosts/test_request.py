@@ -1,11 +1,11 @@
-"""A failed request reaches the page on hosts whose main thread drops what its tasks raise."""
+"""A failed request reaches the UI on hosts whose main thread drops what its tasks raise."""
 
 from __future__ import annotations
 
 import pytest
 
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.hosts.requests import fail_request
+from lib_beyondfacial.hosts import request
 
 
 class Task:
@@ -19,7 +19,7 @@ class Task:
 
 
 class TellingTask(Task):
-    """Forge's keeps the exception, and the page asks for it."""
+    """Forge's keeps the exception, and the UI asks for it."""
 
     exception = None
 
@@ -29,29 +29,29 @@ class Processing:
         return ["a picture"]
 
 
-def failing_page_request():
+def failing_ui_request():
     p = Processing()
-    fail_request(p, "The photo shows no face.")
+    request.fail(p, "The photo shows no face.")
     return p
 
 
-def test_the_page_gets_the_sentence_where_the_task_loses_it():
-    task = Task(lambda: failing_page_request().sample())
+def test_ui_gets_the_message_where_the_task_loses_it():
+    task = Task(lambda: failing_ui_request().sample())
     with pytest.raises(BeyondFacialError, match="no face"):
         task.work()
     with pytest.raises(BeyondFacialError, match="no face"):
         list(task.result)
 
 
-def test_a_task_that_keeps_its_exception_is_left_alone():
-    task = TellingTask(lambda: failing_page_request().sample())
+def test_task_that_keeps_its_exception_is_left_alone():
+    task = TellingTask(lambda: failing_ui_request().sample())
     with pytest.raises(BeyondFacialError, match="no face"):
         task.work()
     assert task.result is None
 
 
-def test_an_ordinary_call_raises_as_before_and_the_next_one_works():
-    p = failing_page_request()
+def test_ordinary_call_raises_and_the_next_one_works():
+    p = failing_ui_request()
     with pytest.raises(BeyondFacialError, match="no face"):
         p.sample()
     assert p.sample() == ["a picture"]

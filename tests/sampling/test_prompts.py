@@ -1,65 +1,53 @@
-"""The identity line's own prompts, and the photo's gender against the prompt's."""
+"""The line's own prompts, the refinement's, and the words that the probe asks for."""
 
 from __future__ import annotations
 
 import pytest
 
-from lib_beyondfacial.hosts.words import follow_gender, gender_warning, identity_prompts, told_gender
-from lib_beyondfacial.settings import Settings
-
-FOLLOW = Settings(gender_alignment="follow photo")
-
-
-@pytest.mark.parametrize(
-    ("prompt", "told"),
-    [
-        ("photo of a man running", "male"),
-        ("A WOMAN, full body", "female"),
-        ("two girls", "female"),
-        ("a man and a woman", None),
-        ("a person in the snow", None),
-        ("a mandarin tree, womanly", None),
-        ("(lady:1.2) at sea", "female"),
-    ],
-)
-def test_a_prompts_gender_is_that_of_its_generic_words(prompt, told):
-    assert told_gender(prompt) == told
+from lib_beyondfacial.sampling.plan import IdentityLine
+from lib_beyondfacial.sampling.prompts import line_prompts, refine_prompts, subject_words
+from tests.sampling.conftest import LINE, make_person
 
 
-@pytest.mark.parametrize(
-    ("prompt", "gender", "followed"),
-    [
-        ("photo of a man running", "female", "photo of a woman running"),
-        ("Woman, MAN, girls; a (guy:1.2)", "male", "Man, MAN, boys; a (guy:1.2)"),
-        ("a king and his men, mandarin", "female", "a king and his women, mandarin"),
-        ("a person", "female", "a person"),
-    ],
-)
-def test_only_generic_words_follow_the_photo(prompt, gender, followed):
-    assert follow_gender(prompt, gender) == followed
-    assert follow_gender(followed, gender) == followed
+def line_of(*genders: str | None, **given) -> IdentityLine:
+    return IdentityLine(LINE, tuple(make_person(gender=gender) for gender in genders), (), **given)
 
 
-def test_the_identity_line_has_prompts_of_its_own_only_where_they_differ():
+def test_line_has_prompts_of_its_own_only_where_they_differ():
     prompts = ["a man", "a woman"]
-    assert identity_prompts(Settings(), "female", prompts) is None
-    assert identity_prompts(FOLLOW, None, prompts) is None
-    assert identity_prompts(FOLLOW, "female", ["a woman"]) is None
-    assert identity_prompts(FOLLOW, "female", prompts) == ["a woman", "a woman"]
-    template = Settings(id_prompt="portrait of {prompt}", gender_alignment="follow photo")
-    assert identity_prompts(template, "male", prompts) == ["portrait of a man", "portrait of a man"]
+    assert line_prompts(line_of("female"), prompts) is None
+    assert line_prompts(line_of(None, follows_gender=True), prompts) is None
+    assert line_prompts(line_of("female", follows_gender=True), ["a woman"]) is None
+    assert line_prompts(line_of("female", follows_gender=True), prompts) == ["a woman", "a woman"]
+    template = line_of("male", prompt="portrait of {prompt}", follows_gender=True)
+    assert line_prompts(template, prompts) == ["portrait of a man", "portrait of a man"]
 
 
-def test_the_warning_names_both_and_says_what_to_do():
-    warning = gender_warning(Settings(), "female", "a man")
-    assert "female face" in warning
-    assert "words say male" in warning
-    assert '"gender_alignment"' in warning
-    for settings, gender, prompt in (
-        (Settings(gender_alignment="off"), "female", "a man"),
-        (FOLLOW, "female", "a man"),
-        (Settings(), None, "a man"),
-        (Settings(), "male", "a man"),
-        (Settings(), "male", "a person"),
-    ):
-        assert gender_warning(settings, gender, prompt) is None
+def test_each_picture_follows_its_own_persons_gender():
+    assert line_prompts(line_of("female", "male", follows_gender=True), ["a man", "a man"]) == ["a woman", "a man"]
+
+
+def test_refine_prompt_is_one_text_with_a_close_up_by_name():
+    assert refine_prompts(["a man AND a forest :0.5", "king"], list) == [
+        "close-up portrait, a man, a forest",
+        "close-up portrait, king",
+    ]
+
+
+def test_refine_prompt_is_what_prompt_editing_ends_as():
+    def at_end(texts):
+        return [text.replace("[day:night:0.5]", "night") for text in texts]
+
+    assert refine_prompts(["a man at [day:night:0.5] AND snow"], at_end) == ["close-up portrait, a man at night, snow"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "prompts", "words"),
+    [
+        ("", ["a photo of a Man and a king", "a woman, a man"], ["man", "king", "woman"]),
+        ("", ["a forest"], []),
+        ("Elf, red cloak", ["a man"], ["elf", "red", "cloak"]),
+    ],
+)
+def test_subject_words_are_the_users_or_the_prompts_person_words(subject, prompts, words):
+    assert subject_words(subject, prompts) == words

@@ -1,4 +1,4 @@
-"""Dollhouse, at sizes that its model of 192 px was not trained on: refinement helps, and every reported face is real."""
+"""Dollhouse at sizes that its model of 192 px was not trained on: refinement helps, every reported face is real."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from demo.miniwebui import api as host_api
-from lib_beyondfacial.hosts import detect_host
+from lib_beyondfacial.hosts.run import ATTRIBUTE, run_of
 from lib_beyondfacial.settings import Settings
 from lib_beyondfacial.webui import run as requests
 from tests.faces.conftest import draw
@@ -217,8 +217,8 @@ def test_nothing_of_ours_stays_on_p(host, good):
     p.scripts, p.is_api = scripts.scripts_txt2img, True
     p.script_args = host.api.script_args({"BeyondFacial": {"args": [good]}})
     processing.process_images(p)
-    assert p._bf_run is None
-    assert detect_host().handle_of(p) is None
+    assert run_of(p) is None
+    assert not hasattr(p, ATTRIBUTE)
     assert "sample" not in vars(p)
 
 

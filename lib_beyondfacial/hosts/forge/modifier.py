@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ def attach(p: Processing, run: Run) -> None:
     objects = p.sd_model.forge_objects
     before = objects.unet
     unet = before.clone()
-    modifier = make_modifier(run)
+    holder = [run]
+    modifier = make_modifier(holder)
     unet.add_conditioning_modifier(modifier)
     injections = [injection for line in run.plan.lines for injection in line.injections]
     wanted = sum(injection.device_bytes for injection in injections)
@@ -44,7 +46,7 @@ def attach(p: Processing, run: Run) -> None:
     objects.unet = unet
 
     def detach() -> None:
-        modifier.run.clear()  # type: ignore[attr-defined]  clones that others keep hold no run of ours
+        holder.clear()  # clones that others keep hold no run of ours
         if objects.unet is unet:
             objects.unet = before
             return
@@ -58,16 +60,15 @@ def attach(p: Processing, run: Run) -> None:
     run.scope.callback(detach)
 
 
-def make_modifier(run: Run) -> Callable:
-    """The conditioning modifier of one pass; once its `run` is emptied it does nothing any more."""
-    holder = [run]
+def make_modifier(holder: list[Run]) -> Callable:
+    """The conditioning modifier of one pass; once `holder` is emptied it does nothing any more."""
 
-    def modifier(*given: object) -> object:
+    def modifier(*given: Any) -> object:
         if not holder or holder[0].sampling is None or host_of(holder[0]).is_tiled:
             return given
-        return guarded(holder[0], lambda: add_lines(holder[0], *given))  # type: ignore[arg-type]
+        return guarded(holder[0], lambda: add_lines(holder[0], *given))
 
-    modifier.run = holder  # type: ignore[attr-defined]
+    modifier.__dict__["run"] = holder  # by this others' modifiers are told from ours
     return modifier
 
 
@@ -88,7 +89,7 @@ def is_tiler_on(p: Processing) -> bool:
 
 def disable_for_tiling(run: Run) -> None:
     host_of(run).is_tiled = True
-    run.report.warn(TILED)
+    run.report.stand_aside(TILED)
 
 
 def add_lines(  # noqa: PLR0913  the host's own arguments
@@ -137,10 +138,10 @@ def tagged_entries(
     """
     entries = [level.tag(entry, Part(SEMANTIC, strength_of(entry))) for entry in cond]
     for line in level.lines:
-        own = level.sampling.prompts.lines.get(line.name)
+        own = cast("Entry | None", level.sampling.prompts.lines.get(line.name))
         for entry in cond if own is None else cond[:1]:
             part = Part(line.name, strength_of(entry) if own is None else 1.0)
-            entries.append(level.tag(line_entry(entry, own), part, strength=0.0))  # type: ignore[arg-type]
+            entries.append(level.tag(line_entry(entry, own), part, strength=0.0))
     return entries, None if uncond is None else [level.tag(entry, Part(UNCOND)) for entry in uncond]
 
 

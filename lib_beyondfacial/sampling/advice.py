@@ -1,0 +1,64 @@
+"""Advice on prompts before anything is sampled: what in them cannot mean the person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..settings import Settings
+from .gender import gender_warning
+from .words import PERSON_WORDS, words_of
+
+PLACEHOLDER = re.compile(r"\{\s*(\w+)\s*\}")
+# Words that show a person although they are none of PERSON_WORDS, which the probe reads.
+ALSO_PERSONS = frozenset({
+    "adult", "baby", "barista", "boxer", "bust", "captain", "chef", "child", "children", "clown", "cop",
+    "couple", "cowboy", "cowgirl", "detective", "doctor", "elf", "emperor", "empress", "engineer", "face",
+    "family", "farmer", "firefighter", "firefighters", "fisherman", "friend", "friends", "grandfather",
+    "grandmother", "guard", "he", "her", "herself", "him", "himself", "his", "husband", "judge", "kids",
+    "lawyer", "mechanic", "musician", "ninja", "nurse", "officer", "painter", "persons", "pilot", "player",
+    "police", "policeman", "policewoman", "portrait", "priest", "professor", "sailor", "samurai", "scientist",
+    "selfie", "she", "someone", "somebody", "student", "surfer", "teacher", "teen", "teenager", "toddler",
+    "viking", "waiter", "waitress", "wife", "worker", "writer",
+})  # fmt: skip
+
+
+def advise(settings: Settings, gender: str | None, prompts: Sequence[str]) -> list[str]:
+    """One sentence for each word of the settings or prompts that cannot do what it is there for.
+
+    gender: the photos', where the face pack told it. prompts: the request's.
+    """
+    warned = [gender_warning(gender, prompt) for prompt in prompts if settings.gender_alignment == "warn"]
+    given = [*placeholder_advice(settings), *subject_advice(settings, prompts)]
+    return [*filter(None, dict.fromkeys(warned)), *(f"BeyondFacial: {sentence}" for sentence in given)]
+
+
+def placeholder_advice(settings: Settings) -> list[str]:
+    unknown = [found[0] for found in PLACEHOLDER.finditer(settings.id_prompt) if found[0] != "{prompt}"]
+    return [
+        f'"id_prompt" holds {word}, which stands for nothing and was drawn as a word; only {{prompt}} stands for the '
+        "prompt."
+        for word in dict.fromkeys(unknown)
+    ]
+
+
+def subject_advice(settings: Settings, prompts: Sequence[str]) -> list[str]:
+    """What the person is called: by "subject", or by the prompt's own person words."""
+    spoken = [{word.text for word in words_of(f"{prompt} {settings.id_prompt}")} for prompt in prompts]
+    subject = list(dict.fromkeys(word.text for word in words_of(settings.subject)))
+    if settings.subject and not subject:
+        return [
+            f'"subject" ("{settings.subject[:60]}") holds no word; name a word of the prompt that means the person.'
+        ]
+    missing = [word for word in subject if not all(word in words for words in spoken)]
+    if missing:
+        quoted = ", ".join(f'"{word}"' for word in missing)
+        return [f'The prompt has no {quoted}, which "subject" names; use words of the prompt that mean the person.']
+    nameless = [words for words in spoken if not words & (PERSON_WORDS | ALSO_PERSONS)]
+    if subject or not nameless:
+        return []
+    said = " ".join(prompts[spoken.index(nameless[0])].split())[:40]
+    return [
+        f'The prompt ("{said}") names no person that is known here, so a head may not be made; say "a man" or '
+        '"a woman", or name its word for the person in "subject".'
+    ]

@@ -1,0 +1,99 @@
+"""Where a picture is without what was asked for: the one place that decides it, once its batch is sampled.
+
+A request that asked for a person never ends in a plain picture without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..method.head_refinement import REFINE_AT
+from .plan import Plan
+from .report import Batch
+
+NOT_ACTED, NOT_REFINED = "the identity never acted", "the head was not refined"
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """One thing that a picture lacks.
+
+    note: for the infotext, without comma and colon.
+    sentence: what to do about it, to be filled by `tell`; "" where a warning has said it already.
+    """
+
+    note: str
+    sentence: str = ""
+
+    def tell(self, pictures: Sequence[int], of: int) -> str:
+        """The sentence for some pictures of a request; they count from 0."""
+        several, listed = len(pictures) > 1, " and ".join(", ".join(str(i + 1) for i in pictures).rsplit(", ", 1))
+        return self.sentence.format(
+            pictures=f"picture{'s' * several} {listed} of {of}" if of > 1 else "the picture",
+            were="were" if several else "was",
+            their_heads="their heads were" if several else "its head was",
+        )
+
+
+def find_shortfall(plan: Plan, batch: Batch, image: int, is_interrupted: bool = False) -> Shortfall | None:
+    """What a picture of a finished batch lacks; None where it has all that was asked for."""
+    return why_nowhere(plan, batch, is_interrupted) or why_not_in_picture(plan, batch, image, is_interrupted)
+
+
+def why_nowhere(plan: Plan, batch: Batch, is_interrupted: bool) -> Shortfall | None:
+    """Why the identity acted in no picture of the batch, by its settings or by what kept it out; else None."""
+    if batch.acted is not None and bool(batch.acted.any()):
+        return None
+    p, weight = plan.parameters, max((line.weight for line in plan.lines), default=0.0)
+    cases = [
+        (value == 0, f'"{key}" is 0, so the identity never acted; set it above 0.')
+        for key, value in (("weight", weight), ("mask_strength", p.mask_strength), ("rho", p.rho))
+    ]
+    cases += [
+        (batch.explained, ""),
+        (
+            is_interrupted and not batch.guided,
+            "The sampling was interrupted before the identity acted; let it run longer.",
+        ),
+        (
+            batch.steps == 0 or (batch.in_window and batch.acted is None),
+            "Another extension or script took the sampling over, so the identity never acted; switch it off for this "
+            "run.",
+        ),
+        (
+            not batch.in_window,
+            f'"start" {p.start:g} to "stop" {p.stop:g} holds none of the {batch.steps} noise levels that were '
+            "sampled, so the identity never acted; widen it, or take more steps.",
+        ),
+        (
+            not batch.guided,
+            "At a CFG scale of 0 neither prompt nor identity counts; set the CFG scale to 1 or more.",
+        ),
+    ]
+    return next((Shortfall(NOT_ACTED, sentence) for holds, sentence in cases if holds), None)
+
+
+def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: bool) -> Shortfall | None:
+    """What one picture lacks, of a batch in which the identity could act."""
+    if not batch.acted_on(image):
+        return Shortfall(
+            NOT_ACTED,
+            "Neither a head nor the person stood out while {pictures} {were} made, so the identity never acted there; "
+            'let the prompt show the person, name its word in "subject", or take a larger picture.',
+        )
+    if not plan.refines or batch.found_head(image) or is_interrupted:
+        return None
+    if not batch.looked_for_heads:
+        late = f'None of the steps between "start" and "stop" ends below noise level {max(REFINE_AT):g}'
+        return Shortfall(
+            NOT_REFINED,
+            f'{late}, so no head was refined; take more steps, widen "stop", or switch "refine_head" off.',
+        )
+    if not batch.heads_found:  # it could not look, and has warned of it
+        return Shortfall(NOT_REFINED)
+    return Shortfall(
+        NOT_REFINED,
+        "No face could be found while {pictures} {were} made, so {their_heads} not refined; let the prompt show the "
+        'face, or switch "refine_head" off.',
+    )

@@ -1,0 +1,146 @@
+"""The finished pictures of a request: measured as they are at the very end, with their masks and what they lack."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..faces import reports
+from ..hosts.model import is_interrupted
+from ..hosts.run import Run
+from ..sampling.shortfalls import Shortfall, find_shortfall
+from ..settings import Settings
+from . import infotext, person, previews
+
+
+@dataclass(eq=False)
+class Picture:
+    """One finished picture. image: the host's own, as seen last; checksum: of its pixels then; lack: None for none."""
+
+    image: Image.Image
+    checksum: int
+    report: infotext.Report
+    mask: Image.Image | None
+    lack: Shortfall | None
+
+
+@dataclass(eq=False)
+class Output:
+    """What a request carries along for its pictures, from process() to postprocess(); it lives on the host's `p`.
+
+    first: position of the present batch's first picture; extensions may change how many a batch has.
+    """
+
+    settings: Settings
+    person: person.Person
+    is_api: bool
+    reports: infotext.Reports = field(default_factory=infotext.Reports)
+    pictures: dict[int, Picture] = field(default_factory=dict)
+    batch: int | None = None
+
+    def begin_picture(self, batch: int, index: int) -> int:
+        """The position in the request of picture `index` of the batch."""
+        if batch != self.batch:
+            self.batch, self.reports.first = batch, max(self.pictures, default=-1) + 1
+        return self.reports.first + index
+
+
+def add_picture(p: Any, run: Run, output: Output, image: Image.Image) -> None:
+    """Measure a finished picture, keep its mask, and find what it lacks."""
+    position = output.begin_picture(p.iteration, p.batch_index)
+    lack = find_shortfall(run.plan, run.report.batch, p.batch_index, is_interrupted())
+    box, mask = pasted_at(p, image), run.report.mask_of(p.batch_index)
+    picture = Picture(image, checksum(image), infotext.Report(), None, lack)
+    output.pictures[position] = picture
+    if output.settings.show_mask:
+        is_grey = output.is_api
+        picture.mask = previews.plain_mask(mask, image.size, box) if is_grey else previews.heat_map(image, mask, box)
+    share = box[2] * box[3] / (image.width * image.height) if box else 1.0
+    picture.report["mask_coverage"] = 0.0 if mask is None else float(mask.mean()) * share
+    if lack is not None:
+        picture.report["note"] = lack.note
+    measure(picture, output)
+    output.reports.put(position, picture.report)
+
+
+def measure(picture: Picture, output: Output) -> None:
+    """How much of the person the picture shows, into its report."""
+    pixels = np.asarray(picture.image.convert("RGB"))
+    found = reports.compare(pixels, output.person.identity, output.person.analyser)
+    picture.report.update(similarity=found.similarity, face_area=found.face_area)
+
+
+def pasted_at(p: Any, image: Image.Image) -> previews.Box | None:
+    """Where in the finished picture the sampled part lies ("Only masked"): x, y, width, height; None: all of it."""
+    overlays = getattr(p, "overlay_images", None)
+    box = getattr(p, "paste_to", None)
+    if not box or not overlays or image.size != overlays[0].size:
+        return None  # not composed: the picture is what was sampled
+    return tuple(box)
+
+
+def checksum(image: Image.Image) -> int:
+    return zlib.crc32(image.convert("RGB").tobytes())
+
+
+def find_pictures(output: Output, processed: Any) -> dict[int, int]:
+    """Position in the request -> index in processed.images, of the pictures that are there.
+
+    The host's own objects are looked for first; one that was replaced stands in its order, where nothing else (a
+    grid, an inpainting mask) stands between.
+    """
+    by_object = {id(image): index for index, image in enumerate(processed.images)}
+    first, found = processed.index_of_first_image, {}
+    in_order = len(processed.images) - first == len(output.pictures)
+    for order, (position, picture) in enumerate(sorted(output.pictures.items())):
+        index = by_object.get(id(picture.image))
+        if index is None and in_order:
+            index = first + order
+        if index is not None:
+            found[position] = index
+    return found
+
+
+def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) -> list[str]:
+    """Measure what was changed after its report was written; a sentence for each report in a file that does not hold.
+
+    The reports and texts of the answer are mended; files that the host has saved keep the earlier value.
+    """
+    saves, told = bool(p.save_samples()) if hasattr(p, "save_samples") else True, []
+    for position, index in found.items():
+        picture, image = output.pictures[position], processed.images[index]
+        if checksum(image) == picture.checksum:
+            continue
+        before = str(picture.report)
+        picture.image, picture.checksum = image, checksum(image)
+        measure(picture, output)
+        now = str(picture.report)
+        mend_texts(processed, processed.index_of_first_image + position, image, before, now)
+        if saves and now != before:
+            told.append(
+                f"Another extension changed picture {position + 1} after the web UI had saved it: the file's infotext "
+                f'says "{before}", the picture is now "{now}".'
+            )
+    return told
+
+
+def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: str) -> None:
+    if at < len(processed.infotexts):
+        processed.infotexts[at] = processed.infotexts[at].replace(before, now)
+    if "parameters" in image.info:
+        image.info["parameters"] = image.info["parameters"].replace(before, now)
+    if processed.infotexts:
+        processed.info = processed.infotexts[0]
+
+
+def tell_lacks(output: Output) -> list[str]:
+    """One sentence for each thing that pictures of the request lack."""
+    by_lack: dict[Shortfall, list[int]] = {}
+    for position, picture in sorted(output.pictures.items()):
+        if picture.lack is not None and picture.lack.sentence:
+            by_lack.setdefault(picture.lack, []).append(position)
+    return [lack.tell(positions, len(output.pictures)) for lack, positions in by_lack.items()]

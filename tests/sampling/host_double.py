@@ -1,0 +1,146 @@
+"""A host for one sampling pass without a web UI: a tiny UNet of random weights, and an autoencoder of block means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from demo.nets.unet import UNetModel
+from lib_beyondfacial.method.head_refinement import VarianceExploding
+from lib_beyondfacial.sampling.host import Cond
+from lib_beyondfacial.sampling.plan import IdentityLine
+from lib_beyondfacial.unet.injection import Attached
+from lib_beyondfacial.unet.rows import LineRows
+from lib_beyondfacial.unet.sites import AttentionSite, Site
+from tests.random_model import CONTEXT_DIM, UNET
+
+FACTOR = 8  # px per latent px
+
+
+def make_unet(seed: int = 0) -> UNetModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return UNetModel(**UNET).eval()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A cond: what was asked to be encoded."""
+
+    texts: tuple[str, ...]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One predict_x0; injected: whether the identity was attached meanwhile."""
+
+    rows: int
+    sigma: float
+    cond: Cond
+    line: str | None
+    is_crop: bool
+    injected: bool
+
+
+class CountingInjection:
+    """An Injection that adds nothing and knows when it is attached."""
+
+    def __init__(self, fires: bool = True):
+        self.fires, self.is_attached, self.seen = fires, False, []
+        self.device_bytes = 0
+
+    def check_fits(self, sites: Sequence[Site]) -> None: ...
+
+    @contextmanager
+    def attached(self, sites: Sequence[AttentionSite], where: LineRows, weight: float) -> Iterator[Attached]:
+        self.is_attached = True
+        self.seen.append((where, weight))
+        try:
+            yield Attached(fired=int(self.fires))
+        finally:
+            self.is_attached = False
+
+
+@dataclass
+class HostDouble:
+    """sampling.host.Host. x0: what every model call predicts for (x, sigma); calls: what was asked of the model.
+
+    order: the names of what was asked of the host, as it came.
+    """
+
+    picture_size: tuple[int, int] = (64, 96)
+    native_side: int = 64
+    x0: Callable[[Tensor, float], Tensor] = lambda x, sigma: torch.zeros_like(x)
+    injection: CountingInjection = field(default_factory=CountingInjection)
+    key: object = "first model"
+    crops: bool = True
+    interrupted: bool = False
+    calls: list[ModelCall] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    encoded: list[Encoded] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.law = VarianceExploding()
+        self.model = make_unet()
+
+    def unet(self) -> nn.Module:
+        return self.model
+
+    def model_key(self) -> object:
+        return self.key
+
+    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
+        self.encoded.append(Encoded(tuple(texts), size))
+        return self.encoded[-1]
+
+    def encode_words(self, words: Sequence[str]) -> Tensor:
+        seeds = [torch.Generator().manual_seed(sum(map(ord, word))) for word in words]
+        return torch.stack([torch.randn(CONTEXT_DIM, generator=seed) for seed in seeds])
+
+    def prompts_at_end(self, texts: Sequence[str]) -> list[str]:
+        return [text.replace("[morning:evening:0.5]", "evening") for text in texts]
+
+    def first_conds(self) -> Cond:
+        return "first conds"
+
+    def encode_image(self, picture: Tensor) -> Tensor:
+        self.order.append("encode")
+        z = F.avg_pool2d(picture, FACTOR)
+        return torch.cat([z, z.mean(0, keepdim=True)])
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        self.order.append("decode")
+        return F.interpolate(latents[:, :3], scale_factor=FACTOR, mode="nearest")[0]
+
+    def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
+        return start
+
+    def predict_x0(
+        self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
+    ) -> Tensor:
+        self.order.append("predict")
+        name = None if line is None else line.name
+        self.calls.append(ModelCall(len(x), sigma, cond, name, is_crop, self.injection.is_attached))
+        text = torch.randn(len(x), 7, CONTEXT_DIM, generator=torch.Generator().manual_seed(3))
+        with torch.no_grad():
+            self.model(x / x.std(), torch.full((len(x),), 500.0), text)
+        return self.x0(x, sigma)
+
+    def can_crop(self) -> bool:
+        return self.crops
+
+    def load_unet(self) -> None:
+        self.order.append("load_unet")
+
+    def is_interrupted(self) -> bool:
+        return self.interrupted
+
+
+def hooks_on(unet: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())

@@ -1,0 +1,257 @@
+"""Head refinement of a pass without a web UI: when, of which heads, and what prevents it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.method import head_refinement as eq
+from lib_beyondfacial.sampling.head_refinement import NO_PICTURE, NOT_WITH_INPAINTING, choose_face
+from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
+from tests.sampling.host_double import HostDouble
+
+HEAD = (60.0, 20.0, 76.0, 36.0)  # px of a picture of 64 x 96
+LARGE = (20.0, 4.0, 76.0, 60.0)
+HEAD_COLOUR = 0.5
+CENTRE = (0, slice(None), 3, 8)  # the latents in the middle of HEAD
+
+
+def face(box=HEAD, padded=False) -> SimpleNamespace:
+    return SimpleNamespace(box=np.array(box), padded=padded)
+
+
+def finding(*per_call):
+    """find_faces that gives these lists of faces one after the other, the last one for ever; it notes the pictures."""
+    pictures: list[np.ndarray] = []
+
+    def find(image):
+        pictures.append(image)
+        return per_call[min(len(pictures), len(per_call)) - 1]
+
+    find.pictures = pictures
+    return find
+
+
+def drawing() -> HostDouble:
+    """A host whose model always predicts one colour."""
+    return HostDouble(x0=lambda x, sigma: torch.full_like(x, HEAD_COLOUR))
+
+
+@pytest.fixture
+def refining(begin):
+    """refining(find, **of begin) -> a pass at its first level, with refine_head on."""
+
+    def refining(find, host=None, **given):
+        sampling = begin(find_faces=find, host=host or drawing(), **{"refine_head": True, **given})
+        sampling.acts(14.6)
+        return sampling
+
+    return refining
+
+
+def behind_cfg(sampling, sigma, predictions, cfg_scale=5.0):
+    """x0 behind CFG with the method's delta in it."""
+    delta = run_level(sampling, sigma, predictions, cfg_scale)
+    return step_at(sigma, predictions, cfg_scale).denoised + cfg_scale * delta
+
+
+def ellipse() -> torch.Tensor:
+    return eq.elliptical_mask(eq.crop_around(HEAD, (64, 96)), (64, 96), SIZE)[0]
+
+
+def test_head_is_refined_once_and_then_the_line_rests(refining):
+    find = finding([face()])
+    sampling, predictions = refining(find), predict()
+    run_level(sampling, 14.6, predictions)
+    run_level(sampling, 5.0, predictions)
+    assert not find.pictures
+    assert not sampling.host.calls
+    after = behind_cfg(sampling, 2.0, predictions)
+    assert sampling.report.refined == (True,)
+    assert len(sampling.host.calls) == 2 * eq.STEPS
+    assert torch.allclose(after[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
+    inside = (slice(None), slice(None), *(ellipse() == 1).nonzero(as_tuple=True))
+    assert torch.allclose(after[inside], sampling.refinement.heads.denoised[inside], atol=1e-4)
+    assert torch.equal(sampling.report.masks[LINE][0, 0], ellipse())
+    assert sampling.active_lines(1.0) == ()
+    later = predict(1)
+    assert torch.allclose(behind_cfg(sampling, 1.0, later)[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
+    assert not sampling.delta(step_at(0.5, later), None)[0][:, ellipse() == 0].any()
+    assert len(find.pictures) == 1
+
+
+def test_batch_is_refined_head_by_head(refining):
+    """The first picture's head is found at the first attempt, the second one's at the second."""
+    sampling = refining(finding([face()], [], [face()]), batch=2)
+    predictions = predict(batch=2)
+    run_level(sampling, 2.0, predictions)
+    assert sampling.report.refined == (True, False)
+    assert sampling.active_lines(1.6), "the second picture still needs the line"
+    first = sampling.refinement.heads.denoised[0].clone()
+    run_level(sampling, 1.0, predictions)
+    assert sampling.report.refined == (True, True)
+    assert torch.equal(sampling.refinement.heads.denoised[0], first)
+    assert not sampling.active_lines(0.5)
+    assert not sampling.report.warnings
+
+
+def test_no_face_is_looked_for_at_three_levels_then_warned_of(refining):
+    find = finding([])
+    sampling, predictions = refining(find, batch=2), predict(batch=2)
+    plain = refining(finding([]), batch=2, refine_head=False)
+    for sigma in (14.6, 2.0, 1.4, 1.0, 0.5, 0.1):
+        assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
+    assert len(find.pictures) == 3 * 2, "at 2.0, 1.4 and 0.5"
+    assert len(sampling.report.warnings) == 1
+    assert "while picture 1, 2 of 2 was made" in sampling.report.warnings[0]
+    assert '"refine_head"' in sampling.report.warnings[0]
+    assert not any(sampling.report.refined)
+
+
+def test_large_head_is_left_as_it_is(refining):
+    find = finding([face(LARGE)])
+    sampling, predictions = refining(find), predict()
+    plain = refining(finding([]), refine_head=False)
+    for sigma in (2.0, 1.0, 0.5):
+        assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
+    assert len(find.pictures) == 1
+    assert sampling.active_lines(0.1)
+    assert not sampling.report.warnings
+
+
+def test_padded_face_is_none(refining):
+    sampling = refining(finding([face(padded=True)]))
+    run_level(sampling, 2.0, predict())
+    assert sampling.report.refined == (False,)
+
+
+def test_of_several_faces_the_one_with_most_attention_counts():
+    attention = torch.zeros(8, 12)
+    attention[6, 1] = 1
+    near, far = face((2.0, 44.0, 18.0, 60.0)), face(HEAD)
+    picture = torch.zeros(3, 64, 96)
+    assert choose_face(picture, attention, lambda image: [far, near]) == tuple(near.box)
+    assert choose_face(picture, attention, lambda image: [far, face(near.box, padded=True)]) == tuple(far.box)
+    assert choose_face(picture, attention, lambda image: []) is None
+
+
+@pytest.mark.parametrize("changes", [{"refine_head": False}, {"mask_mode": "whole"}])
+def test_no_refinement_unless_asked_for_and_adaptive(refining, changes):
+    find = finding([face()])
+    sampling = refining(find, **changes)
+    run_level(sampling, 2.0, predict())
+    assert not find.pictures
+    assert [each.size for each in sampling.host.encoded] == [], "and its prompts are not encoded"
+
+
+def test_refinement_has_close_up_prompts_at_the_crops_size(refining):
+    sampling = refining(finding([face()]))
+    run_level(sampling, 2.0, predict())
+    cond, uncond = sampling.host.encoded
+    assert cond.texts == ("close-up portrait, a photo of a man 0",)
+    assert uncond.texts == ("ugly",)
+    assert cond.size == uncond.size == (64, 64)
+    first, second = sampling.host.calls[:2]
+    assert (first.cond, first.line, first.injected, first.is_crop) == (cond, LINE, True, True)
+    assert (second.cond, second.line, second.injected, second.is_crop) == (uncond, None, False, True)
+    assert [call.sigma for call in sampling.host.calls[::2]] == sampling.host.law.refine_sigmas(2.0)[:-1]
+
+
+@pytest.mark.parametrize(("cfg_scale", "calls"), [(1.0, eq.STEPS), (7.0, 2 * eq.STEPS)])
+def test_refinements_rows_are_counted_and_cfg_one_needs_no_uncond(refining, cfg_scale, calls):
+    sampling = refining(finding([face()]))
+    run_level(sampling, 2.0, predict(), cfg_scale)
+    assert len(sampling.host.calls) == sampling.report.identity_rows == calls
+
+
+def test_refinements_cfg_is_at_most_four(refining):
+    """cond 0.2 and uncond 0 at CFG 7: x0 is 0.8, where the picture's own scale would make 1.4 of it."""
+    host = HostDouble()
+    host.x0 = lambda x, sigma: torch.full_like(x, 0.2 if host.injection.is_attached else 0.0)
+    sampling = refining(finding([face()]), host=host)
+    after = behind_cfg(sampling, 2.0, predict(), 7.0)
+    assert torch.allclose(after[CENTRE], torch.tensor(0.8), atol=0.05)
+
+
+def test_same_seed_same_head_and_no_random_number_of_the_hosts_is_drawn(refining):
+    def noisy(seed):
+        host = HostDouble(x0=lambda x, sigma: (0.1 * x).clamp(-1, 1))
+        sampling = refining(finding([face()]), host=host)
+        sampling.refinement.images = [SimpleNamespace(seed=seed)]
+        run_level(sampling, 2.0, predict())
+        return sampling.refinement.heads.denoised
+
+    state = torch.get_rng_state()
+    one, again, other = noisy(7), noisy(7), noisy(8)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_unet_is_loaded_before_and_after_it_draws(refining):
+    sampling = refining(finding([face()]))
+    run_level(sampling, 2.0, predict())
+    order = sampling.host.order
+    first = order.index("predict")
+    assert order[:first] == ["decode", "encode", "load_unet"]
+    assert order[first : first + 2 * eq.STEPS] == ["predict"] * (2 * eq.STEPS)
+    assert order[-1] == "load_unet"
+
+
+@pytest.mark.parametrize("broken", ["decode_latents", "encode_image"])
+def test_vae_that_gives_nan_is_a_warning_and_the_pass_goes_on(refining, broken):
+    sampling, predictions = refining(finding([face()])), predict()
+    plain = refining(finding([]), refine_head=False)
+    original = getattr(sampling.host, broken)
+    setattr(sampling.host, broken, lambda x: original(x) * float("nan"))
+    for sigma in (2.0, 1.0, 0.5):
+        assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
+    assert sampling.report.warnings == [NO_PICTURE]
+
+
+def test_interrupt_ends_the_refinement_at_its_next_step(refining):
+    host = drawing()
+
+    def press_in_the_second_step(x, sigma):
+        host.interrupted = len(host.calls) == 4
+        return torch.full_like(x, HEAD_COLOUR)
+
+    host.x0 = press_in_the_second_step
+    sampling = refining(finding([face()]), host=host)
+    run_level(sampling, 2.0, predict())
+    assert len(host.calls) == 4, "cond and uncond of two steps"
+    assert not sampling.report.warnings
+    assert not sampling.report.refined
+    assert not sampling.refinement.should_refine(0.5)
+
+
+def test_inpainting_model_is_a_warning(refining):
+    find, host = finding([face()]), drawing()
+    host.crops = False
+    sampling = refining(find, host=host)
+    run_level(sampling, 2.0, predict())
+    run_level(sampling, 0.5, predict())
+    assert not find.pictures
+    assert sampling.report.warnings == [NOT_WITH_INPAINTING]
+
+
+def test_failure_in_the_refinement_is_an_error_with_a_message(refining):
+    sampling = refining(lambda image: 1 / 0)
+    with pytest.raises(BeyondFacialError, match="head refinement failed .ZeroDivisionError.*refine_head"):
+        run_level(sampling, 2.0, predict())
+    assert not sampling.host.injection.is_attached
+
+
+def test_nan_of_the_identity_line_in_the_refinement_is_refused(refining):
+    sampling = refining(finding([face()]), host=HostDouble(x0=lambda x, sigma: x * float("nan")))
+    with pytest.raises(BeyondFacialError, match="^BeyondFacial: the identity line gave NaN"):
+        run_level(sampling, 2.0, predict())
+
+
+def test_window_ends_before_the_first_attempt(refining):
+    sampling = refining(finding([face()]), stop=0.3)
+    assert not sampling.acts(2.0)
