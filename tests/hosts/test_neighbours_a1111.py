@@ -271,7 +271,10 @@ def test_a_hires_pass_on_a_model_that_does_not_fit_is_plain_with_a_warning():
             raise BeyondFacialError('"fits" was made for SD1.5, this model is SDXL; choose an adapter for SDXL.')
 
     line = SimpleNamespace(injections=())
-    p = SimpleNamespace(is_hr_pass=True)
+    class Job:
+        is_hr_pass = True
+
+    p = Job()
     run = Run(SimpleNamespace(can_act=True, lines=(line,)), weakref.ref(p))
     begin_pass(p, run, Adapter(), None)
     assert run.sampling is None
