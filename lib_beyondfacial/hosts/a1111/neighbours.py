@@ -74,6 +74,6 @@ def refuse_neutral_prompt(p: Processing) -> None:
     found = next(filter(None, map(NEUTRAL_PARTS.search, texts)), None)
     if found is not None:
         raise BeyondFacialError(
-            f"BeyondFacial cannot follow {found[0]}, a part of the prompt that sd-webui-neutral-prompt composes in "
-            "its own way; write AND, or leave the part out."
+            f"BeyondFacial: {found[0]} is a part of the prompt that sd-webui-neutral-prompt composes in its own way, "
+            "which the identity line cannot follow; write AND, or leave the part out."
         )
