@@ -175,23 +175,28 @@ def test_an_error_in_a_hook_of_ours_on_the_hosts_own_call_is_a_sentence(ask, mon
 
 
 TILER = """
-def kdiff_forward(self, x, sigma, cond=None):
-    half = x.shape[-1] // 2
-    parts = [type(self).forward(self, part, sigma, cond=cond) for part in (x[..., :half], x[..., half:])]
-    return torch.cat(parts, -1)
+class MultiDiffusion:
+    def __init__(self, inner_model):
+        self.sampler_forward = inner_model.forward
+
+    def kdiff_forward(self, x, sigma, cond=None):
+        half = x.shape[-1] // 2
+        return torch.cat([self.sampler_forward(part, sigma, cond=cond) for part in (x[..., :half], x[..., half:])], -1)
+
+    kdiff_forward.__module__ = "tile_utils.utils"  # the extension's decorator names no other
 """
 
 
 def test_tiled_diffusion_makes_us_stand_aside_and_is_named(ask, monkeypatch):
     from modules import sd_samplers
 
-    forward = function_of("a-tiler", TILER, "kdiff_forward", torch=torch, __name__="tile_methods.multidiffusion")
+    tiler = function_of("a-tiler", TILER, "MultiDiffusion", torch=torch, __name__="tile_methods.multidiffusion")
     create = sd_samplers.create_sampler
 
     def create_sampler(*args):
         sampler = create(*args)
         inner = sampler.model_wrap_cfg.inner_model
-        inner.forward = forward.__get__(inner)
+        inner.forward = tiler(inner).kdiff_forward
         return sampler
 
     monkeypatch.setattr("demo.miniwebui.processing.create_sampler", create_sampler)
@@ -266,7 +271,10 @@ def test_a_hires_pass_on_a_model_that_does_not_fit_is_plain_with_a_warning():
             raise BeyondFacialError('"fits" was made for SD1.5, this model is SDXL; choose an adapter for SDXL.')
 
     line = SimpleNamespace(injections=())
-    p = SimpleNamespace(is_hr_pass=True)
+    class Job:
+        is_hr_pass = True
+
+    p = Job()
     run = Run(SimpleNamespace(can_act=True, lines=(line,)), weakref.ref(p))
     begin_pass(p, run, Adapter(), None)
     assert run.sampling is None
