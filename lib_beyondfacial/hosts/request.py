@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import traceback
 import weakref
 from collections.abc import Iterator
 from types import FrameType
@@ -101,6 +102,18 @@ def fail(p: Processing, message: str) -> None:
     p.sample = sample
 
 
+def sentence_of(error: BaseException) -> str:
+    """What to tell the user of an error met while sampling: ours are sentences, others' are put into one."""
+    if isinstance(error, BeyondFacialError):
+        return str(error)
+    traceback.print_exception(error)
+    said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    return (
+        f"BeyondFacial: the identity could not be drawn ({said}); see the console, and switch off other extensions "
+        "that change the model or its prompts for this run."
+    )
+
+
 def raise_to_user(p: Processing, message: str) -> None:
     if getattr(p, "is_api", False):
         from fastapi import HTTPException
@@ -153,9 +166,7 @@ def wrap_sample(p: Processing, run: Run) -> None:
         if run.error is not None:
             error, run.error = run.error, None
             end(p)
-            if isinstance(error, BeyondFacialError):
-                raise_to_user(p, str(error))
-            raise error
+            raise_to_user(p, sentence_of(error))
         return result
 
     sample.__dict__.update(_beyondfacial=True, _before=before)
