@@ -2,7 +2,8 @@
 
 The host runs this at its start. Its own packages are never touched: pip gets `--no-deps --target`, wheels only, and
 the folder is appended to sys.path later (lib_beyondfacial/faces/vendor.py), so that whatever the host has goes first.
-Nothing is fetched when everything is there. On failure one sentence is printed, and the host starts as usual.
+Nothing is fetched when everything is there, nor again what cannot be imported: that is kept aside and tried at each
+start. On failure one sentence is printed, and the host starts as usual.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,9 +27,26 @@ PACKAGES = ("insightface", "onnx", "onnxruntime")
 PROBE = {"insightface": "insightface.app", "onnx": "onnx", "onnxruntime": "onnxruntime"}
 STAMP = "installed.json"
 TEMPORARY = ".new-"
+UNTRIED = "-untried"  # ends the name of the folder that is fetched whole and could not be imported yet
 STALE_S = 3600.0  # a temporary folder older than this belongs to a start that was killed
 TIMEOUT_S = 1800
 MISSING = "MISSING"
+NEWEST_PYTHON = (3, 13)  # that the pinned versions have wheels for
+SHARING_VIOLATIONS = (5, 32)  # Windows' numbers for what somebody else has open: scanners open whatever is new
+PATIENCE_S = 10.0
+EXPLAINED = (  # what pip's output means, the first that fits
+    (r"CERTIFICATE_VERIFY_FAILED|SSLError", "the package index cannot be trusted: a proxy or a clock may be wrong"),
+    (
+        r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|ConnectionResetError|"
+        r"Failed to establish a new connection|Temporary failure in name resolution|getaddrinfo failed",
+        "no connection to the package index: go online, or set INDEX_URL to one that can be reached",
+    ),
+    (
+        r"Long Path support",
+        "the path is too long for Windows: allow long paths, or move the web UI into a shorter one",
+    ),
+    (r"No space left on device|not enough space", "the disk is full"),
+)
 
 
 def pinned_versions(python: tuple[int, int], system: str, machine: str) -> dict[str, str]:
@@ -104,7 +123,7 @@ def find_missing() -> list[str]:
 
 
 def fetch(packages: list[str], versions: Mapping[str, str], target: Path) -> None:
-    """pip install into `target`, without dependencies, wheels only; RuntimeError with pip's last line."""
+    """pip install into `target`, without dependencies, wheels only; RuntimeError that says why it failed."""
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--target", str(target)]
     command += ["--no-input", "--disable-pip-version-check", "--retries", "2", "--timeout", "20"]
     if os.environ.get("INDEX_URL"):  # the hosts' own setting
@@ -115,28 +134,77 @@ def fetch(packages: list[str], versions: Mapping[str, str], target: Path) -> Non
         command, capture_output=True, text=True, errors="replace", env=environment, timeout=TIMEOUT_S, check=False
     )
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named" in line]
-        raise RuntimeError(_first_line(lines[-1] if lines else done.stderr) or f"pip ended with {done.returncode}")
+        raise RuntimeError(explain_pip(f"{done.stdout}\n{done.stderr}") or f"pip ended with {done.returncode}")
+
+
+def explain_pip(output: str) -> str:
+    """Why pip failed, by all that it wrote."""
+    for sign, meaning in EXPLAINED:
+        if re.search(sign, output):
+            return meaning
+    lines = [line for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    if ("Traceback (most recent call last)" in output and not errors) or "No module named pip" in output:
+        return f'pip itself is broken ({lines[-1].strip()[:200]}): repair it with "{sys.executable} -m ensurepip"'
+    if "No matching distribution" in output:
+        python = ".".join(map(str, sys.version_info[:2]))
+        what = re.search(r"No matching distribution found for (\S+)", output)
+        package = what[1].replace("==", " ") if what else "such package"
+        return f"the package index has no {package} for Python {python} on {platform.system()} {platform.machine()}"
+    return _first_line((errors or lines or [""])[-1])
 
 
 def install(packages: list[str], versions: Mapping[str, str], folder: Path, fetcher: Callable = fetch) -> None:
-    """Fetch into a temporary folder beside `folder`, see that everything imports, then put it in place by a rename."""
+    """Fetch into a temporary folder beside `folder`, see that everything imports, then put it in place by a rename.
+
+    What was fetched whole stays where it was tried, so that a failure to import it costs no second download.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)
-    new = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
+    untried = folder.with_name(folder.name + UNTRIED)
+    if not (is_installed(untried, versions) and all((untried / package).is_dir() for package in packages)):
+        new = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
+        try:
+            fetcher(packages, versions, new)
+            stamp = {package: versions[package] for package in packages}
+            (new / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+            new.chmod(0o755)
+            put(new, untried)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    for package, reason in find_import_errors(list(PACKAGES), untried).items():
+        raise RuntimeError(
+            f"{package} was fetched but cannot be imported ({_first_line(reason)}); it is not fetched again "
+            f'unless you delete the folder "{untried.name}"'
+        )
+    put(untried, folder)
+
+
+def put(source: Path, target: Path) -> None:
+    """Move a folder into the place of another, which stays if that fails."""
+    old = target.parent / f"{TEMPORARY}old-{os.getpid()}-{time.time_ns()}"
+    if target.exists():
+        rename(target, old)
     try:
-        fetcher(packages, versions, new)
-        for package, reason in find_import_errors(list(PACKAGES), new).items():
-            raise RuntimeError(f"{package} was fetched but cannot be imported ({_first_line(reason)})")
-        (new / STAMP).write_text(json.dumps({package: versions[package] for package in packages}), encoding="utf-8")
-        new.chmod(0o755)
-        if folder.exists():
-            folder.rename(folder.parent / f"{TEMPORARY}old-{os.getpid()}-{time.time_ns()}")
-        new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        for old in folder.parent.glob(f"{TEMPORARY}old-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        rename(source, target)
+    except OSError:
+        if old.exists():
+            rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Wait a while where Windows refuses it because somebody has a file in the folder open."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            source.rename(target)
+            return
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in SHARING_VIOLATIONS or time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def remove_leftovers(parent: Path) -> None:
@@ -172,11 +240,34 @@ def main() -> None:
             return
         missing = find_missing()
         if missing:
+            check_python(missing)
             install(missing, versions, folder)
-            print(f"BeyondFacial: {', '.join(missing)} installed into its own folder.")
+            say(f"{', '.join(missing)} installed into its own folder.")
+    except subprocess.TimeoutExpired:
+        say(f"could not set up its face analysis (it took more than {TIMEOUT_S // 60} minutes).")
     except Exception as error:
         reason = _first_line(str(error)) or type(error).__name__
-        print(f"BeyondFacial: could not set up its face analysis ({reason}); it tries again at the next start.")
+        say(f"could not set up its face analysis ({reason}); it looks again at the next start.")
+
+
+def check_python(missing: list[str]) -> None:
+    """RuntimeError where this Python is newer than the wheels."""
+    python, compiled = sys.version_info[:2], [package for package in missing if package != "insightface"]
+    if python > NEWEST_PYTHON and compiled:
+        newest = ".".join(map(str, NEWEST_PYTHON))
+        raise RuntimeError(
+            f"there are no wheels of {' and '.join(compiled)} for Python {python[0]}.{python[1]}: run the web UI with "
+            f"Python 3.10 to {newest}"
+        )
+
+
+def say(text: str) -> None:
+    """One line to the console, whatever letters it has."""
+    line = f"BeyondFacial: {text}"
+    try:
+        print(line)
+    except UnicodeEncodeError:
+        print(line.encode("ascii", "replace").decode())
 
 
 def _first_line(text: str) -> str:

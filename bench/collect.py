@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bench.alternatives import Boxes
 from bench.device import choose_device
 from bench.judges import Judges
 from bench.methods import METHODS, Method
@@ -62,7 +62,7 @@ class Bench:
                 for method in methods:
                     bar.set_description(method.name)
                     if not stores[method.name].has(members):
-                        boxes = [stores["plain"].by_pair[i]["box"] for i in members] if method.needs_boxes else None
+                        boxes = [stores["plain"].by_pair[i]["box"] for i in members] if method.needs_boxes else []
                         stores[method.name].add(self.make(method, batch, boxes))
                     bar.update(len(batch))
         members = sorted(pair.index for batch in batches for pair in batch)
@@ -78,7 +78,7 @@ class Bench:
             records |= {method.name: [store.by_pair[i] for i in whole]} if whole else {}
         return records
 
-    def make(self, method: Method, batch: list[Pair], boxes: list[Any] | None) -> list[Record]:
+    def make(self, method: Method, batch: list[Pair], boxes: Boxes) -> list[Record]:
         """One batch painted, judged and its first pictures kept."""
         painted = self.painter.paint(batch, method, boxes)
         judged = self.judges.records(batch, painted.images)

@@ -1,4 +1,4 @@
-"""The table's rows: what each method gives the API besides the photo, and what it puts in place of our own parts."""
+"""The table's rows: each method's settings besides the photo, and what it puts in place of our own parts."""
 
 from __future__ import annotations
 
@@ -96,11 +96,6 @@ RESEARCH = (
     Method("gate_0.5", "the gate's centre at 0.5", alternative="gate_0.5"),
     Method("gate_0.6", "the gate's centre at 0.6", alternative="gate_0.6"),
     Method("gate_0.8", "the gate's centre at 0.8", alternative="gate_0.8"),
-    Method("branch_in_region", "the branch acts round the head alone", alternative="branch_in_region"),
-    Method("branch_in_last_region", "the same, round the last level's head", alternative="branch_in_last_region"),
-)
-ROLLOUT = Method(
-    "idap_rollout", "the start's face from the identity line's rollout (--sampler DDIM)", alternative="rollout_start"
 )
 FOLLOW = {"gender_alignment": "follow photo"}
 INK = "ink drawing of"
@@ -118,12 +113,11 @@ CASES = (
     Method("other_gender_followed", "the same, the identity line's prompt follows", FOLLOW, other_gender=True),
     Method("ink_style_1", "ink drawings, style alignment 1", {"style": 1.0}, medium=INK),
 )
-METHODS: dict[str, Method] = {method.name: method for method in (*TABLE, *RESEARCH, ROLLOUT, *CASES)}
+METHODS: dict[str, Method] = {method.name: method for method in (*TABLE, *RESEARCH, *CASES)}
 QUICK = ("plain", "single_line", "beyondfacial")
 GROUPS = {
     "table": [method.name for method in TABLE],
     "research": ["plain", "beyondfacial", *(method.name for method in RESEARCH)],
-    "rollout": ["plain", "beyondfacial", "minus_idap", ROLLOUT.name],
     "cases": ["plain", "beyondfacial", *(method.name for method in CASES)],
 }
 

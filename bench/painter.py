@@ -1,15 +1,14 @@
-"""Pictures by method: pairs through the embedded host's API with the extension's own script, one pair or many at once.
+"""Pictures by method: pairs through the embedded host, one pair or many at once.
 
-Within a request the extension knows one person. A batch of pairs has one each, so for a batch the person's loading and
-the start's reference are asked once a picture; everything else is the product's own way (tests/bench holds batches
-against pictures made one by one).
+Each batch has a Plan of its own, with one person a picture, which a script of the bench's attaches (bench/script.py).
+Persons are loaded as the product loads them.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,25 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.alternatives import ALTERNATIVES, HeadBox
+from bench.alternatives import ALTERNATIVES, Boxes
 from bench.device import choose_device, move_host
 from bench.methods import Method
 from bench.pairs import Pair
-from bench.replacing import replaced
 from demo.dollhouse.world import SIZE
-from lib_beyondfacial.hosts import a1111_start
-from lib_beyondfacial.method.engine import RunState
-from lib_beyondfacial.method.prepend import Box
-from lib_beyondfacial.settings import Settings
+from lib_beyondfacial.method.mask import MaskPolicy
+from lib_beyondfacial.method.predictions import Predictions
+from lib_beyondfacial.sampling.plan import Plan, make_line
+from lib_beyondfacial.settings import MethodParameters, Settings
 
 if TYPE_CHECKING:
     from lib_beyondfacial.webui.person import Person
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WEIGHTS = REPOSITORY / "demo" / "dollhouse" / "weights"
+SCRIPT, TITLE = REPOSITORY / "bench" / "script.py", "Plan"
 PEOPLE_KEPT = 128
-OF_THE_PERSON = ("enabled", "references", "identity", "adapter", "adapter_family")
-OF_THE_PERSON += ("face_pack", "face_choice", "face_index")
 
 
 @dataclass(frozen=True)
@@ -76,11 +73,19 @@ class Painted:
         return torch.stack(self.masks).flatten(2).mean((0, 2)).tolist()
 
 
-@dataclass(frozen=True)
-class BoxOfImage(Box):
-    """A box that knows whose it is: equal boxes of two pictures are not the same."""
+class RecordedMask:
+    """A mask policy that notes every mask of the one line, (B, 1, h, w), on the CPU."""
 
-    image: int = 0
+    def __init__(self, policy: MaskPolicy, masks: list[Tensor]):
+        self.policy, self.masks = policy, masks
+        self.reads_attention, self.compute_maps = policy.reads_attention, policy.compute_maps
+
+    def compute_masks(
+        self, position: float, predictions: Predictions, attention: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        masks = self.policy.compute_masks(position, predictions, attention)
+        self.masks.extend(mask.float().cpu() for mask in masks.values())
+        return masks
 
 
 class Painter:
@@ -90,40 +95,34 @@ class Painter:
         from demo.miniwebui.host import boot
 
         self.sampling, self.device = sampling or Sampling(), choose_device(device)
-        self.host = boot(models_dir=WEIGHTS / "models", extensions=[REPOSITORY])
+        self.host = boot(models_dir=WEIGHTS / "models", extensions=[SCRIPT])
         if self.device.type != "cpu":
             move_host(self.device)
-        from lib_beyondfacial.webui import person  # only once the host is there
+        self.load_person = functools.lru_cache(maxsize=PEOPLE_KEPT)(load_person)
 
-        self._load = functools.lru_cache(maxsize=PEOPLE_KEPT)(person.load_person)
-
-    def load_person(self, settings: Settings, is_api: bool) -> Person:
-        """As the product loads it, once for all methods."""
-        return self._load(Settings(**{key: getattr(settings, key) for key in OF_THE_PERSON}), is_api)
-
-    def paint(self, pairs: list[Pair], method: Method, boxes: list[HeadBox | None] | None = None) -> Painted:
+    def paint(self, pairs: list[Pair], method: Method, boxes: Boxes = ()) -> Painted:
         """Every pair's picture by a method.
 
         Args:
             boxes: where each head is in the plain picture, for methods that need it.
         """
-        painted = Painted()
-        with ExitStack() as stack:
-            hook = self._unet().register_forward_pre_hook(functools.partial(count_rows, painted, len(pairs)))
-            stack.callback(hook.remove)
-            if method.settings is not None:
-                self._prepare(stack, pairs, method, painted)
-            if method.alternative:
-                stack.enter_context(ALTERNATIVES[method.alternative](boxes or []))
+        painted, request = Painted(), self.request(pairs, method)
+        if method.settings is not None:  # before the clock starts
+            plan = self.make_plan(pairs, method, boxes, painted)
+            request["alwayson_scripts"] = {TITLE: {"args": [plan]}}
+        hook = self._unet().register_forward_pre_hook(functools.partial(count_rows, painted, len(pairs)))
+        try:
             began = time.perf_counter()
-            images, _ = self.host.txt2img(**self.request(pairs, method))
+            images, _ = self.host.txt2img(**request)
             painted.seconds = (time.perf_counter() - began) / len(pairs)
+        finally:
+            hook.remove()
         painted.images = [np.asarray(image.convert("RGB")) for image in images]
         return painted
 
     def request(self, pairs: list[Pair], method: Method) -> dict[str, Any]:
         s = self.sampling
-        asked: dict[str, Any] = {
+        return {
             "prompt": [pair.prompt_of(method.medium, method.other_gender) for pair in pairs],
             "seed": [pair.seed for pair in pairs],
             "batch_size": len(pairs),
@@ -133,11 +132,18 @@ class Painter:
             "width": round(s.size * method.wide / 32) * 32,
             "height": s.size,
         }
-        if method.settings is not None:
-            photos = pairs[0].references(method.photos, method.strangers)
-            unit = {"enabled": True, "references": list(photos), **method.settings}
-            asked["alwayson_scripts"] = {"BeyondFacial": {"args": [unit]}}
-        return asked
+
+    def make_plan(self, pairs: list[Pair], method: Method, boxes: Boxes, painted: Painted) -> Plan:
+        """The method's plan for these pairs; their photos' warnings and the masks go to `painted`."""
+        settings = Settings.from_dict(method.settings or {})
+        loaded = [self.load_person(pair.references(method.photos, method.strangers)) for pair in pairs]
+        persons = tuple(each.identity for each in loaded)
+        painted.warnings = [len(person.warnings) for person in persons]
+        if method.other_gender:  # as a face pack tells it, which Dollhouse's does not
+            persons = tuple(replace(person, gender=pair.gender) for person, pair in zip(persons, pairs, strict=True))
+        line = make_line(settings, persons, loaded[0].adapter, [each.features for each in loaded])
+        plan = Plan(settings, (line,), loaded[0].analyser.find)
+        return record_masks(ALTERNATIVES[method.alternative](plan, boxes) if method.alternative else plan, painted)
 
     @torch.no_grad()
     def through_vae(self, picture: np.ndarray) -> np.ndarray:
@@ -155,56 +161,21 @@ class Painter:
 
         return shared.sd_model.model.diffusion_model
 
-    def _prepare(self, stack: ExitStack, pairs: list[Pair], method: Method, painted: Painted) -> None:
-        """Persons are loaded before the clock starts and kept; masks are noted; the product's own report of each
-        picture is left out, as it would look for faces on the clock."""
-        from lib_beyondfacial.webui import person, run
 
-        stack.enter_context(replaced(person, "load_person", self.load_person))
-        stack.enter_context(replaced(run, "report_image", lambda p, image: None))
-        unit = self.request(pairs, method)["alwayson_scripts"]["BeyondFacial"]["args"][0]
-        settings = Settings.from_script_args(unit)
-        own = run.prepare
-        photos = [pair.references(method.photos, method.strangers) for pair in pairs]
-        plans = [own(replace(settings, references=each), True) for each in photos]
-        if method.other_gender:
-            plans = [(with_gender(plan, pair.gender), p) for (plan, p), pair in zip(plans, pairs, strict=True)]
-            if len(pairs) == 1:
-                stack.enter_context(replaced(run, "prepare", lambda settings, is_api: plans[0]))
-        painted.warnings = [len(plan.identity.warnings) for plan, _ in plans]
-        if len(pairs) > 1:
-            first, loaded = plans[0]
-            tokens = torch.cat([plan.tokens for plan, _ in plans])
-            together = (replace(first, tokens=tokens), loaded)
-            stack.enter_context(replaced(run, "prepare", lambda settings, is_api: together))
-            self._starts_of(stack, [plan.identity.crop for plan, _ in plans])
-        fuse = RunState.fuse
+def load_person(references: tuple[str, ...]) -> Person:
+    """As the product loads it from an API request; once the host is there."""
+    from lib_beyondfacial.webui import person
 
-        def noting(state: RunState, *args: Any, **kwargs: Any) -> Tensor:
-            delta = fuse(state, *args, **kwargs)
-            painted.masks.append(state.fused_mask.float().cpu())
-            return delta
-
-        stack.enter_context(replaced(RunState, "fuse", noting))
-
-    @staticmethod
-    def _starts_of(stack: ExitStack, crops: list[np.ndarray]) -> None:
-        """Each picture's start gets its own person's head: its box tells which."""
-        look, latent = a1111_start.look_ahead, a1111_start.reference_latent
-
-        def look_ahead(*args: Any) -> list[Box]:
-            return [BoxOfImage(*vars(box).values(), image=i) for i, box in enumerate(look(*args))]
-
-        def reference_latent(encode: Any, crop: np.ndarray, box: BoxOfImage, *args: Any) -> Tensor:
-            return latent(encode, crops[box.image], box, *args)
-
-        stack.enter_context(replaced(a1111_start, "look_ahead", look_ahead))
-        stack.enter_context(replaced(a1111_start, "reference_latent", reference_latent))
+    return person.load_person(Settings(references=references), is_api=True)
 
 
-def with_gender(plan: Any, gender: str) -> Any:
-    """The plan of a face pack that tells the gender, as Dollhouse's does not."""
-    return replace(plan, identity=replace(plan.identity, gender=gender))
+def record_masks(plan: Plan, painted: Painted) -> Plan:
+    """The same plan, whose masks are noted."""
+
+    def recorded(parameters: MethodParameters) -> RecordedMask:
+        return RecordedMask(plan.mask_policy(parameters), painted.masks)
+
+    return replace(plan, mask_policy=recorded)
 
 
 def count_rows(painted: Painted, batch: int, module: torch.nn.Module, args: tuple) -> None:

@@ -6,8 +6,9 @@
     python -m bench.quality --quick                            README's small table: 64 pairs, three methods
     python -m bench.quality --methods plain beyondfacial --set strong:weight=3,rho=1.5 hard@argmax_in_region
 
-Runs through the embedded host's API with the extension's own script. Records are kept in bench/cache, so a run that
-was ended goes on where it stopped; `--shard 1/4` to `4/4` fill that cache in four processes, a run without it writes.
+Runs through the embedded host, with plans of its own (bench/painter.py). Records are kept in bench/cache, so a run
+that was ended goes on where it stopped; `--shard 1/4` to `4/4` fill that cache in four processes, a run without it
+writes.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ CACHE = REPOSITORY / "bench" / "cache"
 Record = dict[str, Any]
 OF_EVERY_PICTURE = ("demo/miniwebui", "demo/sd1", "demo/nets", "demo/dollhouse/*.py", "bench/pairs.py")
 OF_EVERY_PICTURE += ("bench/painter.py", "bench/judges.py", "bench/device.py")
-OF_OUR_PICTURES = tuple(f"lib_beyondfacial/{unit}" for unit in ("method", "hosts", "adapters", "faces", "settings"))
-OF_OUR_PICTURES += ("bench/alternatives.py",)
+UNITS = ("settings", "method", "unet", "adapters", "faces", "sampling", "hosts", "webui/person.py")
+OF_OUR_PICTURES = tuple(f"lib_beyondfacial/{unit}" for unit in UNITS)
+OF_OUR_PICTURES += ("bench/alternatives.py", "bench/script.py")
 
 
 def without_docstrings(tree: ast.AST) -> ast.AST:

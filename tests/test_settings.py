@@ -66,7 +66,7 @@ def settings(draw):
 
 def through_a_host(parameters):
     """What a host makes of our infotext entries: writes "key: value, ...", quoting as JSON what holds , : or a line
-    break, and reads it back, splitting "NxM" and unquoting what stands in quotes (docs/hosts.md)."""
+    break, and reads it back, splitting "NxM" and unquoting what stands in quotes (docs/hosts/a1111.md)."""
     pieces = []
     for key, value in parameters.items():
         assert value != "", "hosts cannot read an empty value"

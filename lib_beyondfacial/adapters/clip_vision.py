@@ -139,7 +139,7 @@ def _encode(path: Path, _stamp: int, pixels: bytes, shape: ClipShape) -> Tensor:
 
 def _vision_tensors(path: Path) -> dict[str, Tensor]:
     """A file's tensors, of them those of the vision part; a whole CLIP has a text part, too."""
-    found = {key: tensor for key, tensor in read_tensors(path, "CLIP vision model").items() if key.startswith(PREFIX)}
+    found = read_tensors(path, "CLIP vision model", PREFIX)
     if not found:
         raise BeyondFacialError(f'"{path.name}" is no CLIP vision model; {SUPPORTED_HINT}.')
     return found

@@ -1,18 +1,20 @@
-"""Weight files: read safely, whole or only as shapes. Nothing is run, nothing unpacks to more than the file holds."""
+"""Weight files: read safely, whole or only as shapes. Nothing is run, mapped, or unpacked to more than the file."""
 
 from __future__ import annotations
 
+import os
 import re
-import zipfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
+from ..common import open_regular
 from ..errors import BeyondFacialError
+from . import safetensors_file, torch_archive
+from .stored import RefusedError, StoredTensor, wide_enough
 
 SECTIONS = {
     "image_proj": "image_proj",
@@ -24,13 +26,21 @@ BARE_PROJECTION = re.compile(r"(latents|proj_in|proj_out|norm_out|layers|proj|no
 BARE_SITE = re.compile(r"[0-9]{1,4}\.to_(k_ip|v_ip|[qkv]_lora|out_lora)\..*")
 ZIP_MAGIC = b"PK\x03\x04"
 MAX_SHARED = 4  # times: torch archives may say a tensor twice; a file that says it a thousand times is a trap
-SAFETENSORS_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-}
+SCALED_FP8 = re.compile(r"scaled_fp8$|\.(scale_weight|weight_scale)$")
+OTHERS = (  # what people have under the name of a weight file, by its first bytes
+    (
+        rb"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46",
+        "was saved by a torch before 1.6, which is not read; use a .safetensors file",
+    ),
+    (rb"\x80[\x02-\x05]", "is a Python pickle and no weight file; use a .safetensors file"),
+    (rb"\s*<(!doctype )?html", "is a web page, saved in the place of the file; download the file itself"),
+    (rb"version https://git-lfs", "is a Git LFS pointer, not the file itself; download the file"),
+    (rb"GGUF", "is a GGUF file, which holds no adapter; use another file"),
+    (rb"\x1f\x8b|Rar!|7z\xbc\xaf|.{257}ustar", "is an archive, not a weight file; unpack it"),
+    (rb"\0{512}", "holds only zeros at its start, as a broken download does; download it again"),
+    (rb"$", "is empty; download it again"),
+    (rb"", "is no .safetensors or .bin weight file, or is damaged; download it again"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,99 +56,66 @@ class Weights:
 
 
 def load_adapter_file(path: Path) -> Weights:
-    """Read a .safetensors file (flat keys) or a .bin file (nested dicts, zip form, weights only, no code is run).
+    """Read a .safetensors file (flat keys) or a torch archive (nested dicts); no code of the file's is run.
 
-    The form is told by the content, not by the file's ending. Raises BeyondFacialError naming the file.
+    The form is told by the content, not by the file's ending. 8-bit floats become 16-bit ones. Raises
+    BeyondFacialError naming the file and what it is.
     """
     return _split(read_tensors(path, "adapter file"))
 
 
 def peek_adapter_file(path: Path) -> Weights:
     """As load_adapter_file, but shapes and dtypes only: tensors on the meta device, a few kilobytes read."""
-    return _split(_guarded(Path(path), "adapter file", _peek_torch, _peek_safetensors))
+    return _split(read_tensors(path, "adapter file", is_peek=True))
 
 
-def read_tensors(path: Path, kind: str) -> dict[str, Tensor]:
-    """All tensors of a weight file by flat key; kind names the file in sentences."""
-    return _guarded(Path(path), kind, _read_torch, _read_safetensors)
+def read_tensors(path: Path, kind: str, prefix: str = "", is_peek: bool = False) -> dict[str, Tensor]:
+    """A weight file's tensors by flat key, in memory of our own; of those only whose keys begin with the prefix.
 
-
-def _guarded(path: Path, kind: str, *readers: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Read by the reader of zip files or of others; whatever goes wrong becomes a sentence."""
+    Args:
+        kind: names the file in sentences.
+        is_peek: tensors on the meta device instead.
+    """
+    path = Path(path)
     try:
-        with path.open("rb") as file:
-            is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-        flat = readers[0 if is_zip else 1](path)
-    except BeyondFacialError:
-        raise
+        with open_regular(path) as file:
+            before = os.fstat(file.fileno())
+            found = _read(file, before.st_size, prefix, is_peek)
+            after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise RefusedError("was changed while it was read; try again when it is complete")
+    except RefusedError as error:
+        raise BeyondFacialError(f'"{path.name}" {error}.') from error
     except FileNotFoundError as error:
         raise BeyondFacialError(f'The {kind} "{path.name}" is gone; put it back or choose another.') from error
     except Exception as error:  # damaged files raise nearly anything in the readers
         raise BeyondFacialError(
             f'"{path.name}" is no .safetensors or .bin weight file, or is damaged; download it again.'
         ) from error
-    return flat
+    return found
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return _checked(load_file(path, device="cpu"), path.stat().st_size)
-
-
-def _peek_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import safe_open
-
-    flat: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt", device="cpu") as file:
-        for key in file.keys():  # noqa: SIM118  no mapping
-            part = file.get_slice(key)
-            dtype = SAFETENSORS_DTYPES.get(part.get_dtype(), torch.uint8)
-            flat[key] = torch.empty(part.get_shape(), dtype=dtype, device="meta")
-    return flat
+def _read(file: BinaryIO, size: int, prefix: str, is_peek: bool) -> dict[str, Tensor]:
+    start = file.read(512)
+    file.seek(0)
+    if start.startswith(ZIP_MAGIC):
+        with torch_archive.open_archive(file, size) as archive:
+            return _tensors(torch_archive.read_index(archive, size), size, prefix, is_peek)
+    if safetensors_file.looks_like_safetensors(start):
+        return _tensors(safetensors_file.read_header(file, size), size, prefix, is_peek)
+    raise RefusedError(next(what for magic, what in OTHERS if re.match(magic, start, re.DOTALL | re.IGNORECASE)))
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    return _load_torch(path)
-
-
-def _peek_torch(path: Path) -> dict[str, Tensor]:
-    """The file's bytes are mapped into memory, not read."""
-    return {key: tensor.to("meta") for key, tensor in _load_torch(path, mmap=True).items()}
-
-
-def _load_torch(path: Path, **options: Any) -> dict[str, Tensor]:
-    """A torch archive as flat keys; nothing is read that would not fit the file's own size."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    size = path.stat().st_size
-    if unpacked > size:
-        raise ValueError("torch never compresses: this would unpack to more than the file")
-    loaded = torch.load(str(path), map_location="cpu", weights_only=True, **options)
-    if not isinstance(loaded, Mapping):  # also None, which A1111's checked torch.load returns on refusal
-        raise BeyondFacialError(f'"{path.name}" was refused as unsafe or is no weight file; use a .safetensors file.')
-    return _checked(_flatten(loaded), size)
-
-
-def _checked(flat: dict[str, Tensor], size: int) -> dict[str, Tensor]:
-    if any(tensor.layout is not torch.strided or tensor.device.type != "cpu" for tensor in flat.values()):
-        raise ValueError("sparse or absent tensors")
-    sizes = [tensor.numel() * tensor.element_size() for tensor in flat.values()]
+def _tensors(stored: dict[str, StoredTensor], size: int, prefix: str, is_peek: bool) -> dict[str, Tensor]:
+    sizes = [each.size for each in stored.values()]
     if max(sizes, default=0) > size or sum(sizes) > MAX_SHARED * size:
-        raise ValueError("the tensors are larger than the file")
-    return flat
-
-
-def _flatten(nested: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
-    if depth > 4:
-        raise ValueError("nested too deeply")
-    flat: dict[str, Tensor] = {}
-    for key, value in nested.items():
-        if isinstance(value, Tensor):
-            flat[f"{prefix}{key}"] = value
-        elif isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.", depth + 1)
-    return flat
+        raise RefusedError("says that its tensors are larger than the file; use another file")
+    if any(SCALED_FP8.search(key) for key in stored):
+        raise RefusedError("is in 8-bit floats with scales of their own, which are not read; use it in fp16")
+    wanted = {key: each for key, each in stored.items() if key.startswith(prefix)}
+    if is_peek:
+        return {key: torch.empty(e.shape, dtype=wide_enough(e.dtype), device="meta") for key, e in wanted.items()}
+    return {key: each.read().to(wide_enough(each.dtype)) for key, each in wanted.items()}
 
 
 def _split(flat: dict[str, Tensor]) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,28 @@ DEPTH = 3
 
 
 def weight_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Files of those endings at most three folders deep, in order; links to folders are not followed."""
-    for place, subfolders, files in os.walk(folder):
+    """Files of those endings at most three folders deep, in order.
+
+    Linked folders and files count, each folder once, so that a link to a folder above ends the way. Pipes, sockets and
+    links that lead nowhere do not count: opening one may take for ever.
+    """
+    seen: set[tuple[int, int] | str] = set()
+    for place, subfolders, files in os.walk(folder, followlinks=True):
         here = Path(place)
-        deep = len(here.relative_to(folder).parts) >= DEPTH - 1
-        subfolders[:] = [] if deep else sorted(each for each in subfolders if not each.startswith("."))
-        yield from (here / name for name in sorted(files) if Path(name).suffix.lower() in suffixes)
+        try:
+            found = here.stat()
+        except OSError:
+            continue
+        identity = (found.st_dev, found.st_ino) if found.st_ino else str(here.resolve())  # some have no numbers
+        is_known, deep = identity in seen, len(here.relative_to(folder).parts) >= DEPTH - 1
+        seen.add(identity)
+        subfolders[:] = [] if deep or is_known else sorted(each for each in subfolders if not each.startswith("."))
+        names = () if is_known else (name for name in sorted(files) if Path(name).suffix.lower() in suffixes)
+        yield from (here / name for name in names if not name.startswith("._") and _is_regular(here / name))
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False

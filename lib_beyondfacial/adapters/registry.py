@@ -16,8 +16,9 @@ from .files import Weights, load_adapter_file, peek_adapter_file
 from .places import weight_files
 
 FOLDERS = ("ipadapter", "ip-adapter", "instantid", "pulid", "photomaker", "ControlNet")
-SUFFIXES = (".safetensors", ".bin", ".pt")
-MIXED_FOLDER = "controlnet"  # holds mostly other models: there a file must be named like an adapter
+EXTENSION = "extensions/sd-webui-controlnet/models"  # beside the models folder
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+MIXED_FOLDERS = ("controlnet", "models")  # hold mostly other models: there a file must be named like an adapter
 NAMED_LIKE_ADAPTER = re.compile(r"ip[-_]?adapter|face[-_]?id|instant[-_]?id|pulid|photomaker", re.IGNORECASE)
 NAMED_LIKE_OTHERS = re.compile(  # what lies beside adapters: CLIP vision models, InstantID's IdentityNet
     r"image[-_]?encoder|clip[-_](vision|vit|h\b|g\b)|controlnetmodel|diffusion_pytorch_model", re.IGNORECASE
@@ -45,8 +46,10 @@ class AdapterCard:
 
 
 def adapter_dirs(models_dir: Path) -> list[Path]:
-    """The folders inside a models folder where adapters may lie (those that exist)."""
-    return [folder for folder in (Path(models_dir) / name for name in FOLDERS) if folder.is_dir()]
+    """The folders inside a models folder, and beside it, where adapters may lie (those that exist)."""
+    models_dir = Path(models_dir)
+    places = [*(models_dir / name for name in FOLDERS), models_dir.parent / EXTENSION]
+    return [folder for folder in places if folder.is_dir()]
 
 
 def list_adapters(dirs: Iterable[Path]) -> dict[str, Path]:
@@ -93,6 +96,8 @@ def unload_adapters() -> None:
 
 @functools.lru_cache(maxsize=2)
 def _load(name: str, path: Path, mtime_ns: int, size: int, family: str) -> LoadedAdapter:
+    if (card := _peek(name, path, mtime_ns, size, family)).spec is None:  # before gigabytes are read
+        raise BeyondFacialError(card.sentence)
     weights, sha256 = _read(path, mtime_ns, size)
     spec = describe(weights, name, family, _name_hints(path), lambda: sha256)
     return LoadedAdapter(name, path, spec, weights, sha256[:SHORT_HASH])
@@ -101,16 +106,23 @@ def _load(name: str, path: Path, mtime_ns: int, size: int, family: str) -> Loade
 @functools.lru_cache(maxsize=2)
 def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Weights, str]:
     """Apart from _load, so that one file is in memory once, whatever the user calls its family."""
-    return load_adapter_file(path), hash_file(path)
+    return load_adapter_file(path), _hash(path)
 
 
 @functools.lru_cache(maxsize=64)
 def _peek(name: str, path: Path, _mtime_ns: int, _size: int, family: str) -> AdapterCard:
     try:
-        spec = describe(peek_adapter_file(path), name, family, _name_hints(path), lambda: hash_file(path))
+        spec = describe(peek_adapter_file(path), name, family, _name_hints(path), lambda: _hash(path))
     except BeyondFacialError as error:
         return AdapterCard(name, None, str(error))
     return AdapterCard(name, spec)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise BeyondFacialError(f'The adapter file "{path.name}" is gone; put it back or choose another.') from error
 
 
 def _stamp(name: str, path: Path) -> tuple[int, int]:
@@ -151,7 +163,7 @@ def _choose(name: str, listing: Mapping[str, Path], family: str) -> str:
 
 
 def _adapter_files(folder: Path) -> Iterator[Path]:
-    is_mixed = folder.name.lower() == MIXED_FOLDER
+    is_mixed = folder.name.lower() in MIXED_FOLDERS
     for path in weight_files(folder, SUFFIXES):
         place = str(path.relative_to(folder))
         if not NAMED_LIKE_OTHERS.search(place) and (NAMED_LIKE_ADAPTER.search(place) or not is_mixed):

@@ -28,20 +28,25 @@ SQUARES_ASPECT = (1.25, 8.0)  # between these a picture is searched in squares, 
 
 
 class FaceAnalyser:
-    """An insightface pack, loaded; one at a time may search, so threads wait for each other."""
+    """An insightface pack, loaded; one at a time may search, so threads wait for each other.
 
-    def __init__(self, pack_dir: Path, provider: str = CPU):
-        """Load a pack folder; BeyondFacialError where it is missing, empty, damaged or incomplete."""
+    name: the pack's.
+    space: whose embeddings these are: the pack's name and the hash of its recogniser, as in "buffalo_l:1a2b3c4d5e".
+    """
+
+    def __init__(self, pack_dir: Path, provider: str = CPU, name: str = ""):
+        """Load a pack folder; BeyondFacialError where it is missing, empty, damaged or incomplete.
+
+        Args:
+            name: the pack's, where it is another than the folder's.
+        """
         self.pack_dir = Path(pack_dir).resolve()
+        self.name = name or self.pack_dir.name
         self._lock = threading.Lock()
-        self._engine = load_engine(self.pack_dir, provider)
+        self._engine = load_engine(self.pack_dir, provider, self.name)
+        self.space = f"{self.name}:{self._hash_recogniser()}"
         fixed = self._engine.fixed_size
         self._sizes = (fixed,) if fixed else tuple((size, size) for size in DETECTOR_SIZES)
-
-    @property
-    def name(self) -> str:
-        """The pack's folder name."""
-        return self.pack_dir.name
 
     @property
     def engine(self) -> str:
@@ -58,11 +63,13 @@ class FaceAnalyser:
         """Whether the pack has a gender model."""
         return self._engine.tells_gender
 
-    @functools.cached_property
-    def space(self) -> str:
-        """Whose embeddings these are: the pack's name and the hash of its recogniser, as in "buffalo_l:1a2b3c4d5e"."""
+    def _hash_recogniser(self) -> str:
+        """At once: the file may be another's a minute later."""
         assert self._engine.recogniser is not None  # load_engine refuses a pack without
-        return f"{self.name}:{hash_file(self._engine.recogniser)[:SHORT_HASH]}"
+        try:
+            return hash_file(self._engine.recogniser)[:SHORT_HASH]
+        except OSError as error:
+            raise BeyondFacialError(f'A file of the face pack "{self.name}" is gone; put it back.') from error
 
     def find(self, image: np.ndarray) -> list[Face]:
         """All faces of a photo, the largest first.
@@ -194,16 +201,17 @@ def _shrink(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     return cv2.resize(picture, target, interpolation=cv2.INTER_AREA), scale
 
 
-def get_analyser(pack_dir: Path, provider: str = CPU) -> FaceAnalyser:
+def get_analyser(pack_dir: Path, provider: str = CPU, name: str = "") -> FaceAnalyser:
     """The analyser of a pack folder, kept from call to call until the folder's files change.
 
     Args:
         pack_dir: a folder of .onnx files, as find_packs names them.
         provider: onnxruntime's name, or its short form: "cpu", "cuda".
+        name: the pack's, where it is another than the folder's, as for one that is nested.
     """
     pack_dir = Path(pack_dir).resolve()
     with _LOADING:
-        return _cached_analyser(pack_dir, fingerprint(pack_dir), full_provider(provider))
+        return _cached_analyser(pack_dir, fingerprint(pack_dir), full_provider(provider), name or pack_dir.name)
 
 
 def unload_analysers() -> None:
@@ -215,5 +223,7 @@ _LOADING = threading.Lock()  # two requests at once would load the same pack twi
 
 
 @functools.lru_cache(maxsize=2)
-def _cached_analyser(pack_dir: Path, _files: tuple[tuple[str, int, int], ...], provider: str) -> FaceAnalyser:
-    return FaceAnalyser(pack_dir, provider)
+def _cached_analyser(
+    pack_dir: Path, _files: tuple[tuple[str, int, int], ...], provider: str, name: str
+) -> FaceAnalyser:
+    return FaceAnalyser(pack_dir, provider, name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .engine_onnx import gives_gender
 from .face import GENDERS, Face
 from .packages import explain_import
 from .scrfd import fixed_size
@@ -25,6 +26,9 @@ class InsightfaceEngine:
             name=str(pack_dir), allowed_modules=MODULES, providers=providers, static_shape_sessions=False
         )
         self._prepared: tuple[int, int, float] | None = None
+        gender = self._app.models.get("genderage")
+        if gender is not None and not gives_gender(gender.session):  # its shape promised otherwise
+            del self._app.models["genderage"]
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:

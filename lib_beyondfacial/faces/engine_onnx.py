@@ -31,11 +31,18 @@ class OnnxEngine:
 
         self._sessions: dict[str, Any] = {}
         self._files: dict[str, Path] = {}
+        failures: list[Exception] = []
         for path in files:
-            session = onnxruntime.InferenceSession(str(path), providers=providers)
-            task = task_of(session)
+            try:
+                session = onnxruntime.InferenceSession(str(path), providers=providers)
+                task = task_of(session)
+            except Exception as error:  # onnxruntime's own; what nobody needs may be damaged
+                failures.append(error)
+                continue
             if task and task not in self._sessions:
                 self._sessions[task], self._files[task] = session, path
+        if failures and not {"detection", "recognition"} <= self._sessions.keys():
+            raise failures[0]
         self._detector = Detector(self._sessions["detection"])
         self._scaling = {task: _scaling(task, path) for task, path in self._files.items() if task != "detection"}
 
@@ -103,6 +110,13 @@ class OnnxEngine:
         return np.asarray(answer, np.float32).reshape(-1)
 
 
+def gives_gender(session: Any) -> bool:
+    """Whether a model of that input gives insightface's three numbers, tried on grey."""
+    entry = session.get_inputs()[0]
+    answer = session.run(None, {entry.name: np.full((1, 3, GENDER_SIDE, GENDER_SIDE), 127, np.float32)})
+    return np.size(answer[0]) == 3 and bool(np.isfinite(np.asarray(answer[0], np.float32)).all())
+
+
 def task_of(session: Any) -> str:
     """What a pack's model does, by the shapes of its input and outputs: "detection", "recognition", "gender" or ""."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -112,7 +126,7 @@ def task_of(session: Any) -> str:
     if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or shape[2] != shape[3]:
         return ""
     if shape[2] == GENDER_SIDE:
-        return "gender" if outputs[0].shape[-1] == 3 else ""
+        return "gender" if gives_gender(session) else ""
     return "recognition" if shape[2] == CROP else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import unicodedata
@@ -15,18 +16,26 @@ from .aggregate import Identity
 from .analysis import FaceAnalyser
 from .identity_file import MAX_SPACES, THUMBNAIL, Record, Space, bytes_to_record, record_to_bytes
 from .names import check_name, is_name, same_name
-from .plain_files import explain_os_errors, read_plain, require_plain, sweep_temporaries, write_plain
+from .plain_files import (
+    START_STALE_S,
+    UnknownIdentityError,
+    explain_os_errors,
+    read_plain,
+    require_plain,
+    sweep_temporaries,
+    unknown,
+    when_let_go,
+    write_plain,
+)
 from .quality import mean_direction
+
+__all__ = ["Entry", "Library", "UnknownIdentityError"]
 
 ENDING = ".safetensors"
 HEAD = 256
 
 
 _CHANGING = threading.RLock()  # a library is made anew for every request
-
-
-class UnknownIdentityError(BeyondFacialError):
-    """There is no saved identity of that name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +61,15 @@ class Entry:
 
 
 class Library:
-    """The folder of saved identities. It need not exist until something is saved."""
+    """The folder of saved identities. It need not exist until something is saved.
+
+    What lists say of a file is remembered until the file changes. Making a library removes what killed saves left.
+    """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder).resolve()
+        self._index: dict[str, tuple[tuple[int, int, int], Entry]] = {}
+        sweep_temporaries(self.folder, START_STALE_S)
 
     def names(self) -> list[str]:
         """Names of all that are saved, sorted; no file is read."""
@@ -63,11 +77,18 @@ class Library:
 
     def entries(self) -> list[Entry]:
         """All that are saved; a damaged file is listed with its sentence."""
-        return [self._entry(name) for name in self.names()]
+        files, found = self._files(), {}
+        for name in sorted(files, key=lambda name: (same_name(name), name)):
+            with contextlib.suppress(UnknownIdentityError):  # deleted meanwhile
+                found[name] = self._entry(name, files[name])
+        for name in [each for each in list(self._index) if each not in found]:
+            self._index.pop(name, None)
+        return list(found.values())
 
     def entry(self, name: str) -> Entry:
         """What is saved under the name, as entries() lists it."""
-        return self._entry(self._known(name))
+        name = check_name(name)
+        return self._entry(name, self._known(name))
 
     def save(self, name: str, identity: Identity, keep_crops: bool = False, overwrite: bool = False) -> None:
         """Write an identity under a name.
@@ -92,8 +113,8 @@ class Library:
         Where the file has no embeddings of the pack's recogniser they are made from the kept crops; without crops,
         BeyondFacialError says which pack it was saved with.
         """
-        name = self._known(name)
-        record = self._read(name)
+        name = check_name(name)
+        record = self._read(name, self._known(name))
         space = _space_of(record, analyser) or _space_from_crops(record, analyser)
         if space is None:
             packs = " or ".join(f'"{pack}"' for pack in _packs(record))
@@ -105,20 +126,25 @@ class Library:
 
     def rename(self, old: str, new: str) -> None:
         """Give a saved identity another name; it may differ in upper and lower case alone."""
-        old, new = self._known(old), check_name(new)
+        old, new = check_name(old), check_name(new)
         with _CHANGING, explain_os_errors("renamed", old):
-            clash = self._clash(new)
-            if clash is not None and clash != old:
+            source = self._known(old)
+            clash = self._clash(new, but=old)
+            if clash is not None:
                 raise BeyondFacialError(f'There is already a saved identity "{clash}"; choose another name.')
-            require_plain(self._path(old), old)
-            self._path(old).rename(self._path(new))
+            require_plain(source, old)
+            target = self.folder / f"{new}{ENDING}"
+            if target.exists() and not target.samefile(source):  # a file that is not listed
+                raise BeyondFacialError(f'There is already a file named "{new}{ENDING}"; choose another name.')
+            when_let_go(lambda: source.rename(target))
 
     def delete(self, name: str) -> None:
         """Remove a saved identity, damaged or not, and what killed saves left behind."""
-        name = self._known(name)
+        name = check_name(name)
         with _CHANGING, explain_os_errors("deleted", name):
-            require_plain(self._path(name), name)
-            self._path(name).unlink()
+            path = self._known(name)
+            require_plain(path, name)
+            when_let_go(path.unlink)
             sweep_temporaries(self.folder)
 
     def by_hash(self, photo_hash: str) -> str | None:
@@ -141,24 +167,37 @@ class Library:
         assert path.parent == self.folder  # check_name lets no separator through
         return path
 
-    def _clash(self, name: str) -> str | None:
-        """The saved name that some file system would take for this one."""
-        return next((known for known in self._files() if same_name(known) == same_name(name)), None)
+    def _clash(self, name: str, but: str = "") -> str | None:
+        """The saved name that some file system would take for this one: itself, else another than `but`."""
+        alike = [known for known in self._files() if same_name(known) == same_name(name) and known != but]
+        return name if name in alike else next(iter(alike), None)
 
-    def _known(self, name: str) -> str:
-        name = check_name(name)
-        if name not in self._files():
-            raise UnknownIdentityError(f'There is no saved identity "{name}"; choose one from the list.')
-        return name
+    def _known(self, name: str) -> Path:
+        """The file of a name; UnknownIdentityError where there is none."""
+        path = self._files().get(name)
+        if path is None:
+            raise unknown(name)
+        return path
 
-    def _read(self, name: str) -> Record:
+    def _read(self, name: str, path: Path) -> Record:
         with explain_os_errors("read", name):
-            data = read_plain(self._path(name), name)
+            data = read_plain(path, name)
         return bytes_to_record(name, data)
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str, path: Path) -> Entry:
+        with explain_os_errors("read", name):
+            stat = path.lstat()
+        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        known = self._index.get(name)
+        if known is None or known[0] != stamp:
+            known = self._index[name] = stamp, self._read_entry(name, path)
+        return known[1]
+
+    def _read_entry(self, name: str, path: Path) -> Entry:
         try:
-            record = self._read(name)
+            record = self._read(name, path)
+        except UnknownIdentityError:
+            raise
         except BeyondFacialError as error:
             return Entry(name, sentence=str(error))
         return Entry(
@@ -176,7 +215,7 @@ class Library:
         if not has_old:
             return record
         try:
-            old = self._read(name)
+            old = self._read(name, self._path(name))
         except BeyondFacialError:  # damaged: nothing to keep
             return record
         if old.photo_hash != record.photo_hash or len(old.spaces[0].photos) != len(identity.photos):

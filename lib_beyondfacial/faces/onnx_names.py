@@ -1,17 +1,23 @@
-"""The names of an ONNX file's first nodes, read without the onnx package.
+"""What an ONNX file says of itself, read without the onnx package: its first nodes' names, and where its numbers are.
 
-insightface tells by them how a model wants its pixels: models converted from MXNet subtract the mean themselves.
-The file is protobuf: ModelProto.graph is field 7, GraphProto.node field 1, NodeProto.name field 3.
+insightface tells by the names how a model wants its pixels: models converted from MXNet subtract the mean themselves.
+The file is protobuf: ModelProto.graph is field 7, GraphProto.node field 1 and .initializer field 5, NodeProto.name
+field 3, TensorProto.external_data field 13.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-GRAPH, NODE, NAME = 7, 1, 3
+from ..common import open_regular
+
+GRAPH, NODE, INITIALIZER, NAME, EXTERNAL_DATA = 7, 1, 5, 3, 13
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+MAX_NAME = 1000  # letters
+MAX_FIELDS = 100_000  # of one message; published models have some hundreds
 
 
 def first_node_names(path: Path, count: int = 8) -> list[str]:
@@ -20,54 +26,68 @@ def first_node_names(path: Path, count: int = 8) -> list[str]:
     Raises ValueError where the file is no protobuf.
     """
     names: list[str] = []
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for field, start, stop in _fields(data, 0, len(data)):
-            if field != GRAPH:
-                continue
-            for inner, node_start, node_stop in _fields(data, start, stop):
-                if inner == NODE:
-                    names.append(_name(data, node_start, node_stop))
-                if len(names) == count:
-                    return names
+    with open_regular(path) as file:
+        for field, start, stop in _graph_fields(file):
+            if field == NODE:
+                names.append(_name(file, start, stop))
+            if len(names) == count:
+                break
     return names
 
 
-def _name(data: mmap.mmap, start: int, stop: int) -> str:
-    for field, at, end in _fields(data, start, stop):
+def has_external_data(path: Path) -> bool:
+    """Whether the model's numbers are in other files, which onnxruntime would map; False where that cannot be told."""
+    try:
+        with open_regular(path) as file:
+            return any(
+                field == INITIALIZER and any(inner == EXTERNAL_DATA for inner, _, _ in _fields(file, start, stop))
+                for field, start, stop in _graph_fields(file)
+            )
+    except (OSError, ValueError):
+        return False
+
+
+def _graph_fields(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
+    for field, start, stop in _fields(file, 0, os.fstat(file.fileno()).st_size):
+        if field == GRAPH:
+            yield from _fields(file, start, stop)
+
+
+def _name(file: BinaryIO, start: int, stop: int) -> str:
+    for field, at, end in _fields(file, start, stop):
         if field == NAME:
-            return data[at:end].decode("utf-8", "replace")
+            file.seek(at)
+            return file.read(min(end - at, MAX_NAME)).decode("utf-8", "replace")
     return ""
 
 
-def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
+def _fields(file: BinaryIO, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """(number, start, stop) of each length-delimited field of a message; the others are stepped over."""
-    while at < stop:
-        key, at = _varint(data, at, stop)
+    for _ in range(MAX_FIELDS):
+        if at >= stop:
+            return
+        file.seek(at)
+        key = _varint(file)
         kind = key & 7
         if kind == VARINT:
-            _, at = _varint(data, at, stop)
-            continue
+            _varint(file)
+        size = _varint(file) if kind == BYTES else {VARINT: 0, FIXED64: 8, FIXED32: 4}.get(kind, -1)
+        start = file.tell()
+        at = start + size
+        if size < 0 or at > stop:
+            raise ValueError("no protobuf, or cut off")
         if kind == BYTES:
-            size, at = _varint(data, at, stop)
-        elif kind in (FIXED64, FIXED32):
-            size = 8 if kind == FIXED64 else 4
-        else:
-            raise ValueError("no protobuf")
-        if at + size > stop:
-            raise ValueError("cut off")
-        if kind == BYTES:
-            yield key >> 3, at, at + size
-        at += size
+            yield key >> 3, start, at
+    raise ValueError("far too many fields")
 
 
-def _varint(data: mmap.mmap, at: int, stop: int) -> tuple[int, int]:
+def _varint(file: BinaryIO) -> int:
     value = 0
     for shift in range(0, 64, 7):
-        if at >= stop:
+        byte = file.read(1)
+        if not byte:
             raise ValueError("cut off")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
     raise ValueError("no varint")

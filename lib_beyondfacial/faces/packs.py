@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -11,12 +12,17 @@ import numpy as np
 
 from ..common import EMBEDDING_SIZE
 from ..errors import BeyondFacialError
+from .alignment import CROP
 from .engine_insightface import InsightfaceEngine
 from .engine_onnx import OnnxEngine
 from .face import Face
+from .onnx_names import has_external_data
 from .packages import explain_import
 
 CPU = "CPUExecutionProvider"
+FOLDERS = ("insightface/models", "ControlNetPreprocessor/insightface/models")  # below the models folder
+EXTENSION = "extensions/sd-webui-controlnet/annotator/downloads/insightface/models"  # beside it
+NO_PACKS = ("__MACOSX",)  # what a Mac's archives hold beside the pack
 
 
 class Engine(Protocol):
@@ -41,10 +47,17 @@ class Engine(Protocol):
     def embed(self, crops: np.ndarray) -> np.ndarray: ...
 
 
+def pack_dirs(models_dir: Path) -> list[Path]:
+    """The folders inside a models folder, and beside it, where face packs may lie (those that exist)."""
+    places = [*(Path(models_dir) / name for name in FOLDERS), Path(models_dir).parent / EXTENSION]
+    return [folder for folder in places if folder.is_dir()]
+
+
 def find_packs(dirs: Iterable[Path]) -> dict[str, Path]:
     """insightface packs by folder name: folders that hold .onnx files, themselves or nested one deeper.
 
-    (antelopev2's archive unpacks to antelopev2/antelopev2.) Where two folders hold the same name, the first wins.
+    (antelopev2's archive unpacks to antelopev2/antelopev2, others to antelopev2/antelopev2-main.) Where two folders
+    hold the same name, the first wins.
     """
     packs: dict[str, Path] = {}
     for folder in dirs:
@@ -59,15 +72,24 @@ def find_packs(dirs: Iterable[Path]) -> dict[str, Path]:
 def onnx_files(folder: Path) -> list[Path]:
     """The folder's own .onnx files, sorted; none where it cannot be read."""
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".onnx" and path.is_file())
+        return sorted(path for path in folder.iterdir() if is_onnx(path) and path.is_file())
     except OSError:
         return []
 
 
+def is_onnx(path: Path) -> bool:
+    """By the name: "._det.onnx" holds a Mac's notes on another file."""
+    return path.suffix.lower() == ".onnx" and not path.name.startswith(".")
+
+
 def fingerprint(pack_dir: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of a pack's files: what changes when the pack does."""
-    files = ((path.name, path.stat()) for path in onnx_files(pack_dir))
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+    found = []
+    for path in onnx_files(pack_dir):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            stat = path.stat()
+            found.append((path.name, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
 
 
 def full_provider(name: str) -> str:
@@ -83,9 +105,9 @@ def full_provider(name: str) -> str:
     )
 
 
-def load_engine(pack_dir: Path, provider: str = CPU) -> Engine:
-    """insightface where it can be used, else onnxruntime alone; BeyondFacialError naming folder and files."""
-    name, files = pack_dir.name, onnx_files(pack_dir)
+def load_engine(pack_dir: Path, provider: str = CPU, name: str = "") -> Engine:
+    """insightface where it can be used, else onnxruntime alone; BeyondFacialError naming the pack and files."""
+    name, files = name or pack_dir.name, onnx_files(pack_dir)
     if not pack_dir.is_dir():
         raise BeyondFacialError(f'The face pack folder "{name}" is missing; put it into models/insightface/models.')
     if not files:
@@ -98,19 +120,25 @@ def load_engine(pack_dir: Path, provider: str = CPU) -> Engine:
         raise BeyondFacialError(f'The face pack folder "{name}" holds no .onnx files; unpack the pack into it.')
     provider = full_provider(provider)
     providers = [provider] if provider == CPU else [provider, CPU]
-    engine = _first_engine(pack_dir, files, providers)
+    engine = _first_engine(pack_dir, name, files, providers)
     _check_engine(engine, name, files, provider)
     return engine
 
 
-def _first_engine(pack_dir: Path, files: list[Path], providers: list[str]) -> Engine:
-    try:
-        return InsightfaceEngine(pack_dir, providers)
-    except Exception:  # absent, broken, another release, or a bad pack: the second engine knows, and says which file
+def _first_engine(pack_dir: Path, name: str, files: list[Path], providers: list[str]) -> Engine:
+    whole = [path for path in files if not has_external_data(path)]
+    if len(whole) == len(files) == len(list(pack_dir.glob("[!.]*.onnx"))):  # insightface opens pipes, too
         try:
-            return OnnxEngine(files, providers)
-        except Exception as error:
-            raise _pack_error(pack_dir.name, files) from error
+            return InsightfaceEngine(pack_dir, providers)
+        except Exception:  # absent, broken, another release, or a bad file: the second engine knows
+            _import_onnxruntime()
+    try:
+        engine = OnnxEngine(whole, providers)
+    except Exception as error:
+        raise _pack_error(name, files) from error
+    if engine.recogniser is None and len(whole) < len(files):
+        raise _pack_error(name, files)
+    return engine
 
 
 def _check_engine(engine: Engine, name: str, files: list[Path], provider: str) -> None:
@@ -122,8 +150,8 @@ def _check_engine(engine: Engine, name: str, files: list[Path], provider: str) -
         )
     if not engine.finds_landmarks:
         raise BeyondFacialError(f'The detector of face pack "{name}" finds no landmarks ({listed}); use another pack.')
-    width = engine.embedding_width
-    if width is not None and width != EMBEDDING_SIZE:
+    width = engine.embedding_width or engine.embed(np.zeros((1, CROP, CROP, 3), np.uint8)).shape[-1]
+    if width != EMBEDDING_SIZE:
         raise BeyondFacialError(
             f'The face pack "{name}" gives {width} numbers per face; {EMBEDDING_SIZE} are needed ({listed}).'
         )
@@ -136,6 +164,11 @@ def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
     """Which file is at fault: the engines stop at the first bad one and do not say which."""
     onnxruntime = _import_onnxruntime()
     for path in files:
+        if has_external_data(path):
+            return BeyondFacialError(
+                f'"{path.name}" in the face pack "{name}" keeps its numbers in another file, which is not read; '
+                "use the pack as published."
+            )
         try:
             onnxruntime.InferenceSession(str(path), providers=[CPU])
         except Exception:
@@ -155,6 +188,7 @@ def _import_onnxruntime() -> ModuleType:
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        found = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError:
         return []
+    return [entry for entry in found if entry.name not in NO_PACKS]

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +17,47 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..common import open_regular
 from ..errors import BeyondFacialError
 from ..settings import MAX_REFERENCES
+from .containers import Cleaned, RefusedError, clean
+from .pixels import exif_orientation, to_pixels
+from .tiff import orientation_of
 
-MAX_BYTES = 10_000_000
-MAX_PIXELS = 25_000_000
+MAX_BYTES = 10_000_000  # of a photo in an API request
+MAX_UPLOAD = 60_000_000  # of a file that was uploaded through the page: the largest phone photos have 40 MB
+MAX_PIXELS = 25_000_000  # that are decoded
 MAX_SIDE = 16_384  # OpenCV's warps stop at 32767
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")  # no EPS, PDF, SVG: they run programs
-MAX_SCANS = 50  # of a JPEG: encoders write a dozen; each costs a pass over all pixels and 42 bytes
-GREY = 127  # what transparency is laid over
-ORIENTATION_TAG = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+MAX_WEBP_PIXELS = 13_000_000  # Pillow's decoder takes 24 bytes a pixel
+MAX_JPEG_PIXELS = 200_000_000  # that a JPEG may have: it is scaled down while it is decoded
+MAX_PROGRESSIVE_PIXELS = 50_000_000  # of a JPEG in several scans: libjpeg holds it whole, in 2 bytes a value
+KEPT_PIXELS = 12_600_000  # of a decoded photo, which stays in memory while it is looked at: phones have 12.5
+KEPT_IN_ALL = 8 * KEPT_PIXELS
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")  # no EPS, PDF, SVG: they run programs
+KNOWN = (
+    (rb"\xff\xd8", "JPEG"),
+    (rb"\x89PNG", "PNG"),
+    (rb"GIF8", "GIF"),
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "TIFF"),
+    (rb"BM", "BMP"),
+)
+OTHERS = (  # what people take for photos, by their first bytes
+    (rb"....ftyp(heic|heix|hevc|mif1|msf1)", "a HEIC photo, which this Pillow does not read"),
+    (rb"....ftypavi[fs]", "an AVIF picture, which this Pillow does not read"),
+    (rb"....ftyp", "a video"),
+    (rb"RIFF....(?!WEBP)|\x1a\x45\xdf\xa3", "a video or a sound"),
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL picture"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (rb"8BPS", "a Photoshop file"),
+    (rb"%PDF", "a PDF"),
+    (rb"%!PS", "a PostScript file"),
+    (rb"\s*(<\?xml[^>]*>)?\s*(<!--.*?-->)?\s*<svg", "an SVG drawing"),
+    (rb"\s*<(!doctype )?html", "a web page"),
+    (rb"PK\x03\x04|Rar!|7z\xbc\xaf", "an archive"),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+    (rb"$", "an empty file"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,39 +68,45 @@ class Photo:
     image: np.ndarray
 
 
-def decode_photo(name: str, source: Any) -> Photo:
-    """Any photo that is held in memory, upright and as RGB.
+def decode_photo(name: str, source: Any, pixels: int = KEPT_PIXELS) -> Photo:
+    """Any photo that is held in memory, upright, as RGB in sRGB, shrunk to at most `pixels`.
 
     Args:
         name: what messages call it, as in "photo 2".
         source: base64 or a data: URL (text), an encoded file (bytes), a PIL image, or an array: uint8 or uint16,
             (H, W) or (H, W, 1..4).
 
-    Raises BeyondFacialError naming the photo: over 10 MB, over 25 megapixels, not an image, a URL or a path.
-    Nothing is ever fetched or read from disk here.
+    Raises BeyondFacialError naming the photo: over 10 MB, over 25 megapixels (a JPEG: over 200), not an image, a URL
+    or a path. Nothing is ever fetched or read from disk here.
     """
     if isinstance(source, str):
-        return _decode_bytes(name, _base64_to_bytes(name, source))
+        source = _base64_to_bytes(name, source)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode_bytes(name, bytes(source))
+        if len(source) > MAX_BYTES:
+            raise _too_many_bytes(name, MAX_BYTES)
+        return _decode_bytes(name, bytes(source), pixels)
     if isinstance(source, np.ndarray):
         source = _array_to_image(name, source)
     if isinstance(source, Image.Image):
-        return _decode_image(name, source)
+        return _decode_image(name, source, Cleaned(b""), pixels)
     raise BeyondFacialError(f'"{name}" is a {type(source).__name__}; send the photo as base64 text.')
 
 
-def decode_upload(upload: Any, name: str | None = None, folders: Sequence[Path] | None = None) -> Photo:
+def decode_upload(
+    upload: Any, name: str | None = None, folders: Sequence[Path] | None = None, pixels: int = KEPT_PIXELS
+) -> Photo:
     """A photo from the UI's upload component: a file in its temp folder, or an image.
 
     Args:
         upload: path, or an object with `.name` (and `.orig_name`) as gradio hands them out, or a PIL image or array.
         name: what messages call it; the file's name if left out.
-        folders: where uploads may lie; by default the system's and gradio's temp folders. A file elsewhere is refused,
-            so that no request can read the server's own files.
+        folders: where uploads may lie; by default the system's and gradio's temp folders. A file elsewhere is refused.
+            That does not keep the server's own files from being opened: gradio 3.41 copies any file that a request to
+            the page names into its temp folder, and such a copy cannot be told from an upload. So nothing but the
+            decoded picture is returned, and messages hold the file's name, no folder and none of its bytes.
     """
     if isinstance(upload, (Image.Image, np.ndarray)):
-        return decode_photo(name or "the photo", upload)
+        return decode_photo(name or "the photo", upload, pixels)
     where = upload if isinstance(upload, (str, os.PathLike)) else getattr(upload, "name", None)
     if not isinstance(where, (str, os.PathLike)) or not os.fspath(where):
         raise BeyondFacialError("A photo is missing; upload it again.")
@@ -87,13 +116,20 @@ def decode_upload(upload: Any, name: str | None = None, folders: Sequence[Path] 
         allowed = _upload_folders() if folders is None else folders
         if not any(path.is_relative_to(folder.resolve()) for folder in allowed):
             raise BeyondFacialError(f'"{name}" was not uploaded through the page; upload the photo.')
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        with open_regular(path) as file:
+            data = file.read(MAX_UPLOAD + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, BeyondFacialError):
             raise
         raise BeyondFacialError(f'"{name or "the photo"}" cannot be read any more; upload it again.') from error
-    return _decode_bytes(name, data)
+    if len(data) > MAX_UPLOAD:
+        raise _too_many_bytes(name, MAX_UPLOAD)
+    return _decode_bytes(name, data, pixels)
+
+
+def pixels_each(count: int) -> int:
+    """To how many pixels each of so many photos is shrunk, that all of them may be in memory at once."""
+    return min(KEPT_PIXELS, KEPT_IN_ALL // max(count, 1))
 
 
 def check_count(photos: Sequence[Any]) -> None:
@@ -115,7 +151,7 @@ def _upload_folders() -> list[Path]:
 
 def _base64_to_bytes(name: str, text: str) -> bytes:
     if len(text) > MAX_BYTES * 4 // 3 * 1.05 + 1000:  # room for line breaks and the data: header
-        raise _too_many_bytes(name)
+        raise _too_many_bytes(name, MAX_BYTES)
     body = text.strip()
     if re.match(r"(?!data:)[A-Za-z][A-Za-z0-9+.-]*://", body):
         raise BeyondFacialError(f'"{name}" is a URL; nothing is fetched, send the photo itself as base64.')
@@ -132,75 +168,65 @@ def _base64_to_bytes(name: str, text: str) -> bytes:
     return data
 
 
-def _decode_bytes(name: str, data: bytes) -> Photo:
-    """Limits first: bytes, then the pixels that the header announces, then decoding."""
-    if len(data) > MAX_BYTES:
-        raise _too_many_bytes(name)
+def _decode_bytes(name: str, data: bytes, pixels: int) -> Photo:
+    """Limits first: what the file's own directory says, then the pixels that the header announces, then decoding."""
     Image.init()
     formats = [known for known in FORMATS if known in Image.OPEN]
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            is_jpeg = image.format in ("JPEG", "MPO") or "jpeg" in str(image.info.get("compression"))
-            if is_jpeg and data.count(b"\xff\xda") > MAX_SCANS:
-                raise BeyondFacialError(f'"{name}" is a JPEG in hundreds of scans; save it anew as an ordinary one.')
-            return _decode_image(name, image)
+        cleaned = clean(data)
+    except RefusedError as error:
+        raise BeyondFacialError(f'"{name}" is {error}.') from error
+    kind = ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's on large pictures: the limit here is another
+            image = _open(cleaned, formats)
+        kind = str(image.format)
+        with image:
+            return _decode_image(name, image, cleaned, pixels)
     except BeyondFacialError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BeyondFacialError(f'"{name}" has far more than 25 megapixels; send a smaller one.') from error
     except Exception as error:
-        raise _unreadable(name) from error
+        raise _unreadable(name, data, kind) from error
 
 
-def _decode_image(name: str, image: Image.Image) -> Photo:
+def _open(cleaned: Cleaned, formats: list[str]) -> Image.Image:
+    """The picture, not yet decoded; Image.open would refuse a JPEG of 200 megapixels."""
+    file = io.BytesIO(cleaned.data)
+    if not cleaned.is_jpeg:
+        return Image.open(file, formats=formats)
+    return Image.OPEN["JPEG"][0](file)
+
+
+def _decode_image(name: str, image: Image.Image, file: Cleaned, pixels: int) -> Photo:
     """RGB and upright; of an animation the first frame."""
     width, height = image.size
-    if width < 1 or height < 1 or width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+    limit = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    if file.is_jpeg:
+        limit = MAX_JPEG_PIXELS if file.scans <= 1 else MAX_PROGRESSIVE_PIXELS
+        scale = next((each for each in (1, 2, 4) if width * height <= MAX_PIXELS * each**2), 8)
+        image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
+    if width < 1 or height < 1 or width * height > limit or max(image.size) > MAX_SIDE:
         raise BeyondFacialError(
-            f'"{name}" is {width} x {height} pixels; send one of at most 25 megapixels and {MAX_SIDE} pixels a side.'
+            f'"{name}" is {width} x {height} pixels; send one of at most {limit // 1_000_000} megapixels and '
+            f"{MAX_SIDE} pixels a side."
         )
     try:
-        orientation = _orientation(image)
-        rgb = _to_rgb(image)
-        if orientation in UPRIGHT:
-            rgb = rgb.transpose(UPRIGHT[orientation])
+        image.load()
+        orientation = file.orientation or _orientation(image)
+        profile = image.info.get("icc_profile") if file.profile is None else file.profile
+        return Photo(name, to_pixels(image, orientation, profile or b"", pixels))
     except Exception as error:  # damaged files raise nearly anything in the decoders
-        raise _unreadable(name) from error
-    pixels = np.array(rgb, dtype=np.uint8)
-    pixels.flags.writeable = False
-    return Photo(name, pixels)
+        raise _unreadable(name, file.data, str(image.format or "picture")) from error
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation; 1 where it is absent or damaged (the picture may still be fine)."""
-    try:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
-    except Exception:
-        return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _deep_grey_to_8_bit(image)
-    has_alpha = "A" in image.mode or "a" in image.mode or image.info.get("transparency") is not None
-    if has_alpha and image.mode != "LAB":
-        rgba = image.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, (GREY, GREY, GREY, 255))
-        return Image.alpha_composite(ground, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """16 bit, 32 bit and float grey to 8 bit; Pillow itself would clip at 255."""
-    values = np.asarray(image)
-    if image.mode == "F":
-        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-        values *= 255.0 if values.size and values.max() <= 1.0 else 1.0
-        return Image.fromarray(np.rint(np.clip(values, 0, 255, out=values), out=values).astype(np.uint8))
-    deep: np.ndarray = np.clip(values, 0, 65535).astype(np.uint32)
-    if image.mode != "I" or deep.max(initial=0) > 255:  # older Pillow opens 16-bit PNG as "I"
-        deep = (deep + 128) // 257
-    return Image.fromarray(deep.astype(np.uint8))
+    exif = image.info.get("exif")
+    if isinstance(exif, bytes):  # of a file: Pillow would copy a part as often as the part says
+        return orientation_of(exif.removeprefix(b"Exif\0\0"))
+    return 1 if image.format else exif_orientation(image)
 
 
 def _array_to_image(name: str, array: np.ndarray) -> Image.Image:
@@ -216,10 +242,17 @@ def _array_to_image(name: str, array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _too_many_bytes(name: str) -> BeyondFacialError:
-    return BeyondFacialError(f'"{name}" is larger than {MAX_BYTES // 1_000_000} MB; send a smaller one.')
+def _too_many_bytes(name: str, limit: int) -> BeyondFacialError:
+    return BeyondFacialError(f'"{name}" is larger than {limit // 1_000_000} MB; send a smaller one.')
 
 
-def _unreadable(name: str) -> BeyondFacialError:
+def _unreadable(name: str, data: bytes, kind: str) -> BeyondFacialError:
+    """What the file is, where it can be told."""
+    kind = kind or next((known for start, known in KNOWN if re.match(start, data, re.DOTALL)), "")
+    if kind:
+        return BeyondFacialError(f'"{name}" is a damaged {kind}, cut off or changed on its way; send it again.')
     known = "JPEG, PNG, WebP, GIF, BMP, TIFF"
+    for start, what in OTHERS:
+        if re.match(start, data[:2000], re.DOTALL | re.IGNORECASE):
+            return BeyondFacialError(f'"{name}" is not an image but {what}; send the photo as one of {known}.')
     return BeyondFacialError(f'"{name}" is not an image that can be read ({known}), or is damaged; send another.')

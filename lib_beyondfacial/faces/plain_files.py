@@ -7,14 +7,23 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import BeyondFacialError
 from .identity_file import MAX_FILE
 
+T = TypeVar("T")
 TEMPORARY = ".saving-"
-STALE_S = 3600.0  # a temporary file older than this belongs to a save that was killed
+STALE_S = 60.0  # a temporary file older than this belongs to a save that was killed: one takes a second
+START_STALE_S = 5.0  # at a start nobody saves but another web UI with the same folder
+SHARING_VIOLATIONS = (5, 32)  # Windows' numbers for a file that somebody else has open
+PATIENCE_S = 2.0  # that a scanner or a reader has to let go of a file
+
+
+class UnknownIdentityError(BeyondFacialError):
+    """There is no saved identity of that name."""
 
 
 def require_plain(path: Path, name: str) -> os.stat_result:
@@ -30,7 +39,8 @@ def read_plain(path: Path, name: str) -> bytes:
     size = require_plain(path, name).st_size
     if size <= MAX_FILE:
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(path, flags | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        handle = when_let_go(lambda: os.open(path, flags | getattr(os, "O_NONBLOCK", 0)))
+        with os.fdopen(handle, "rb") as file:
             data = file.read(MAX_FILE + 1)
         if len(data) <= MAX_FILE:
             return data
@@ -45,7 +55,7 @@ def write_plain(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        when_let_go(lambda: Path(temporary).replace(path))
     except BaseException:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
@@ -58,11 +68,36 @@ def write_plain(path: Path, data: bytes) -> None:
             os.close(folder)
 
 
+def when_let_go(action: Callable[[], T]) -> T:
+    """Do it, again and again for a while where Windows says that somebody else has the file open."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return action()
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in SHARING_VIOLATIONS or time.monotonic() > end:
+                raise
+        time.sleep(0.02)
+
+
+def unknown(name: str) -> UnknownIdentityError:
+    return UnknownIdentityError(f'There is no saved identity "{name}"; choose one from the list.')
+
+
 @contextlib.contextmanager
 def explain_os_errors(done: str, name: str) -> Iterator[None]:
-    """Raise the system's errors as BeyondFacialError, without its paths; done: "saved", "read", ..."""
+    """Raise the system's errors as BeyondFacialError, without its paths; done: "saved", "read", ...
+
+    A file that is gone, but for one to be saved, is an identity that is unknown: somebody else deleted it.
+    """
     try:
         yield
+    except FileNotFoundError as error:
+        if done == "saved":
+            raise BeyondFacialError(
+                f'The identity "{name}" cannot be saved (its folder is gone); look after the folder.'
+            ) from error
+        raise unknown(name) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BeyondFacialError(
@@ -70,9 +105,9 @@ def explain_os_errors(done: str, name: str) -> Iterator[None]:
         ) from error
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Remove what killed saves left behind: it is about a person, too."""
+def sweep_temporaries(folder: Path, age: float = STALE_S) -> None:
+    """Remove what killed saves left behind, older than `age` seconds: it is about a person, too."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.lstat().st_mtime > STALE_S:
+            if time.time() - path.lstat().st_mtime > age:
                 path.unlink()

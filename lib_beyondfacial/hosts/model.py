@@ -1,16 +1,20 @@
-"""What every web UI's own modules do alike for one pass: encoding prompts, prompt editing, interrupts."""
+"""What the loaded models of all web UIs have in common: which are served, texts, prompt editing, interrupts."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import BeyondFacialError
+from ..method.head_refinement import VarianceExploding
 from .types import HostModel, Processing, Sampler
 
 LATENT_FACTOR = 8  # px per latent px of SD1.5's and SDXL's autoencoders
 NATIVE_SIDE, NATIVE_SIDE_SDXL = 512, 1024  # px
+UNFIT = {"is_sd3": "an SD3", "is_sd2": "an SD2", "is_flux": "a Flux"}
 
 
 def native_side(sd_model: HostModel) -> int:
@@ -36,14 +40,6 @@ def encode_prompts(p: Processing, texts: Sequence[str], size: tuple[int, int]) -
         return p.sd_model.get_learned_conditioning(asked)
 
 
-def prompts_at_end(texts: Sequence[str], steps: int) -> list[str]:
-    """Each text as the host's prompt editing ends it."""
-    from modules import prompt_parser
-
-    scheduled = getattr(prompt_parser, "get_learned_conditioning_prompt_schedules", None)
-    return [schedule[-1][1] for schedule in scheduled(list(texts), steps)] if scheduled else list(texts)
-
-
 def first_conds(sampler: Sampler) -> Tensor | dict[str, Tensor]:
     """Each picture's first AND part at the pass's first step: a tensor (B, T, C), or SDXL's dict of it."""
     from modules import prompt_parser
@@ -53,13 +49,59 @@ def first_conds(sampler: Sampler) -> Tensor | dict[str, Tensor]:
     return {k: v[firsts] for k, v in text.items()} if isinstance(text, Mapping) else text[firsts]
 
 
-def is_first_txt2img_pass(p: Processing) -> bool:
-    from modules import processing
+def refuse_unfit(p: Processing) -> None:
+    """BeyondFacialError for models that the method does not serve; the UNet's sites tell the rest."""
+    for flag, kind in UNFIT.items():
+        if getattr(p.sd_model, flag, False):
+            raise BeyondFacialError(
+                f"BeyondFacial works with SD1.5 and SDXL models; this is {kind} model. Choose another checkpoint."
+            )
+    if getattr(p.sd_model, "cond_stage_key", "") == "edit":
+        raise BeyondFacialError(
+            "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
+        )
 
-    return isinstance(p, processing.StableDiffusionProcessingTxt2Img) and not getattr(p, "is_hr_pass", False)
+
+class WebUIHost(ABC):
+    """What A1111 and the Forge family share of sampling.host.Host, for one pass."""
+
+    law = VarianceExploding()
+
+    def __init__(self, p: Processing):
+        self.p, self.sampler = p, p.sampler
+        self.native_side = native_side(p.sd_model)
+        self.picture_size = (p.height, p.width)
+
+    @abstractmethod
+    def unet(self) -> nn.Module: ...
+
+    def model_key(self) -> object:
+        return self.unet()
+
+    def encode_words(self, words: Sequence[str]) -> Tensor:
+        encoded = encode_prompts(self.p, words, self.picture_size)
+        return (encoded["crossattn"] if isinstance(encoded, Mapping) else encoded)[:, 1].detach()
+
+    def prompts_at_end(self, texts: Sequence[str]) -> list[str]:
+        from modules import prompt_parser
+
+        scheduled = getattr(prompt_parser, "get_learned_conditioning_prompt_schedules", None)
+        if scheduled is None:
+            return list(texts)
+        return [schedule[-1][1] for schedule in scheduled(list(texts), self.p.steps)]
+
+    def is_first_txt2img_pass(self) -> bool:
+        from modules import processing
+
+        is_txt2img = isinstance(self.p, processing.StableDiffusionProcessingTxt2Img)
+        return is_txt2img and not getattr(self.p, "is_hr_pass", False)
+
+    def is_interrupted(self) -> bool:
+        return is_interrupted()
 
 
 def is_interrupted() -> bool:
+    """Whether the user has pressed interrupt or skip."""
     from modules import shared
 
     return bool(shared.state.interrupted or shared.state.skipped)

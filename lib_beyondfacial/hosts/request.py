@@ -21,10 +21,11 @@ from torch import Tensor
 from ..errors import BeyondFacialError
 from ..sampling.plan import Plan
 from ..settings import keys_to_labels
-from ..unet.sites import enumerate_sites
-from .run import ATTRIBUTE, Adapter, Run, begin_pass, is_copy_in_request, run_of
+from .extensions import is_raised_by_us, sentence_of
+from .run import ATTRIBUTE, Adapter, Run, begin_pass, check_fits, is_copy_in_request, run_of
 from .types import Processing
 
+CACHES_OF_CONDS = ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")  # of `p`: [key, conds]
 FORGE_PACKAGE = "modules_forge"  # in every host of the family, in no other; there before any model is
 
 
@@ -45,11 +46,7 @@ def install_callbacks() -> None:
 def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
     """Prepare a run on `p` (in `process`). Raises BeyondFacialError where this model or adapter cannot do it."""
     end(p)
-    adapter = host_adapter()
-    adapter.refuse_unfit(p)
-    sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
-    for injection in (each for line in plan.lines for each in line.injections):
-        injection.check_fits(sites)
+    check_fits(p, plan, host_adapter())
     run = Run(plan, weakref.ref(p), owner_data=owner_data)
     for person in (each for line in plan.lines for each in line.persons):
         for warning in person.warnings:
@@ -115,6 +112,8 @@ def sentence_of(error: BaseException) -> str:
 
 
 def raise_to_user(p: Processing, message: str) -> None:
+    """Fail the request with a message: 422 in the API, under the picture in the UI."""
+    forget_conds(p)
     if getattr(p, "is_api", False):
         from fastapi import HTTPException
 
@@ -122,6 +121,18 @@ def raise_to_user(p: Processing, message: str) -> None:
     error = BeyondFacialError(keys_to_labels(message))
     set_task_error(error)
     raise error
+
+
+def forget_conds(p: Processing) -> None:
+    """Empty the hosts' caches of encoded prompts.
+
+    A1111's ControlNet writes marks into the cached conds and empties the caches at its first UNet call. Where a
+    request of ours fails before that, the next plain request with the same prompt would be given the marks.
+    """
+    for name in CACHES_OF_CONDS:
+        cache = getattr(p, name, None)
+        if isinstance(cache, list):
+            cache[:] = [None] * len(cache)
 
 
 class RaisingResult:
@@ -150,7 +161,7 @@ def set_task_error(error: Exception) -> None:
 
 
 def wrap_sample(p: Processing, run: Run) -> None:
-    """Chain `p.sample`: whatever happens inside, the run is released; an error of ours becomes the request's."""
+    """Chain `p.sample`: whatever happens inside, the run is released; an error of ours fails the request in words."""
     unwrap_sample(p)
     before = p.__dict__.get("sample")
     original = p.sample
@@ -159,6 +170,11 @@ def wrap_sample(p: Processing, run: Run) -> None:
     def sample(*args: Any, **kwargs: Any) -> Any:
         try:
             result = original(*args, **kwargs)
+        except Exception as error:  # a hook of ours may have raised it in the host's own model call
+            if not is_raised_by_us(error):
+                end(p)
+                raise
+            run.error = error
         except BaseException:
             end(p)
             raise

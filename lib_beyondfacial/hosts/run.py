@@ -11,15 +11,18 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..errors import BeyondFacialError
 from ..sampling.host import BatchImage, Host
 from ..sampling.plan import Plan
 from ..sampling.report import Report
 from ..sampling.sampling_pass import SamplingPass
 from ..sampling.start_noise import find_scale
+from ..unet.sites import enumerate_sites
 from .patches import Patches
 from .types import Processing, Sampler
 
 ATTRIBUTE = "_beyondfacial"  # of `p`; A1111's model wrapper bears it during one model call
+HIRES_WITHOUT = "BeyondFacial: the hires pass ran without the identity, as its checkpoint is another:"
 T = TypeVar("T")
 
 
@@ -99,6 +102,14 @@ class Adapter(Protocol):
         ...
 
 
+def check_fits(p: Processing, plan: Plan, adapter: Adapter) -> None:
+    """BeyondFacialError where the method, or one of the plan's injections, does not fit the model that is loaded."""
+    adapter.refuse_unfit(p)
+    sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
+    for injection in (each for line in plan.lines for each in line.injections):
+        injection.check_fits(sites)
+
+
 def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) -> None:
     """Prepare the pass that begins on `p.sampler`; some hires passes are announced twice, so it starts afresh."""
     run.release()
@@ -106,6 +117,13 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     run.report.begin_pass(is_later=run.batch == batch and bool(getattr(p, "is_hr_pass", False)))
     run.batch = batch
     if not run.plan.can_act:
+        return
+    try:  # an override, or the hires pass, may have brought another model
+        check_fits(p, run.plan, adapter)
+    except BeyondFacialError as error:
+        if not getattr(p, "is_hr_pass", False):
+            raise
+        run.report.warn(f"{HIRES_WITHOUT} {str(error).removeprefix('BeyondFacial: ')}")
         return
     patches = Patches()
     run.scope.callback(patches.undo)

@@ -72,18 +72,22 @@ def normalise(a: Tensor) -> Tensor:
 
 
 def average_sites(responses: Sequence[Tensor], height: int, width: int, relative: bool = True) -> Tensor | None:
-    """Average the sites that are fine enough to point at a head, resized to the latent; (B, 1, H, W), raw.
+    """Average the sites that can best point at a head, resized to the latent; (B, 1, H, W), raw.
 
     Args:
         responses: per site (B, n).
         relative: divide each site by its spatial mean first, since layers differ in scale (energies; not margins).
 
-    Fine enough: at least a quarter of the latent's resolution, and FINEST_COARSE px. Returns None where no site is.
+    These are the ones of at least a quarter of the latent's resolution, and FINEST_COARSE px; where there is none (a
+    small picture), the finest that there are. Returns None where no site's grid is one of this latent.
     """
+    grids = [grid_of(response.shape[-1], height, width) for response in responses]
+    known = {grid for grid in grids if grid is not None}
+    finest = {max(known, key=math.prod)} if known else known
+    chosen = {grid for grid in known if is_fine(grid, (height, width))} or finest
     maps = []
-    for response in responses:
-        grid = grid_of(response.shape[-1], height, width)
-        if grid is None or not is_fine(grid, (height, width)):
+    for response, grid in zip(responses, grids, strict=True):
+        if grid is None or grid not in chosen:
             continue
         site = response.float().unflatten(-1, grid)[:, None]
         if relative:

@@ -19,6 +19,10 @@ PROBE_FLOOR = 0.05  # nats by which the best place must stand out of the picture
 SAME_LEVEL = 1e-4  # in ranks of the schedule
 
 
+class NoAttentionError(Exception):
+    """No cross-attention of the UNet could be read."""
+
+
 class MaskPolicy(Protocol):
     """Decides where each identity line counts; one a pass, it keeps its own state.
 
@@ -76,15 +80,19 @@ class AdaptiveMask:
         half = 0.25 * self.parameters.mask_softness
         return GATE_CENTRE - half, GATE_CENTRE + half
 
+    def candidates(self, a: Tensor) -> Tensor:
+        """Over which places eq. 5 takes its mean: those that the gate lets through, (B, 1, H, W) bool."""
+        return a > self.gate()[0]
+
     def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
         """A of eq. 3 for every line."""
         return {name: self.compute_map(readings, predictions.size) for name, readings in predictions.readings.items()}
 
     def compute_map(self, readings: AttentionReadings, size: tuple[int, int]) -> Tensor:
-        """A of eq. 3, (B, 1, H, W) in [0, 1]. RuntimeError where no site could be read."""
+        """A of eq. 3, (B, 1, H, W) in [0, 1]. NoAttentionError where no site could be read."""
         a_semantic = compute_semantic_map(readings, size)
         if a_semantic is None:
-            raise RuntimeError("no cross-attention site of this UNet could be read")
+            raise NoAttentionError
         energy = maps.average_sites(readings.energy, *size)
         if energy is None:
             return a_semantic
@@ -102,16 +110,16 @@ class AdaptiveMask:
 
     def compute_decision(self, name: str, predictions: Predictions, a: Tensor) -> Tensor:
         """M* of eq. 6 for one line; where there is no uncond row, the line's last S_s stands in, else 1."""
-        gate, semantic, uncond = self.gate(), predictions.semantic, predictions.uncond
-        candidate, sigma = a > gate[0], HEAD_SHARE * min(predictions.size) / 5
+        semantic, uncond = predictions.semantic, predictions.uncond
+        candidates, sigma = self.candidates(a), HEAD_SHARE * min(predictions.size) / 5
         is_to_uncond = self.parameters.decision_reference == "uncond"
         reference = uncond if is_to_uncond and uncond is not None else semantic
         response = predictions.identity[name].float() - reference.float()
-        s_identity = decision.compute_saliency(response, candidate, sigma)
+        s_identity = decision.compute_saliency(response, candidates, sigma)
         if uncond is not None:
             response = semantic.float() - uncond.float()
-            self._saliency_semantic[name] = decision.compute_saliency(response, candidate, sigma)
-        return decision.compute_decision(a, s_identity, self._saliency_semantic.get(name, 1.0), gate)
+            self._saliency_semantic[name] = decision.compute_saliency(response, candidates, sigma)
+        return decision.compute_decision(a, s_identity, self._saliency_semantic.get(name, 1.0), self.gate())
 
     def _smooth(self, name: str, position: float, fresh: Tensor) -> Tensor:
         """eq. 7; the state advances only when the level falls below the last accepted one."""

@@ -19,7 +19,7 @@ class EncodedPrompts:
     """What a pass feeds to the UNet beside the host's own conds.
 
     probe: reads the head words, and each line's subject words.
-    lines: by line, its own prompts; a line without an entry has the semantic line's.
+    lines: by line, its own prompts, as prompt editing ends them; a line without an entry has the semantic line's.
     refine: by line, the head refinement's prompts; refine_uncond: its negative ones. Empty where nothing is refined.
     """
 
@@ -35,7 +35,8 @@ def encode_pass(
     """Encode every text of the pass. Before the UNet is loaded: the text encoder could push it out."""
     texts, size = [image.prompt for image in images], host.picture_size
     changed = {line.name: prompts.line_prompts(line, texts) for line in plan.lines}
-    lines = {name: host.encode_prompts(own, size) for name, own in changed.items() if own is not None}
+    own_prompts = {name: host.prompts_at_end(own) for name, own in changed.items() if own is not None}
+    lines = {name: host.encode_prompts(own, size) for name, own in own_prompts.items()}
     probe = make_probe(plan.lines, host, texts, sites)
     if not plan.refines:
         return EncodedPrompts(probe, lines, {}, None)

@@ -18,11 +18,14 @@ from ..errors import BeyondFacialError
 from ..faces.aggregate import Identity
 from ..faces.face import Face
 from ..method.mask import MaskPolicy, choose_mask_policy
+from ..method.predictions import AttentionReadings
+from ..method.start_noise import Box
 from ..settings import Settings
 from ..settings.parameters import MethodParameters
 from ..unet.injection import Attached, Injection, check_fired
 from ..unet.rows import LineRows
 from ..unet.sites import AttentionSite
+from .start_noise import find_head_boxes
 
 PERSON = "person"
 GRID = 64  # px: UNets halve a crop's latents three times
@@ -68,12 +71,14 @@ class Plan:
 
     find_faces: the faces of an RGB uint8 picture, for the head refinement.
     mask_policy: makes the policy of one pass.
+    find_boxes: (readings of the look-ahead, batch, size of the latents) -> where each picture's start gets the head.
     """
 
     parameters: MethodParameters
     lines: tuple[IdentityLine, ...]
     find_faces: Callable[[np.ndarray], list[Face]]
     mask_policy: Callable[[MethodParameters], MaskPolicy] = choose_mask_policy
+    find_boxes: Callable[[AttentionReadings, int, tuple[int, int]], list[Box]] = find_head_boxes
 
     @property
     def can_act(self) -> bool:

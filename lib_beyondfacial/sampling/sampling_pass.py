@@ -22,7 +22,7 @@ from .head_refinement import HeadRefinement
 from .host import BatchImage, Host, Step
 from .plan import IdentityLine, Plan, refuse_nan
 from .report import Report
-from .start_noise import BAND, encode_reference, find_head_boxes, pixels_per_latent
+from .start_noise import BAND, encode_reference, pixels_per_latent
 
 STRIDE_SLACK = 1e-3  # in ranks of the schedule
 REFINER = "BeyondFacial: the refiner took over; the identity ends there, as the adapter belongs to the first model."
@@ -85,7 +85,7 @@ class SamplingPass:
             self.host.predict_x0(self.host.start_to_x(start, sigma), sigma, self.host.first_conds(), None)
         self.report.identity_rows += batch
         readings, size = self.readings(reading, {}), (start.shape[-2], start.shape[-1])
-        return [(line, find_head_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
+        return [(line, self.plan.find_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
 
     def acts(self, sigma: float) -> bool:
         """Whether the identity may act at this level at all; outside, no identity row runs."""

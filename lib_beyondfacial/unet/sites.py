@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ..errors import BeyondFacialError, printable
+
 _PARTS = {"input_blocks": 0, "down_blocks": 0, "output_blocks": 1, "up_blocks": 1, "middle_block": 2, "mid_block": 2}
 _LEAVES = ("to_q", "to_k", "to_v", "to_out")
 
@@ -67,7 +69,7 @@ def adapter_order(names: Iterable[str]) -> list[str]:
     """Module names of attention sites in the order of adapter files, for ldm's and diffusers' names alike.
 
     Down (input) blocks, up (output) blocks, the middle block last; by number within each. Whatever stands before the
-    block's name ("diffusion_model.") does not matter. Raises ValueError for a name outside those blocks.
+    block's name ("diffusion_model.") does not matter. Raises BeyondFacialError for a name outside those blocks.
     """
     return sorted(names, key=_key)
 
@@ -82,5 +84,7 @@ def attn1_twin(name: str) -> str:
 def _key(name: str) -> tuple[int, list[int]]:
     found = re.search(rf"(?:^|\.)({'|'.join(_PARTS)})(?=\.|$)", name)
     if found is None:
-        raise ValueError(f"{name!r} lies in no known block of a UNet")
+        raise BeyondFacialError(
+            f'The attention "{printable(name)}" lies in no known block of a UNet; choose an SD1.5 or SDXL model.'
+        )
     return _PARTS[found[1]], [int(number) for number in re.findall(r"(?<=\.)\d+(?=\.|$)", name[found.end() :])]

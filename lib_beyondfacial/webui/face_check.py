@@ -99,10 +99,10 @@ def show_saved(name: str) -> tuple[Any, str]:
 
 
 def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]]:
-    readable, bad = [], []
+    readable, bad, pixels = [], [], photos.pixels_each(len(uploads))
     for upload in uploads:
         try:
-            readable.append(photos.decode_upload(upload))
+            readable.append(photos.decode_upload(upload, pixels=pixels))
         except BeyondFacialError as error:
             bad.append(complaint(f"{sentence_of(error)} A run would stop there: take it out."))
     return readable, bad

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from modules import paths, shared
 
 from ..adapters import registry
 from ..errors import BeyondFacialError
-from ..faces import analysis
+from ..faces import packs
+from ..faces.recognisers import BY_PACK, recogniser_of
 
 USUAL_PACKS = ("buffalo_l", "antelopev2", "dollhouse")  # the last is the demo's, which has a judge's pack beside it
-# insightface's published packs by the recogniser in them: identities of different ones are noise to each other
-RECOGNISERS = {
-    "buffalo_l": "ResNet50@WebFace600K",
-    "buffalo_m": "ResNet50@WebFace600K",
-    "buffalo_s": "MobileFaceNet@WebFace600K",
-    "buffalo_sc": "MobileFaceNet@WebFace600K",
-    "antelopev2": "ResNet100@Glint360K",
-}
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -33,7 +27,7 @@ PROVIDERS = {
 def model_roots() -> list[Path]:
     """The folder of --beyondfacial-models-dir, if given, before the host's own models folder."""
     given = getattr(shared.cmd_opts, "beyondfacial_models_dir", None)
-    return [Path(root).resolve() for root in (given, paths.models_path) if root]
+    return [Path(root).absolute() for root in (given, paths.models_path) if root]
 
 
 def identities_dir() -> Path:
@@ -52,11 +46,35 @@ def adapters_by_name() -> dict[str, Path]:
 
 
 def packs_by_name() -> dict[str, Path]:
-    """insightface packs by folder name."""
-    return analysis.find_packs([root / "insightface" / "models" for root in model_roots()])
+    """insightface packs by folder name; where two folders hold the same name, the first root wins."""
+    return packs.find_packs([folder for root in model_roots() for folder in packs.pack_dirs(root)])
 
 
-def choose_pack(name: str, wanted: str = "") -> Path:
+class Pack(NamedTuple):
+    """A face pack: its name, which need not be that of the folder with the files."""
+
+    name: str
+    folder: Path
+
+    @property
+    def recogniser(self) -> str | None:
+        """The published one in it, None where it may be any."""
+        return recogniser_of(self.name, self.folder)
+
+    def fits(self, wanted: str) -> bool:
+        """False where it holds another published recogniser than the pack `wanted`; others are trusted."""
+        mine, theirs = self.recogniser, recogniser_of(wanted)
+        return mine is None or theirs is None or mine == theirs
+
+    def __str__(self) -> str:
+        """Its name as sentences quote it, and what is in it where the name says otherwise."""
+        mine = self.recogniser
+        if mine in (None, recogniser_of(self.name)) or recogniser_of(self.name) is None:
+            return f'"{self.name}"'
+        return f'"{self.name}", which holds the files of {next(name for name in BY_PACK if BY_PACK[name] == mine)}'
+
+
+def choose_pack(name: str, wanted: str = "") -> Pack:
     """The pack of that name; for an empty name the one that the adapter wants, else one that may serve it.
 
     Args:
@@ -65,34 +83,30 @@ def choose_pack(name: str, wanted: str = "") -> Path:
 
     A published pack with another recogniser than the wanted one's is never chosen by itself.
     """
-    packs = packs_by_name()
-    if not packs:
+    found = {each: Pack(each, folder) for each, folder in packs_by_name().items()}
+    if not found:
         raise BeyondFacialError(
             f'No face pack was found; put an insightface pack such as "{wanted or "buffalo_l"}" into '
             "models/insightface/models."
         )
-    if name in packs:
-        return packs[name]
-    known = _quoted(packs)
+    if name in found:
+        return found[name]
     if name:
-        raise BeyondFacialError(f'"face_pack" is "{name[:60]}", which is not there; the packs found are {known}.')
-    fitting = [pack for pack in packs if is_fitting(pack, wanted)]
-    for usual in (wanted, *USUAL_PACKS, *(fitting if len(fitting) == 1 else ())):
+        raise BeyondFacialError(
+            f'"face_pack" is "{name[:60]}", which is not there; the packs found are {_listed(found.values())}.'
+        )
+    fitting = {each.name: each for each in found.values() if each.fits(wanted)}
+    same = [each for each in fitting if wanted and fitting[each].recogniser == recogniser_of(wanted) is not None]
+    for usual in (wanted, *same, *USUAL_PACKS, *(fitting if len(fitting) == 1 else ())):
         if usual in fitting:
-            return packs[usual]
+            return fitting[usual]
     if not fitting:
         raise BeyondFacialError(
-            f'The adapter was made with the face pack "{wanted}", which is not there (found: {known}); put it into '
-            "models/insightface/models."
+            f'The adapter was made with the face pack "{wanted}", which is not there (found: '
+            f"{_listed(found.values())}); put it into models/insightface/models."
         )
-    raise BeyondFacialError(f'There are several face packs; set "face_pack" to one of {_quoted(fitting)}.')
+    raise BeyondFacialError(f'There are several face packs; set "face_pack" to one of {_listed(fitting.values())}.')
 
 
-def is_fitting(pack: str, wanted: str) -> bool:
-    """False for two published packs with different recognisers; other names may be anything, and are trusted."""
-    mine, theirs = RECOGNISERS.get(pack), RECOGNISERS.get(wanted)
-    return mine is None or theirs is None or mine == theirs
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in sorted(names))
+def _listed(found: Iterable[Pack]) -> str:
+    return ", ".join(sorted(map(str, found)))

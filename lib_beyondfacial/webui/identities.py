@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..errors import BeyondFacialError
 from ..faces.aggregate import Identity
 from ..faces.analysis import FaceAnalyser
 from ..faces.library import Entry, Library, UnknownIdentityError
@@ -45,13 +49,15 @@ def save(name: str, identity: Identity, keep_crops: bool = False, overwrite: boo
 def rename(name: str, rename_to: str) -> None:
     """Give another name, if the web UI's flags allow it."""
     require_writes()
-    library().rename(name, rename_to)
+    with _unknown_if_gone(name):
+        library().rename(name, rename_to)
 
 
 def delete(name: str) -> None:
     """Remove for good, if the web UI's flags allow it."""
     require_writes()
-    library().delete(name)
+    with _unknown_if_gone(name):
+        library().delete(name)
 
 
 def name_of_photos(photo_hash: str) -> str:
@@ -68,9 +74,30 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "photos": entry.photos,
         "created": entry.created,
         "has_crops": entry.has_crops,
-        "thumbnail": "" if entry.thumbnail is None else to_base64_png(entry.thumbnail),
+        "thumbnail": _thumbnail(entry),
         "problem": entry.sentence,
     }
+
+
+@contextlib.contextmanager
+def _unknown_if_gone(name: str) -> Iterator[None]:
+    """Raise UnknownIdentityError where another request or program took the file away meanwhile."""
+    try:
+        yield
+    except BeyondFacialError:
+        library().entry(name)
+        raise
+
+
+_thumbnails: weakref.WeakKeyDictionary[Entry, str] = weakref.WeakKeyDictionary()  # as long as a list remembers them
+
+
+def _thumbnail(entry: Entry) -> str:
+    if entry.thumbnail is None:
+        return ""
+    if (known := _thumbnails.get(entry)) is None:
+        known = _thumbnails[entry] = to_base64_png(entry.thumbnail)
+    return known
 
 
 @functools.lru_cache(maxsize=4)

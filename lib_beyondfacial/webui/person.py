@@ -49,9 +49,10 @@ def identify(settings: Settings, is_api: bool) -> tuple[Identity, tuple[str, ...
 
 def load_photos(settings: Settings, is_api: bool) -> list[photos.Photo]:
     """The request's photos; the API gives texts (never a path), the page gives files that the user uploaded."""
+    pixels = photos.pixels_each(len(settings.references))
     if is_api:
-        return [photos.decode_photo(f"photo {n}", source) for n, source in enumerate(settings.references, 1)]
-    return [photos.decode_upload(upload) for upload in settings.references]
+        return [photos.decode_photo(f"photo {n}", source, pixels) for n, source in enumerate(settings.references, 1)]
+    return [photos.decode_upload(upload, pixels=pixels) for upload in settings.references]
 
 
 def choice_of(settings: Settings) -> FaceChoice:
@@ -61,11 +62,11 @@ def choice_of(settings: Settings) -> FaceChoice:
 
 def open_analyser(face_pack: str, wanted: str) -> tuple[analysis.FaceAnalyser, tuple[str, ...]]:
     """The loaded face pack, and what is to be said of it beside an adapter that was made with the pack `wanted`."""
-    folder = folders.choose_pack(face_pack, wanted)
-    analyser = analysis.get_analyser(folder, folders.face_provider())
-    if folders.is_fitting(face_pack or analyser.name, wanted):
+    pack = folders.choose_pack(face_pack, wanted)
+    analyser = analysis.get_analyser(pack.folder, folders.face_provider(), pack.name)
+    if pack.fits(wanted):
         return analyser, ()
-    warning = f'The adapter was made with the face pack "{wanted}"; with "{face_pack}" the face will not be like it.'
+    warning = f'The adapter was made with the face pack "{wanted}"; with {pack} the face will not be like it.'
     return analyser, (warning,)
 
 

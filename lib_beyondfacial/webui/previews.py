@@ -41,5 +41,5 @@ def heat_map(image: Image.Image, mask: np.ndarray | None, box: Box | None = None
 def to_base64_png(pixels: np.ndarray) -> str:
     """RGB uint8 pixels as base64 text of a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # lists hold hundreds
     return base64.b64encode(buffer.getvalue()).decode()

@@ -37,6 +37,7 @@ LISTED = {
     "face_pack": (folders.packs_by_name, listings.NO_PACK),
 }
 THUMBNAIL = 256
+THUMBNAIL_PIXELS = 1_000_000  # of a photo that is only shown
 CONSENT = "Use only photos of people who agreed to it."
 
 
@@ -109,7 +110,7 @@ def look_at_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, A
     thumbnails, bad = [], []
     for upload in uploads:
         try:
-            photo = photos.decode_upload(upload)
+            photo = photos.decode_upload(upload, pixels=THUMBNAIL_PIXELS)
             thumbnails.append((_thumbnail(photo), photo.name))
         except BeyondFacialError as error:
             bad.append(sentence_of(error))

@@ -1,5 +1,5 @@
-"""Every method on two pairs and three steps, through the host and the script as a user's request goes; then the table
-made of it, resumed, and made anew."""
+"""Every method on two pairs and three steps, through the embedded host; then the table made of it, resumed, and made
+anew."""
 
 import json
 from dataclasses import asdict, replace
@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from bench import quality, subset
-from bench.alternatives import ROLLOUT_STEPS
 from bench.collect import Bench
 from bench.judges import draw_at_size
 from bench.methods import METHODS, TABLE
@@ -19,18 +18,11 @@ from bench.pairs import make_batches, make_pairs
 from bench.records import read_records, write_records
 from bench.tables import COLUMNS, MARKS, by_area, put_into, reached, to_content, to_readme
 from demo.dollhouse.world import SIZE
-from lib_beyondfacial.hosts import a1111, a1111_start
-from lib_beyondfacial.method import close_look
-from lib_beyondfacial.method.engine import RunState
+from lib_beyondfacial.method import head_refinement
 
 pytestmark = pytest.mark.weights
 ISSUES = list(TABLE)
-MADE = [
-    *ISSUES,
-    METHODS["stride_2"],
-    METHODS["idap_prior"],
-    METHODS["idap_rollout"],
-]  # test_alternatives has the others
+MADE = [*ISSUES, METHODS["stride_2"], METHODS["idap_prior"]]  # test_alternatives has the others
 STEPS = 3
 CALLS = 3  # DDIM asks once a step here
 PLAIN_ROWS = 2 * CALLS
@@ -48,10 +40,7 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def collected(bench, batch):
-    untouched = [dict(vars(owner)) for owner in (RunState, a1111, a1111_start)]
-    found = bench.collect(MADE, [batch])
-    assert [dict(vars(owner)) for owner in (RunState, a1111, a1111_start)] == untouched
-    return found
+    return bench.collect(MADE, [batch])
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +80,11 @@ def test_unet_rows_are_those_that_ran(collected):
     assert rows["minus_close_look"] == PLAIN_ROWS + CALLS + 1  # the look-ahead's row
     assert rows["saliency_only"] == rows["minus_close_look"] - 1
     looked = rows["beyondfacial"] - rows["minus_close_look"]
-    assert looked in {2 * close_look.STEPS - rested for rested in range(CALLS)}, (
-        "two rows a step from near; then the line may rest"
+    assert looked in {2 * head_refinement.STEPS - rested for rested in range(CALLS)}, (
+        "two rows a step of the refinement; then the line may rest"
     )
     assert rows["minus_idap"] == rows["beyondfacial"] - 1
-    assert rows["idap_rollout"] == rows["beyondfacial"] + 2 * ROLLOUT_STEPS
+    assert rows["idap_prior"] == rows["beyondfacial"]
 
 
 def test_masks_flicker_where_they_can(collected):
@@ -112,13 +101,12 @@ def test_masks_flicker_where_they_can(collected):
 
 @pytest.mark.parametrize("name", ["plain", "beyondfacial"])
 def test_a_batch_is_its_pictures_made_one_by_one(bench, batch, collected, name):
-    """Alone, a pair goes the product's own way: nobody stands in for the person or the start."""
     kept = bench.pictures(METHODS[name], batch)
     for pair, together in zip(batch, kept, strict=True):
         alone = bench.painter.paint([pair], METHODS[name])
         assert np.abs(alone.images[0].astype(int) - together.astype(int)).max() <= 2
-        rows = collected[name][0]["unet_rows"]  # of a batch; alone a picture may have no head to be looked at
-        assert alone.rows in ({rows} if name == "plain" else {rows, rows - 2 * close_look.STEPS})
+        rows = collected[name][0]["unet_rows"]  # of a batch; alone a picture may have no head to be refined
+        assert alone.rows in ({rows} if name == "plain" else {rows, rows - 2 * head_refinement.STEPS})
 
 
 def test_a_second_run_reads_what_the_first_one_made(bench, batch, collected, monkeypatch):

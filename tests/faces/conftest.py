@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from lib_beyondfacial.faces import Library, Photo, aggregate_photos
 from lib_beyondfacial.faces.analysis import FaceAnalyser
 
 TEMPLATE = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]], np.float32)
@@ -150,3 +151,13 @@ def any_size_analyser(tmp_path_factory) -> FaceAnalyser:
 def analyser(tmp_path_factory) -> FaceAnalyser:
     """A detector whose input is fixed to 256 x 256: quick."""
     return FaceAnalyser(save_pack(tmp_path_factory.mktemp("models") / "squares256", side=256))
+
+
+@pytest.fixture(scope="session")
+def identity(analyser, draw_faces):
+    return aggregate_photos([Photo(f"secret-{i}.jpg", draw_faces(1, noise=i)) for i in (1, 2, 3)], analyser)
+
+
+@pytest.fixture
+def library(tmp_path) -> Library:
+    return Library(tmp_path / "models" / "identities")

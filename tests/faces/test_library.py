@@ -12,15 +12,10 @@ import pytest
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces import aggregate_photos, plain_files
 from lib_beyondfacial.faces.analysis import FaceAnalyser
-from lib_beyondfacial.faces.library import Library, UnknownIdentityError
+from lib_beyondfacial.faces.library import UnknownIdentityError
 from lib_beyondfacial.faces.photos import Photo
 
 PER_PHOTO = ("photos", "norms", "weights")
-
-
-@pytest.fixture(scope="module")
-def identity(analyser, draw_faces):
-    return aggregate_photos([Photo(f"secret-{i}.jpg", draw_faces(1, noise=i)) for i in (1, 2, 3)], analyser)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +30,6 @@ def other_analyser(make_pack, tmp_path_factory) -> FaceAnalyser:
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.roll(matrix, 7, axis=1), "matrix"))
     onnx.save(model, str(pack / "rec.onnx"))
     return FaceAnalyser(pack)
-
-
-@pytest.fixture
-def library(tmp_path) -> Library:
-    return Library(tmp_path / "models" / "identities")
 
 
 def test_saved_and_loaded(library, identity, analyser):

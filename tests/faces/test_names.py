@@ -27,6 +27,9 @@ from lib_beyondfacial.faces.names import check_name, is_name, same_name
         "com10",
         "nul-1",
         "#1",
+        "می\u200cروم",  # a joiner that Persian needs
+        "श्री\u200dमान",
+        "Zoë \U0001f600",
     ],
 )
 def test_names_that_are_taken(name):
@@ -56,7 +59,15 @@ def test_names_that_are_taken(name):
         ("a\x7f", "control"),
         ("a\u202eb", "control"),  # turns what follows round
         ("a\u200bb", "control"),  # has no width
-        ("a\u00a0b", "control"),
+        ("a\u200fb", "control"),
+        ("a\u2066b", "control"),
+        ("a\ufeffb", "control"),
+        ("\u200cab", "control"),  # joiners join nothing here
+        ("ab\u200d", "control"),
+        ("a\u200c\u200cb", "control"),
+        ("a\u200d1", "control"),
+        ("\u3000", "begins or ends"),
+        ("a\u2028b", "control"),
         ("a\ud800", "control"),
         (".", "begins or ends"),
         ("..", "begins or ends"),
@@ -87,6 +98,13 @@ def test_names_that_are_refused(name, reason):
 def test_what_is_no_text_is_refused(name):
     with pytest.raises(BeyondFacialError, match="it is no text"):
         check_name(name)
+
+
+def test_spaces_of_all_kinds_are_plain_ones():
+    for space in ("\u00a0", "\u3000", "\u2003", "\u202f"):
+        assert check_name(f"Anna{space}2") == "Anna 2"
+        assert not is_name(f"Anna{space}2")
+    assert same_name("می\u200cروم") == same_name("میروم")  # to the eye
 
 
 def test_equal_spellings_are_one_name():

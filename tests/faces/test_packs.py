@@ -38,7 +38,7 @@ def bad_packs(folder: Path, make_pack) -> dict[str, list[str]]:
     text = shutil.copytree(good, folder / "text")
     (text / "det.onnx").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
     hollow = shutil.copytree(good, folder / "hollow")
-    (hollow / "gender.onnx").write_bytes(b"")
+    (hollow / "det.onnx").write_bytes(b"")
     zeros = shutil.copytree(good, folder / "zeros")
     (zeros / "rec.onnx").write_bytes(bytes(200_000))
     blind = shutil.copytree(good, folder / "blind")
@@ -63,7 +63,7 @@ def bad_packs(folder: Path, make_pack) -> dict[str, list[str]]:
         "nested": ['"nested"', "one folder deeper", '"inner"'],
         "cut": ['"cut"', '"rec.onnx"', "damaged"],
         "text": ['"text"', '"det.onnx"', "damaged"],
-        "hollow": ['"hollow"', '"gender.onnx"', "damaged"],
+        "hollow": ['"hollow"', '"det.onnx"', "damaged"],
         "zeros": ['"zeros"', '"rec.onnx"', "damaged"],
         "blind": ['"blind"', "gender.onnx, rec.onnx"],
         "faceless": ['"faceless"', "recognition", "det.onnx"],

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.faces import photos
+from lib_beyondfacial.faces import containers, photos, pixels
 from lib_beyondfacial.faces.photos import decode_photo, decode_upload
 
 RAMP = np.dstack(np.broadcast_arrays(np.arange(40)[:, None] * 6, np.arange(30)[None] * 8, 60)).astype(np.uint8)
@@ -61,7 +61,7 @@ def test_jpeg_bytes_and_data_urls_and_line_breaks():
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_undone(orientation):
     upright = Image.fromarray(RAMP)
-    undo = photos.UPRIGHT.get(orientation)
+    undo = pixels.UPRIGHT.get(orientation)
     inverse = {
         Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
         Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
@@ -88,12 +88,12 @@ def test_alpha_lies_over_grey():
     rgba = np.dstack([RAMP, np.full(RAMP.shape[:2], 255, np.uint8)])
     rgba[:10, :, 3] = 0
     expected = RAMP.copy()
-    expected[:10] = photos.GREY
+    expected[:10] = pixels.GREY
     np.testing.assert_array_equal(decode_photo("p", encode(Image.fromarray(rgba), "PNG")).image, expected)
     palette = Image.new("P", (4, 4), 3)
     palette.putpalette([9, 9, 9] * 4)
     see_through = decode_photo("p", encode(palette, "PNG", transparency=3)).image
-    assert (see_through == photos.GREY).all()
+    assert (see_through == pixels.GREY).all()
     la = Image.merge("LA", (Image.new("L", (4, 4), 200), Image.new("L", (4, 4), 255)))
     assert (decode_photo("p", encode(la, "PNG")).image == 200).all()
 
@@ -157,7 +157,7 @@ def test_a_jpeg_of_hundreds_of_scans_is_refused_before_decoding():
     assert decode_photo("photo 3", jpeg_of_scans(50, 20)).image.shape == (50, 50, 3)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3)).astype(np.uint8))
     png = encode(noise, "PNG", compress_level=0)
-    assert png.count(b"\xff\xda") > photos.MAX_SCANS  # by chance, and no JPEG
+    assert png.count(b"\xff\xda") > containers.MAX_SCANS  # by chance, and no JPEG
     assert decode_photo("photo 3", png).image.shape == (1500, 1500, 3)
 
 

@@ -78,11 +78,13 @@ def test_layers_of_any_scale_count_alike():
     assert not torch.allclose(once, maps.average_sites([fine * 300, coarse * 0.05], 16, 16, relative=False), atol=1e-3)
 
 
-def test_sites_too_coarse_to_point_at_a_head_do_not_count():
+def test_sites_too_coarse_to_point_at_a_head_count_only_where_there_are_no_finer_ones():
     torch.manual_seed(2)
     fine, tiny = torch.rand(1, 256), torch.rand(1, 16)
     assert torch.equal(maps.average_sites([fine, tiny], 16, 16), maps.average_sites([fine], 16, 16))
-    assert maps.average_sites([tiny], 16, 16) is None
+    alone = maps.average_sites([tiny], 16, 16)
+    assert torch.equal(maps.average_sites([tiny, torch.rand(1, 4)], 16, 16), alone), "of coarse ones the finest"
+    assert maps.average_sites([torch.rand(1, 7)], 16, 16) is None, "no grid of this latent"
     assert [maps.is_fine((g, g), (64, 64)) for g in (8, 16, 32, 64)] == [False, True, True, True]
     assert [maps.is_fine((g, g), (16, 16)) for g in (4, 8, 16)] == [False, True, True]
     assert maps.is_fine((4, 4), (4, 4))

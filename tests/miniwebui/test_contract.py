@@ -1,4 +1,4 @@
-"""The script and callback contract of A1111 1.10.1 (docs/hosts.md)."""
+"""The script and callback contract of A1111 1.10.1 (docs/hosts/a1111.md)."""
 
 from __future__ import annotations
 

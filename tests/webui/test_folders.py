@@ -86,3 +86,30 @@ def test_the_face_provider_is_one_that_onnxruntime_knows_by_name(monkeypatch):
         assert folders.face_provider() == known
     with pytest.raises(SystemExit):
         parse("--beyondfacial-face-provider", "toaster")
+
+
+def put(folder, file, size):
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / file).open("wb") as stream:
+        stream.truncate(size)  # sparse
+
+
+def test_a_folders_name_does_not_say_what_is_in_it(packs, tmp_path):
+    """buffalo_l's files in a folder "antelopev2": its embeddings mean nothing to an adapter made with antelopev2."""
+    packs()
+    put(tmp_path / "insightface/models/antelopev2", "w600k_r50.onnx", 174_383_860)
+    with pytest.raises(BeyondFacialError, match='found: "antelopev2", which holds the files of buffalo_l'):
+        folders.choose_pack("", "antelopev2")
+    chosen = folders.choose_pack("", "buffalo_l")
+    assert chosen.name == "antelopev2"
+    assert chosen.fits("buffalo_l")
+    assert not folders.choose_pack("antelopev2", "antelopev2").fits("antelopev2")
+    put(tmp_path / "insightface/models/mine", "rec.onnx", 260_665_334)
+    assert folders.choose_pack("", "antelopev2").name == "mine"
+
+
+def test_other_folders_of_hosts_and_nested_ones_keep_their_names(packs, tmp_path):
+    packs()
+    put(tmp_path / "ControlNetPreprocessor/insightface/models/antelopev2/antelopev2-main", "rec.onnx", 1)
+    chosen = folders.choose_pack("", "antelopev2")
+    assert (chosen.name, chosen.folder.name) == ("antelopev2", "antelopev2-main")

@@ -166,6 +166,14 @@ def test_photos_as_page_values_are_not_read_from_the_servers_disk(client, tmp_pa
     assert "base64" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(("alignment", "warns"), [("warn", True), ("follow photo", False), ("off", False)])
+def test_gender_is_warned_of_where_the_setting_says_so(client, good, monkeypatch, alignment, warns):
+    monkeypatch.setattr(requests, "gender_warning", lambda gender, prompt: f"The prompt is {prompt}.")
+    answer = client.post("/sdapi/v1/txt2img", json=with_args({**good, "gender_alignment": alignment}))
+    assert answer.status_code == 200, answer.text
+    assert ("The prompt is photo of a man." in answer.json()["info"]) is warns
+
+
 def test_an_error_of_ours_is_said_without_details(client, good, monkeypatch, capsys):
     def broken(*_):
         raise KeyError("a detail for the console")

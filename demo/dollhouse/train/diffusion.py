@@ -40,7 +40,7 @@ UNET = {"model_channels": 64, "channel_mult": [1, 2, 2], "attention_resolutions"
 YAML = """\
 # SD 1.x model config of the Dollhouse checkpoint, read by the embedded host and by A1111.
 # `version` is the tokenizer folder: relative to this file in the embedded host; A1111 wants an absolute path
-# (docs/hosts.md).
+# (docs/hosts/a1111.md).
 model:
   target: ldm.models.diffusion.ddpm.LatentDiffusion
   params:

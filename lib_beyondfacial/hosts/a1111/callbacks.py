@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ..run import ATTRIBUTE, Run, guarded, run_of
 from ..types import DenoisedParams, DenoiserParams, Processing
+from .controlnet import find_network, reference_unwatched
 from .denoiser import begin_step, end_step, finish_step
 from .model import A1111Host, refuse_unfit, unet_of
+from .neighbours import stands_aside_for, warning_for
 
 __all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]
 
@@ -25,7 +27,15 @@ def attach(p: Processing, run: Run) -> None:
 
 
 def before_launch(p: Processing, run: Run) -> None:
-    """Nothing: the callbacks are registered for good."""
+    """Stand aside for an extension that cuts the model's calls up; keep our hooks off a reference unit's picture."""
+    name = stands_aside_for(p)
+    if name is not None:
+        run.report.stand_aside(warning_for(name))
+        run.release()
+        return
+    network = find_network(p)
+    if network is not None:
+        run.scope.enter_context(reference_unwatched(network, unet_of(p)))
 
 
 def on_cfg_denoiser(params: DenoiserParams) -> None:

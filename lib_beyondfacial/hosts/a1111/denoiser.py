@@ -21,12 +21,18 @@ from ...unet.rows import ALL_ROWS, LineRows, RowLedger
 from ..run import ATTRIBUTE, Run
 from ..types import DenoisedParams, Denoiser, DenoiserParams
 from .and_prompts import add_to_cond_rows, compose
+from .controlnet import find_network, fixes_rows, marked_like
+from .host_calls import HostCall, recorded, repeat
 from .model import A1111Host, cond_dict
+from .neighbours import splits_rows
 
 
 @dataclass(eq=False)
 class HostStep:
-    """Between the two callbacks of one level. where: the cond rows; scope: what is attached to the host's call."""
+    """Between the two callbacks of one level.
+
+    where: the cond rows. scope: what is attached to the host's call. calls: the host's, where they must be repeated.
+    """
 
     params: DenoiserParams
     sigma: float
@@ -34,6 +40,7 @@ class HostStep:
     where: LineRows
     ledger: RowLedger
     reading: ProbeReading = field(default_factory=ProbeReading)
+    calls: list[HostCall] = field(default_factory=list)
     scope: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -55,6 +62,8 @@ def begin_step(run: Run, params: DenoiserParams) -> None:
     step.scope.enter_context(step.ledger.counting(sampling.sites))
     if step.lines:
         step.reading = step.scope.enter_context(sampling.watched(where, step.ledger))
+        if must_repeat_calls(host):
+            step.calls = step.scope.enter_context(recorded(params.denoiser.inner_model))
     params.denoiser.inner_model.__dict__[ATTRIBUTE] = run
 
 
@@ -102,10 +111,13 @@ def evaluate_line(
     run: Run, step: HostStep, params: DenoisedParams, line: IdentityLine
 ) -> tuple[Tensor, LineRows, list[Attached]]:
     """x0 of the line's rows; they are the host's cond rows, or one a picture where the line has its own prompt."""
+    if step.calls:
+        return repeat_line(run, step, params, line)
     host, given, where = host_of(run), step.params, step.where
     rows, cond = list(range(len(where.images))), given.text_cond
-    if line.name in run.sampling.prompts.lines:
-        rows, cond = [where.parts_of(image)[0] for image in range(step.batch)], run.sampling.prompts.lines[line.name]
+    own = run.sampling.prompts.lines.get(line.name)
+    if own is not None:
+        rows, cond = [where.parts_of(image)[0] for image in range(step.batch)], marked_like(own, cond)
         where = LineRows.one_each(step.batch)
     x, sigma, image_cond = given.x[rows], given.sigma[rows], given.image_cond[rows]
     size = len(rows) if batches_cond_uncond() else step.batch
@@ -117,11 +129,35 @@ def evaluate_line(
             outs.append(params.inner_model(x[part], sigma[part], cond=cond_dict(cond, image_cond, part)))
         attached.append(each)
     run.report.identity_rows += len(rows)
+    return host.to_x0(torch.cat(outs), x, step.sigma), where, merge(attached)
+
+
+def repeat_line(
+    run: Run, step: HostStep, params: DenoisedParams, line: IdentityLine
+) -> tuple[Tensor, LineRows, list[Attached]]:
+    """As evaluate_line, in calls of the host's own rows."""
+    own, sampling = run.sampling.prompts.lines.get(line.name), run.sampling
+    result = repeat(step.calls, params.inner_model, line, sampling.sites, step.where, own)
+    run.report.identity_rows += result.rows
+    rows = [step.where.parts_of(image)[0] for image in result.where.images]  # AND parts of a picture share its x
+    x0 = host_of(run).to_x0(result.prediction, step.params.x[rows], step.sigma)
+    return x0, result.where, merge(result.attached)
+
+
+def must_repeat_calls(host: A1111Host) -> bool:
+    """Whether an extension is at work that cannot be shown other rows than the host's."""
+    network = find_network(host.p)
+    return (network is not None and fixes_rows(network)) or splits_rows(host.unet())
+
+
+def merge(attached: list[list[Attached]]) -> list[Attached]:
+    """What several calls of one line gave, as one."""
     merged = attached[0]
     for later in attached[1:]:
         for one, other in zip(merged, later, strict=True):
+            one.fired += other.fired
             one.energy.extend(other.energy)
-    return host.to_x0(torch.cat(outs), x, step.sigma), where, merged
+    return merged
 
 
 def cond_rows(params: DenoiserParams) -> LineRows:

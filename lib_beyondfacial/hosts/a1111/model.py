@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import BeyondFacialError
-from ...method.head_refinement import VarianceExploding
 from ...sampling.host import Cond
 from ...sampling.plan import IdentityLine
-from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, native_side, prompts_at_end
+from .. import model
 from ..patches import unpatched
 from ..run import full_like_batch
 from ..types import Processing
+from .controlnet import aligns_style, find_network, rows_kept, unmarked
+from .neighbours import refuse_neutral_prompt
 
 ZERO_TERMINAL = 1e-4  # alphas_cumprod at the last timestep; SD's own ends at 0.0047
 
@@ -27,16 +26,9 @@ def unet_of(p: Processing) -> nn.Module:
 
 
 def refuse_unfit(p: Processing) -> None:
-    """BeyondFacialError in words for models that the method does not serve."""
-    for flag, kind in (("is_sd3", "SD3"), ("is_sd2", "SD2")):
-        if getattr(p.sd_model, flag, False):
-            raise BeyondFacialError(
-                f"BeyondFacial works with SD1.5 and SDXL models; this is an {kind} model. Choose another checkpoint."
-            )
-    if getattr(p.sd_model, "cond_stage_key", "") == "edit":
-        raise BeyondFacialError(
-            "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
-        )
+    """BeyondFacialError for models and prompts that the method does not serve."""
+    model.refuse_unfit(p)
+    refuse_neutral_prompt(p)
 
 
 def cond_dict(cond: Tensor | Mapping[str, Tensor], image_cond: Tensor, rows: slice) -> dict[str, object]:
@@ -47,7 +39,7 @@ def cond_dict(cond: Tensor | Mapping[str, Tensor], image_cond: Tensor, rows: sli
     return {"c_crossattn": [cond[rows]], "c_concat": [image_cond[rows]]}
 
 
-class A1111Host:
+class A1111Host(model.WebUIHost):
     """sampling.host.Host for one pass of A1111.
 
     Its timestep samplers (DDIM, PLMS, UniPC) predict eps, at a timestep, for latents of unit variance. They are
@@ -55,19 +47,13 @@ class A1111Host:
     """
 
     def __init__(self, p: Processing):
-        self.p, self.sampler = p, p.sampler
+        super().__init__(p)
         self.predicts_eps = hasattr(p.sampler, "get_timesteps")
-        self.native_side = native_side(p.sd_model)
-        self.picture_size = (p.height, p.width)
-        self.law = VarianceExploding()
         alphas = p.sd_model.alphas_cumprod.float().cpu().numpy()
         self._log_sigmas = 0.5 * (np.log1p(-alphas) - np.log(alphas))
 
     def unet(self) -> nn.Module:
         return unet_of(self.p)
-
-    def model_key(self) -> object:
-        return self.unet()
 
     def to_sigma(self, level: float) -> float:
         """The sampler's own level as a sigma."""
@@ -87,17 +73,10 @@ class A1111Host:
         return delta / -sigma if self.predicts_eps else delta
 
     def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
-        return encode_prompts(self.p, texts, size)
-
-    def encode_words(self, words: Sequence[str]) -> Tensor:
-        encoded = encode_prompts(self.p, words, self.picture_size)
-        return (encoded["crossattn"] if isinstance(encoded, Mapping) else encoded)[:, 1].detach()
-
-    def prompts_at_end(self, texts: Sequence[str]) -> list[str]:
-        return prompts_at_end(texts, self.p.steps)
+        return model.encode_prompts(self.p, texts, size)
 
     def first_conds(self) -> Cond:
-        return first_conds(self.sampler)
+        return model.first_conds(self.sampler)
 
     def encode_image(self, picture: Tensor) -> Tensor:
         from modules import devices
@@ -123,10 +102,13 @@ class A1111Host:
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        image_cond = self.sampler.sampler_extra_args["image_cond"]
-        given = cond_dict(cast("Tensor | Mapping[str, Tensor]", cond), image_cond, slice(len(x)))
+        """Crops go past all patches and ControlNets; the rest goes through them, and they forget it."""
+        network, image_cond = find_network(self.p), self.sampler.sampler_extra_args["image_cond"]
+        is_past = is_crop or (network is not None and aligns_style(network))
+        encoded = cast("Tensor | Mapping[str, Tensor]", unmarked(cond) if is_past else cond)
+        given = cond_dict(encoded, image_cond, slice(len(x)))
         x = x.to(self.sampler.last_latent)
-        with unpatched(self.unet(), "forward") if is_crop else nullcontext():
+        with unpatched(self.unet()) if is_past else rows_kept(network, x.device):
             return self._call_model(x, sigma, given).float()
 
     def _call_model(self, x: Tensor, sigma: float, cond: dict[str, object]) -> Tensor:
@@ -142,8 +124,5 @@ class A1111Host:
     def load_unet(self) -> None:
         """A1111 moves its networks by itself."""
 
-    def is_interrupted(self) -> bool:
-        return is_interrupted()
-
     def starts_from_noise(self) -> bool:
-        return is_first_txt2img_pass(self.p) and float(self.p.sd_model.alphas_cumprod[-1]) > ZERO_TERMINAL
+        return self.is_first_txt2img_pass() and float(self.p.sd_model.alphas_cumprod[-1]) > ZERO_TERMINAL

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..model import refuse_unfit
 from ..run import Run, run_of
 from ..types import DenoiserParams, Processing
-from .model import ForgeHost, refuse_unfit, unet_of
+from .model import ForgeHost, unet_of
 from .modifier import attach, disable_for_tiling, is_tiler_on, move_ours_last
 
 __all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]

@@ -10,33 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ...errors import BeyondFacialError
-from ...method.head_refinement import VarianceExploding
 from ...sampling.host import Cond
 from ...sampling.plan import IdentityLine
-from ..model import encode_prompts, first_conds, is_first_txt2img_pass, is_interrupted, native_side, prompts_at_end
+from ..model import WebUIHost, encode_prompts, first_conds
 from ..run import full_like_batch
 from ..types import Entry, HostModel, Processing
 
 MAX_SIGMA = 100.0  # a start of finite noise; SD's own ends at 14.6, zero-terminal-SNR schedules in the thousands
-UNFIT = {"is_sd3": "an SD3", "is_sd2": "an SD2", "is_flux": "a Flux"}
 
 
 def unet_of(p: Processing) -> nn.Module:
     return p.sd_model.forge_objects.unet.model.diffusion_model
-
-
-def refuse_unfit(p: Processing) -> None:
-    """BeyondFacialError in words for models that the method does not serve; the UNet's sites tell the rest."""
-    for flag, kind in UNFIT.items():
-        if getattr(p.sd_model, flag, False):
-            raise BeyondFacialError(
-                f"BeyondFacial works with SD1.5 and SDXL models; this is {kind} model. Choose another checkpoint."
-            )
-    if getattr(p.sd_model, "cond_stage_key", "") == "edit":
-        raise BeyondFacialError(
-            "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
-        )
 
 
 def compile_cond(cond: Tensor | Mapping[str, Tensor]) -> Entry:
@@ -70,7 +54,7 @@ def extra_memory(unet: HostModel, noise: Tensor, rows: int) -> int:
     return max(0, int(unet.memory_required([more, *shape]) - unet.memory_required([plain, *shape])))
 
 
-class ForgeHost:
+class ForgeHost(WebUIHost):
     """sampling.host.Host for one pass of the Forge family. Everything is x0 at a sigma here, timestep samplers too.
 
     is_tiled: another extension cuts the picture into tiles, so nothing of ours acts. is_inpainting: known once the
@@ -78,18 +62,12 @@ class ForgeHost:
     """
 
     def __init__(self, p: Processing):
-        self.p, self.sampler = p, p.sampler
-        self.native_side = native_side(p.sd_model)
-        self.picture_size = (p.height, p.width)
-        self.law = VarianceExploding()
+        super().__init__(p)
         self.is_tiled = False
         self.is_inpainting = False
 
     def unet(self) -> nn.Module:
         return unet_of(self.p)
-
-    def model_key(self) -> object:
-        return self.unet()
 
     def sigmas(self) -> Tensor:
         """The model's own noise levels, ascending: one a timestep."""
@@ -104,13 +82,6 @@ class ForgeHost:
 
     def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
         return compile_cond(encode_prompts(self.p, texts, size))
-
-    def encode_words(self, words: Sequence[str]) -> Tensor:
-        encoded = encode_prompts(self.p, words, self.picture_size)
-        return (encoded["crossattn"] if isinstance(encoded, Mapping) else encoded)[:, 1].detach()
-
-    def prompts_at_end(self, texts: Sequence[str]) -> list[str]:
-        return prompts_at_end(texts, self.p.steps)
 
     def first_conds(self) -> Cond:
         """With the ControlNets and the inpainting condition of the whole picture."""
@@ -166,8 +137,5 @@ class ForgeHost:
         host_sampling()[1](unet, self.sampler.last_latent)
         unet.extra_model_patchers_during_sampling = along  # the hosts append the ControlNets' at every call
 
-    def is_interrupted(self) -> bool:
-        return is_interrupted()
-
     def starts_from_noise(self) -> bool:
-        return not self.is_tiled and is_first_txt2img_pass(self.p) and float(self.sigmas()[-1]) < MAX_SIGMA
+        return not self.is_tiled and self.is_first_txt2img_pass() and float(self.sigmas()[-1]) < MAX_SIGMA

@@ -1,0 +1,134 @@
+"""The host's own model calls of one level, kept and made again with an identity line in them.
+
+Some extensions fix a batch at the first model call they see, or halve the rows of every call. Only beside these, the
+identity line is evaluated in calls of the host's own rows: same count, same order, same random numbers. The rows that
+are not the line's are computed and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...sampling.plan import IdentityLine
+from ...unet.injection import Attached
+from ...unet.rows import LineRows
+from ...unet.sites import AttentionSite
+from .controlnet import marked_like
+
+
+@dataclass(frozen=True, eq=False)
+class HostCall:
+    """One call of `inner_model`: its arguments, and the state of torch's random numbers before it."""
+
+    x: Tensor
+    sigma: Tensor
+    cond: dict[str, Any]
+    random: Tensor
+    random_cuda: Tensor | None
+
+    @contextmanager
+    def same_random(self) -> Iterator[None]:
+        """The random numbers of this call once more; afterwards they go on as if nobody had drawn."""
+        device = self.x.device
+        with torch.random.fork_rng([device] if self.random_cuda is not None else []):
+            torch.set_rng_state(self.random)
+            if self.random_cuda is not None:
+                torch.cuda.set_rng_state(self.random_cuda, device)
+            yield
+
+
+@contextmanager
+def recorded(inner_model: nn.Module) -> Iterator[list[HostCall]]:
+    """Every call of `inner_model` made meanwhile."""
+    calls: list[HostCall] = []
+
+    def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        x, sigma = args
+        on_cuda = torch.cuda.get_rng_state(x.device) if x.is_cuda else None
+        calls.append(HostCall(x, sigma, kwargs["cond"], torch.get_rng_state(), on_cuda))
+
+    handle = inner_model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True, eq=False)
+class Repeated:
+    """What an identity line gave in the host's calls: the prediction of its rows, and whose they are.
+
+    rows: how many were computed.
+    """
+
+    prediction: Tensor
+    where: LineRows
+    attached: list[list[Attached]]
+    rows: int
+
+
+def repeat(
+    calls: Sequence[HostCall],
+    inner_model: nn.Module,
+    line: IdentityLine,
+    sites: Sequence[AttentionSite],
+    where: LineRows,
+    own: Any,
+) -> Repeated:
+    """Make the host's calls again with the line on its cond rows; calls without any are left out.
+
+    Args:
+        where: the cond rows, the first of all rows. own: the line's own cond, a row a picture, instead of the first
+            AND part's; None where it has the host's.
+    """
+    wanted = list(range(len(where.images)))
+    if own is not None:
+        wanted = [where.parts_of(image)[0] for image in range(where.batch)]
+    outs, attached, images, weights, at, rows = [], [], [], [], 0, 0
+    for call in calls:
+        here = [row for row in wanted if at <= row < at + len(call.x)]
+        local = [row - at for row in here]
+        at += len(call.x)
+        if not here:
+            continue
+        of_images = tuple(where.images[row] for row in here)
+        of_parts = tuple(where.weights[row] if own is None else 1.0 for row in here)
+        cond = call.cond if own is None else with_own_rows(call.cond, local, own, of_images)
+        with call.same_random(), line.attached(sites, LineRows(local, of_images, of_parts)) as each:
+            out = inner_model(call.x, call.sigma, cond=cond)
+        outs.append(out[local])
+        attached.append(each)
+        images.extend(of_images)
+        weights.extend(of_parts)
+        rows += len(call.x)
+    return Repeated(torch.cat(outs), LineRows(slice(len(images)), tuple(images), tuple(weights)), attached, rows)
+
+
+def with_own_rows(cond: dict[str, Any], local: Sequence[int], own: Any, images: Sequence[int]) -> dict[str, Any]:
+    """The host's cond argument with the line's own prompts in some of its rows, marked as the host's are."""
+    rows = list(local)
+    if "crossattn" in cond:  # SDXL
+        given = {"crossattn": cond["crossattn"], "vector": cond["vector"].clone()}
+        own = marked_like(own, given)
+        given["vector"][rows] = own["vector"][list(images)].to(given["vector"])
+        return {**cond, **given, "crossattn": replaced(given["crossattn"], rows, own["crossattn"][list(images)])}
+    (context,) = cond["c_crossattn"]
+    return {**cond, "c_crossattn": [replaced(context, rows, marked_like(own, context)[list(images)])]}
+
+
+def replaced(context: Tensor, rows: Sequence[int], own: Tensor) -> Tensor:
+    """Some rows replaced; the shorter of the two is filled up with its last token, as the host does with AND parts."""
+    length = max(context.shape[1], own.shape[1])
+    whole = fill(context, length).clone()
+    whole[list(rows)] = fill(own, length).to(whole)
+    return whole
+
+
+def fill(context: Tensor, length: int) -> Tensor:
+    return torch.cat([context, context[:, -1:].expand(-1, length - context.shape[1], -1)], dim=1)

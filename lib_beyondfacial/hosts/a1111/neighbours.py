@@ -1,0 +1,77 @@
+"""Other extensions of A1111 that change what a model call is: some make us stand aside, some refuse the request."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import nn
+
+from ...errors import BeyondFacialError
+from ..patches import method_patches
+from ..types import Processing
+
+# The module that a patch on the model call comes from -> the extension, in its user's words.
+CUTS_UP = {
+    "tile_methods.multidiffusion": "Tiled Diffusion (MultiDiffusion)",
+    "tile_methods.mixtureofdiffusers": "Tiled Diffusion (Mixture of Diffusers)",
+    "tile_methods.demofusion": "DemoFusion",
+}
+REGIONAL = ("scripts.attention", "hook_forward")  # its module, and the function that has made its forward
+ROW_SPLITTERS = ("seg_to_q_hook",)  # hooks that halve the rows: incantations' Smoothed Energy Guidance
+NEUTRAL_PROMPT = "lib_neutral_prompt.global_state"
+NEUTRAL_PARTS = re.compile(r"\bAND_(?:PERP|SALT|TOPK)\b")
+
+
+def stands_aside_for(p: Processing) -> str | None:
+    """The extension that has taken the model call over in a way that no mask can follow; None where none has."""
+    denoiser, sd_model = p.sampler.model_wrap_cfg, p.sd_model
+    for patch in patches_of([denoiser, denoiser.inner_model, sd_model]):
+        name = CUTS_UP.get(module_of(patch))
+        if name is not None:
+            return name
+    module, maker = REGIONAL
+    for patch in patches_of(m for name, m in sd_model.model.named_modules() if name.endswith("attn2")):
+        if module_of(patch) == module and getattr(patch, "__qualname__", "").startswith(f"{maker}."):
+            return "Regional Prompter (attention mode)"
+    return None
+
+
+def patches_of(modules: Sequence[nn.Module] | Iterator[nn.Module]) -> Iterator[Callable]:
+    for module in modules:
+        yield from method_patches(module).values()
+
+
+def module_of(function: Callable) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__module__", ""))
+
+
+def warning_for(name: str) -> str:
+    return (
+        f"BeyondFacial did not act: {name} cuts the model's calls up, and no mask can follow; switch it off, or "
+        "generate with BeyondFacial first and use it in a second pass."
+    )
+
+
+def splits_rows(unet: nn.Module) -> bool:
+    """Whether a hook on the UNet takes the rows of every call for halves."""
+    hooks = (hook for module in unet.modules() for hook in module._forward_hooks.values())
+    return any(getattr(hook, "__name__", "") in ROW_SPLITTERS for hook in hooks)
+
+
+def refuse_neutral_prompt(p: Processing) -> None:
+    """BeyondFacialError where a part of a prompt is composed by sd-webui-neutral-prompt in its own way."""
+    state = sys.modules.get(NEUTRAL_PROMPT)
+    if state is None or not getattr(state, "is_enabled", False):
+        return
+    texts = [*(getattr(p, "all_prompts", None) or [str(p.prompt)]), *(getattr(p, "all_hr_prompts", None) or [])]
+    found = next(filter(None, map(NEUTRAL_PARTS.search, texts)), None)
+    if found is not None:
+        raise BeyondFacialError(
+            f"BeyondFacial cannot follow {found[0]}, a part of the prompt that sd-webui-neutral-prompt composes in "
+            "its own way; write AND, or leave the part out."
+        )
