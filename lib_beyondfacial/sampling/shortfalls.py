@@ -82,8 +82,13 @@ def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: boo
             "Neither a head nor the person stood out while {pictures} {were} made, so the identity never acted there; "
             'let the prompt show the person, name its word in "subject", or take a larger picture.',
         )
-    if not plan.refines or batch.found_head(image) or is_interrupted:
+    if not plan.parameters.refine_head or batch.found_head(image) or is_interrupted:
         return None
+    if not plan.refines:
+        return Shortfall(
+            NOT_REFINED,
+            'With "mask_mode" whole no head is refined; set it to adaptive, or switch "refine_head" off.',
+        )
     if not batch.looked_for_heads:
         late = f'None of the steps between "start" and "stop" ends below noise level {max(REFINE_AT):g}'
         return Shortfall(
