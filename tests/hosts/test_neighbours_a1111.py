@@ -271,6 +271,7 @@ def test_a_hires_pass_on_a_model_that_does_not_fit_is_plain_with_a_warning():
             raise BeyondFacialError('"fits" was made for SD1.5, this model is SDXL; choose an adapter for SDXL.')
 
     line = SimpleNamespace(injections=())
+
     class Job:
         is_hr_pass = True
 
