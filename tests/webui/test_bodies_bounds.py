@@ -238,8 +238,7 @@ def test_nothing_of_a_refused_request_stays(monkeypatch):
 @pytest.fixture
 def client(monkeypatch, tmp_path):
     monkeypatch.setattr(shared, "cmd_opts", argparse.Namespace(beyondfacial_models_dir=str(tmp_path)))
-    app = FastAPI()
-    api.mount(None, app)
+    api.mount(None, app := FastAPI())
     return TestClient(app)
 
 
@@ -253,8 +252,7 @@ def test_refused_bodies_leave_no_memory(client):
     tracemalloc.start()
     try:
         for _ in range(3):
-            answer = client.post("/beyondfacial/v1/faces", content=body, headers=headers)
-            assert answer.status_code == 422
+            assert client.post("/beyondfacial/v1/faces", content=body, headers=headers).status_code == 422
         assert tracemalloc.get_traced_memory()[0] < 10 * MB
     finally:
         tracemalloc.stop()
@@ -297,8 +295,7 @@ def test_waiting_photos_leave_the_hosts_threads_alone(client, monkeypatch):
         try:
             begin = time.monotonic()
             assert client.get("/beyondfacial/v1/schema").status_code == 200
-            # this one takes one of the host's threads
-            assert client.get("/beyondfacial/v1/identities").status_code == 200
+            assert client.get("/beyondfacial/v1/identities").status_code == 200, "on one of the host's threads"
             assert time.monotonic() - begin < 5
         finally:
             gate.set()
