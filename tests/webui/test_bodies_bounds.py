@@ -25,6 +25,7 @@ from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.webui import api, bodies, bounded_json
 
 MB = 1_000_000
+JSON_HEADER = {"Content-Type": "application/json"}
 PHOTO = base64.b64encode(bytes(range(256)) * 40_000)  # 10 MB of bytes
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False) | st.text(),
@@ -245,14 +246,13 @@ def client(monkeypatch, tmp_path):
 def test_refused_bodies_leave_no_memory(client):
     """30 MB of lists in lists, time after time, without a garbage collection."""
     body = b'{"references": [' + repeated(b'[["x"]],', 30 * MB) + b"0]}"
-    headers = {"Content-Type": "application/json"}
-    client.post("/beyondfacial/v1/faces", content=body, headers=headers)
+    client.post("/beyondfacial/v1/faces", content=body, headers=JSON_HEADER)
     gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
         for _ in range(3):
-            assert client.post("/beyondfacial/v1/faces", content=body, headers=headers).status_code == 422
+            assert client.post("/beyondfacial/v1/faces", content=body, headers=JSON_HEADER).status_code == 422
         assert tracemalloc.get_traced_memory()[0] < 10 * MB
     finally:
         tracemalloc.stop()
@@ -263,10 +263,7 @@ def test_bodies_held_together_are_bounded(client, monkeypatch):
     monkeypatch.setattr(bodies, "MAX_HELD", 3 * MB)
     others = bodies.Body(2 * MB)
     bodies._bodies[id(others)] = others
-    sent = {
-        "content": b'{"references": ["' + b"QUJD" * 300_000 + b'"]}',
-        "headers": {"Content-Type": "application/json"},
-    }
+    sent = {"content": b'{"references": ["' + b"QUJD" * 300_000 + b'"]}', "headers": JSON_HEADER}
     refused = client.post("/beyondfacial/v1/faces", **sent)
     assert refused.status_code == 429
     assert "try again" in refused.json()["detail"]
