@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from ...sampling.host import Cond
 from ...sampling.plan import IdentityLine
 from .. import model
-from ..patches import unpatched
+from ..patches import hidden_hooks, unpatched
 from ..run import full_like_batch
 from ..types import Processing
 from .controlnet import aligns_style, find_network, rows_kept, unmarked
-from .neighbours import refuse_neutral_prompt
+from .neighbours import is_row_splitter, refuse_neutral_prompt
 
 ZERO_TERMINAL = 1e-4  # alphas_cumprod at the last timestep; SD's own ends at 0.0047
 
@@ -102,13 +102,17 @@ class A1111Host(model.WebUIHost):
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        """Crops go past all patches and ControlNets; the rest goes through them, and they forget it."""
+        """Crops go past all patches and ControlNets; the rest goes through them, and they forget it.
+
+        Hooks that halve the rows would take these for halves of something else: they are off.
+        """
         network, image_cond = find_network(self.p), self.sampler.sampler_extra_args["image_cond"]
         is_past = is_crop or (network is not None and aligns_style(network))
         encoded = cast("Tensor | Mapping[str, Tensor]", unmarked(cond) if is_past else cond)
         given = cond_dict(encoded, image_cond, slice(len(x)))
         x = x.to(self.sampler.last_latent)
-        with unpatched(self.unet()) if is_past else rows_kept(network, x.device):
+        scope = unpatched(self.unet()) if is_past else rows_kept(network, x.device)
+        with scope, hidden_hooks(self.unet(), is_row_splitter):
             return self._call_model(x, sigma, given).float()
 
     def _call_model(self, x: Tensor, sigma: float, cond: dict[str, object]) -> Tensor:

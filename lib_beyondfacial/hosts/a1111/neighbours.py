@@ -62,7 +62,11 @@ def warning_for(name: str) -> str:
 def splits_rows(unet: nn.Module) -> bool:
     """Whether a hook on the UNet takes the rows of every call for halves."""
     hooks = (hook for module in unet.modules() for hook in module._forward_hooks.values())
-    return any(getattr(hook, "__name__", "") in ROW_SPLITTERS for hook in hooks)
+    return any(map(is_row_splitter, hooks))
+
+
+def is_row_splitter(hook: Callable) -> bool:
+    return getattr(hook, "__name__", "") in ROW_SPLITTERS
 
 
 def refuse_neutral_prompt(p: Processing) -> None:
