@@ -36,7 +36,7 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
     with failing(p):
         is_api = bool(getattr(p, "is_api", False))
         settings = Settings.from_script_args(*args, is_api=is_api)
-        if not settings.enabled or getattr(p, "_ad_inner", False):
+        if not settings.enabled:
             return
         p.extra_generation_params.pop(infotext.WARNINGS_KEY, None)  # of the request before, where `p` is used again
         if (title := neighbours.redraws_tiles(p)) and not settings.in_tiles:
