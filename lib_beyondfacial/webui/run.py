@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,8 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         if (title := neighbours.redraws_tiles(p)) and not settings.in_tiles:
             stay_out(p, neighbours.IN_TILES.format(title=title))
             return
-        loaded = person.load_person(settings, is_api)
+        has_texts = is_api or isinstance(args[0], Mapping)  # ADetailer's inner job of an API request is no API job
+        loaded = person.load_person(settings, has_texts)
         settings = replace(settings, adapter=loaded.adapter.name)
         unload_with(weakref.ref(p.sd_model))
         run = request.begin(p, make_plan(settings, loaded), Output(settings, loaded, is_api))
