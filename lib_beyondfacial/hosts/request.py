@@ -10,7 +10,6 @@ import functools
 import importlib
 import importlib.util
 import sys
-import traceback
 import weakref
 from collections.abc import Iterator
 from types import FrameType
@@ -97,18 +96,6 @@ def fail(p: Processing, message: str) -> None:
 
     sample.__dict__["_beyondfacial"] = True
     p.sample = sample
-
-
-def sentence_of(error: BaseException) -> str:
-    """What to tell the user of an error met while sampling: ours are sentences, others' are put into one."""
-    if isinstance(error, BeyondFacialError):
-        return str(error)
-    traceback.print_exception(error)
-    said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-    return (
-        f"BeyondFacial: the identity could not be drawn ({said}); see the console, and switch off other extensions "
-        "that change the model or its prompts for this run."
-    )
 
 
 def raise_to_user(p: Processing, message: str) -> None:

@@ -99,7 +99,7 @@ def test_without_a_face_it_is_bit_equal_and_warned_of(run, faces):
     (without,), _ = run({"refine_head": False})
     (image,), info = run({"refine_head": True})
     assert np.array_equal(image, without)
-    assert "no face could be found" in str(info)
+    assert "No face could be found" in str(info)
 
 
 def test_large_head_is_bit_equal(run, faces):
@@ -107,7 +107,7 @@ def test_large_head_is_bit_equal(run, faces):
     (without,), _ = run({"refine_head": False})
     (image,), info = run({"refine_head": True})
     assert np.array_equal(image, without)
-    assert "no face could be found" not in str(info)
+    assert "No face could be found" not in str(info)
 
 
 def test_no_refinement_outside_the_window(run, faces, rows):
@@ -183,7 +183,7 @@ def test_padded_face_is_none(run, faces, monkeypatch):
     (without,), _ = run({"refine_head": False})
     (image,), info = run({})
     assert np.array_equal(image, without)
-    assert "no face could be found" in str(info)
+    assert "No face could be found" in str(info)
 
 
 @pytest.mark.parametrize("any_host", ["a1111"], indirect=True)

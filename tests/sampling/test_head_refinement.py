@@ -11,6 +11,7 @@ import torch
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.method import head_refinement as eq
 from lib_beyondfacial.sampling.head_refinement import NO_PICTURE, NOT_WITH_INPAINTING, choose_face
+from lib_beyondfacial.sampling.shortfalls import find_shortfall
 from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
 from tests.sampling.host_double import HostDouble
 
@@ -99,16 +100,17 @@ def test_batch_is_refined_head_by_head(refining):
     assert not sampling.report.warnings
 
 
-def test_no_face_is_looked_for_at_three_levels_then_warned_of(refining):
+def test_no_face_is_looked_for_at_three_levels_and_told(refining):
     find = finding([])
     sampling, predictions = refining(find, batch=2), predict(batch=2)
     plain = refining(finding([]), batch=2, refine_head=False)
     for sigma in (14.6, 2.0, 1.4, 1.0, 0.5, 0.1):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert len(find.pictures) == 3 * 2, "at 2.0, 1.4 and 0.5"
-    assert len(sampling.report.warnings) == 1
-    assert "while picture 1, 2 of 2 was made" in sampling.report.warnings[0]
-    assert '"refine_head"' in sampling.report.warnings[0]
+    lacks = [find_shortfall(sampling.plan, sampling.report.batch, image) for image in range(2)]
+    assert lacks[0] == lacks[1]
+    assert "while pictures 1 and 2 of 2 were made" in lacks[0].tell([0, 1], 2)
+    assert '"refine_head"' in lacks[0].sentence
     assert not any(sampling.report.refined)
 
 
