@@ -30,6 +30,7 @@ FORMAT, VERSION = "beyondfacial identity", 1
 THUMBNAIL = 128
 MAX_SPACES = 8
 MAX_FILE = 4_000_000  # 16 crops are 2.4 MB, 8 spaces of 16 embeddings 0.3 MB
+MAX_ABOUT = 10_000  # letters: 8 spaces take 1500
 UNIT_TOLERANCE = 1e-3
 HASH = rf"[0-9a-f]{{{SHORT_HASH}}}"
 
@@ -93,6 +94,7 @@ def bytes_to_record(name: str, data: bytes) -> Record:
             raise BeyondFacialError(
                 f'The saved identity "{name}" is of a newer version of BeyondFacial; update the extension.'
             )
+        _require(len(metadata["identity"]) < MAX_ABOUT)
         return _checked(tensors, json.loads(metadata["identity"]), is_ours)
     except BeyondFacialError:
         raise

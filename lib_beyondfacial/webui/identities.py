@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import BeyondFacialError
 from ..faces.aggregate import Identity
 from ..faces.analysis import FaceAnalyser
 from ..faces.library import Entry, Library, UnknownIdentityError
@@ -49,15 +46,13 @@ def save(name: str, identity: Identity, keep_crops: bool = False, overwrite: boo
 def rename(name: str, rename_to: str) -> None:
     """Give another name, if the web UI's flags allow it."""
     require_writes()
-    with _unknown_if_gone(name):
-        library().rename(name, rename_to)
+    library().rename(name, rename_to)
 
 
 def delete(name: str) -> None:
     """Remove for good, if the web UI's flags allow it."""
     require_writes()
-    with _unknown_if_gone(name):
-        library().delete(name)
+    library().delete(name)
 
 
 def name_of_photos(photo_hash: str) -> str:
@@ -77,16 +72,6 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "thumbnail": _thumbnail(entry),
         "problem": entry.sentence,
     }
-
-
-@contextlib.contextmanager
-def _unknown_if_gone(name: str) -> Iterator[None]:
-    """Raise UnknownIdentityError where another request or program took the file away meanwhile."""
-    try:
-        yield
-    except BeyondFacialError:
-        library().entry(name)
-        raise
 
 
 _thumbnails: weakref.WeakKeyDictionary[Entry, str] = weakref.WeakKeyDictionary()  # as long as a list remembers them

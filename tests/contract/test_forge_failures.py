@@ -34,8 +34,10 @@ def test_exception_in_the_identity_line_leaves_nothing(run, monkeypatch, request
     plain = run(**request_extra)
     with monkeypatch.context() as broken:
         broken.setattr(DecoupledAttention, "__call__", lambda *a: 1 / 0)
-        with pytest.raises(Exception, match="division by zero"):
+        with pytest.raises(HTTPException) as raised:
             run(NEUTRAL, **request_extra)
+    assert raised.value.status_code == 422
+    assert "division by zero" in raised.value.detail
     assert same(plain, run(**request_extra))
 
 
@@ -48,8 +50,10 @@ def test_exception_before_sampling_leaves_nothing(run, monkeypatch, module, brok
     plain = run()
     with monkeypatch.context() as broken:
         broken.setattr(module, broken_part, lambda *a: 1 / 0)
-        with pytest.raises(Exception, match="division by zero"):
+        with pytest.raises(HTTPException) as raised:
             run({"start": 0.0})
+    assert raised.value.status_code == 422
+    assert "division by zero" in raised.value.detail
     assert same(plain, run())
 
 

@@ -21,6 +21,8 @@ class Scripted:
     def find(self, image):
         return list(self.found[image[0, 0, 0]])
 
+    find_in_scene = find
+
 
 def direction(*axes: float) -> np.ndarray:
     """A unit embedding with these first coordinates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,8 @@ LANDMARKS = np.zeros((5, 2), np.float32)
 class Engine:
     """Finds, in whatever it is shown, what `found` makes of the shown picture's (height, width)."""
 
-    name, providers, tells_gender, fixed_size, recogniser = "scripted", ["CPU"], False, (256, 256), None
+    name, providers, tells_gender, fixed_size = "scripted", ["CPU"], False, (256, 256)
+    recogniser = Path(__file__)  # any file: its hash names the space
 
     def __init__(self, found):
         self.found, self.shown = found, []

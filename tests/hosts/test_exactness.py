@@ -120,8 +120,10 @@ def test_exception_in_the_identity_line_leaves_nothing(run, unet, monkeypatch, s
     before, plain = hooks_on(unet), run(sampler_name=sampler_name)
     with monkeypatch.context() as broken:
         broken.setattr(DecoupledAttention, "__call__", lambda *a: 1 / 0)
-        with pytest.raises(Exception, match="division by zero"):
+        with pytest.raises(HTTPException) as raised:
             run({"start": 0.0}, sampler_name=sampler_name)
+    assert raised.value.status_code == 422
+    assert "division by zero" in raised.value.detail
     assert hooks_on(unet) == before
     assert same(plain, run(sampler_name=sampler_name))
 
@@ -133,8 +135,10 @@ def test_exception_before_sampling_leaves_nothing(run, unet, monkeypatch, broken
     before, plain = hooks_on(unet), run()
     with monkeypatch.context() as broken:
         broken.setattr(host_run, broken_part, lambda *a: 1 / 0)
-        with pytest.raises(Exception, match="division by zero"):
+        with pytest.raises(HTTPException) as raised:
             run({"start": 0.0})
+    assert raised.value.status_code == 422
+    assert "division by zero" in raised.value.detail
     assert hooks_on(unet) == before
     assert same(plain, run())
 

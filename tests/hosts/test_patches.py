@@ -1,4 +1,5 @@
 import pytest
+from torch import nn
 
 from lib_beyondfacial.hosts.patches import Patches, unpatched
 
@@ -34,14 +35,18 @@ def test_undo_leaves_what_another_extension_has_chained_over_ours():
     assert sampler.launch() == "theirs over ours"
 
 
-def test_unpatched_shows_the_classs_own_meanwhile():
-    sampler = Sampler()
-    theirs = sampler.launch = lambda: "theirs"
-    with unpatched(sampler, "launch"):
-        assert sampler.launch() == "the class's own"
-    assert sampler.launch is theirs
-    with pytest.raises(ZeroDivisionError), unpatched(sampler, "launch"):
+class Layer(nn.Linear):
+    def forward(self, x):
+        return "the class's own"
+
+
+def test_unpatched_shows_the_classes_own_methods_meanwhile():
+    model = nn.Sequential(Layer(1, 1))
+    theirs = model[0].forward = lambda x: "theirs"
+    with unpatched(model):
+        assert model(1) == "the class's own"
+    assert model[0].forward is theirs
+    with pytest.raises(ZeroDivisionError), unpatched(model):
         raise ZeroDivisionError
-    assert sampler.launch is theirs
-    with unpatched(Sampler(), "launch"):
-        pass
+    assert model[0].forward is theirs
+    assert model(1) == "theirs"

@@ -110,14 +110,6 @@ def test_euler_of_a_gaussian_is_its_recursion():
     assert found == pytest.approx(2.0 * (1 / 5 + 0.5 * 4 / 5) * (1 / 2))
 
 
-@pytest.mark.parametrize(
-    ("size", "native_side", "side"),
-    [((512, 768), 768, 512), ((2048, 1024), 1024, 1024), ((1000, 600), 768, 576), ((40, 40), 768, 40)],
-)
-def test_refine_size_is_one_the_model_knows(size, native_side, side):
-    assert eq.compute_refine_size(size, native_side) == side
-
-
 @pytest.mark.parametrize(("sigma", "due"), [(14.0, 0), (2.6, 0), (2.5, 1), (1.6, 1), (1.5, 2), (0.9, 3), (0.1, 3)])
 def test_attempts_are_due_at_and_below_their_levels(sigma, due):
     assert eq.attempts_due(sigma) == due

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_beyondfacial.method.mask import AdaptiveMask, WholeMask, choose_mask_policy, compute_semantic_map
+from lib_beyondfacial.method.mask import (
+    AdaptiveMask,
+    NoAttentionError,
+    WholeMask,
+    choose_mask_policy,
+    compute_semantic_map,
+)
 from lib_beyondfacial.method.predictions import AttentionReadings, Predictions
 from lib_beyondfacial.settings.parameters import MethodParameters
 
@@ -151,5 +157,5 @@ def test_mask_mode_chooses_the_policy_and_whether_attention_is_read():
 
 
 def test_a_unet_that_cannot_be_read_is_an_error():
-    with pytest.raises(RuntimeError, match="no cross-attention"):
+    with pytest.raises(NoAttentionError):
         mask_at(adaptive(), 1, predict(AttentionReadings()))

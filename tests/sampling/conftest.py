@@ -24,7 +24,7 @@ SIZE = (8, 12)  # of the latents
 def make_person(seed: int = 0, gender: str | None = None) -> SimpleNamespace:
     """What a pass reads of an Identity."""
     crop = np.random.default_rng(seed).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    return SimpleNamespace(crop=crop, gender=gender, warnings=[])
+    return SimpleNamespace(crop=crop, gender=gender, warnings=[], embedding=np.eye(512)[0])
 
 
 def find_no_faces(image: np.ndarray) -> list:

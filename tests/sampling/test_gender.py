@@ -27,7 +27,7 @@ def test_gender_in_prompt_is_that_of_its_generic_words(prompt, gender):
     ("prompt", "gender", "followed"),
     [
         ("photo of a man running", "female", "photo of a woman running"),
-        ("Woman, GAL, girls; a (lady:1.2)", "male", "Man, GUY, boys; a (gentleman:1.2)"),
+        ("Woman, GIRL, girls; a (gal:1.2)", "male", "Man, BOY, boys; a (guy:1.2)"),
         ("a king and his men, mandarin", "female", "a king and his women, mandarin"),
         ("a person", "female", "a person"),
     ],

@@ -10,8 +10,7 @@ import torch
 
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.method import head_refinement as eq
-from lib_beyondfacial.sampling.head_refinement import NO_PICTURE, NOT_WITH_INPAINTING, choose_face
-from lib_beyondfacial.sampling.shortfalls import find_shortfall
+from lib_beyondfacial.sampling.head_refinement import NO_PICTURE, NOT_WITH_INPAINTING
 from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
 from tests.sampling.host_double import HostDouble
 
@@ -21,8 +20,8 @@ HEAD_COLOUR = 0.5
 CENTRE = (0, slice(None), 3, 8)  # the latents in the middle of HEAD
 
 
-def face(box=HEAD, padded=False) -> SimpleNamespace:
-    return SimpleNamespace(box=np.array(box), padded=padded)
+def face(box=HEAD, similarity=0.5) -> SimpleNamespace:
+    return SimpleNamespace(box=np.array(box), normed_embedding=similarity * np.eye(512)[0])
 
 
 def finding(*per_call):
@@ -82,12 +81,23 @@ def test_head_is_refined_once_and_then_the_line_rests(refining):
     later = predict(1)
     assert torch.allclose(behind_cfg(sampling, 1.0, later)[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
     assert not sampling.delta(step_at(0.5, later), None)[0][:, ellipse() == 0].any()
-    assert len(find.pictures) == 1
+    assert len(find.pictures) == 2, "before the refinement and after it"
+
+
+def test_less_similar_head_is_not_kept(refining):
+    sampling, predictions = refining(finding([face(similarity=0.6)], [face(similarity=0.4)])), predict()
+    plain = refining(finding([]), refine_head=False)
+    for sigma in (2.0, 1.0, 0.5):
+        assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
+    assert sampling.report.refined == (False,)
+    (warning,) = sampling.report.warnings
+    assert "picture 1 of 1 was less similar" in warning
+    assert len(sampling.host.calls) == 2 * eq.STEPS, "there is one attempt at each head"
 
 
 def test_batch_is_refined_head_by_head(refining):
     """The first picture's head is found at the first attempt, the second one's at the second."""
-    sampling = refining(finding([face()], [], [face()]), batch=2)
+    sampling = refining(finding([face()], [], [face()]), batch=2)  # the third call looks at the refined picture
     predictions = predict(batch=2)
     run_level(sampling, 2.0, predictions)
     assert sampling.report.refined == (True, False)
@@ -100,18 +110,15 @@ def test_batch_is_refined_head_by_head(refining):
     assert not sampling.report.warnings
 
 
-def test_no_face_is_looked_for_at_three_levels_and_told(refining):
+def test_no_face_is_looked_for_at_three_levels(refining):
     find = finding([])
     sampling, predictions = refining(find, batch=2), predict(batch=2)
     plain = refining(finding([]), batch=2, refine_head=False)
     for sigma in (14.6, 2.0, 1.4, 1.0, 0.5, 0.1):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert len(find.pictures) == 3 * 2, "at 2.0, 1.4 and 0.5"
-    lacks = [find_shortfall(sampling.plan, sampling.report.batch, image) for image in range(2)]
-    assert lacks[0] == lacks[1]
-    assert "while pictures 1 and 2 of 2 were made" in lacks[0].tell([0, 1], 2)
-    assert '"refine_head"' in lacks[0].sentence
     assert not any(sampling.report.refined)
+    assert not any(sampling.report.batch.found_head(image) for image in range(2)), "shortfalls.py tells of it"
 
 
 def test_large_head_is_left_as_it_is(refining):
@@ -123,22 +130,6 @@ def test_large_head_is_left_as_it_is(refining):
     assert len(find.pictures) == 1
     assert sampling.active_lines(0.1)
     assert not sampling.report.warnings
-
-
-def test_padded_face_is_none(refining):
-    sampling = refining(finding([face(padded=True)]))
-    run_level(sampling, 2.0, predict())
-    assert sampling.report.refined == (False,)
-
-
-def test_of_several_faces_the_one_with_most_attention_counts():
-    attention = torch.zeros(8, 12)
-    attention[6, 1] = 1
-    near, far = face((2.0, 44.0, 18.0, 60.0)), face(HEAD)
-    picture = torch.zeros(3, 64, 96)
-    assert choose_face(picture, attention, lambda image: [far, near]) == tuple(near.box)
-    assert choose_face(picture, attention, lambda image: [far, face(near.box, padded=True)]) == tuple(far.box)
-    assert choose_face(picture, attention, lambda image: []) is None
 
 
 @pytest.mark.parametrize("changes", [{"refine_head": False}, {"mask_mode": "whole"}])

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.method.mask import AdaptiveMask
-from lib_beyondfacial.method.predictions import Predictions
+from lib_beyondfacial.method.mask import AdaptiveMask, NoAttentionError
+from lib_beyondfacial.method.predictions import AttentionReadings, Predictions
 from lib_beyondfacial.sampling.encoded_prompts import HEAD
 from lib_beyondfacial.sampling.sampling_pass import REFINER
 from lib_beyondfacial.settings.parameters import MethodParameters
@@ -166,6 +166,13 @@ def test_nan_of_the_identity_line_is_refused(begin, mode):
     predictions.identity[LINE][..., 0, 0] = float("nan")
     with pytest.raises(BeyondFacialError, match="NaN at noise level 14.6"):
         run_level(begin(mask_mode=mode), 14.6, predictions)
+
+
+def test_unet_that_cannot_be_read_is_an_error(begin):
+    """hosts/extensions.py has the sentence for it."""
+    predictions = predict(readings=AttentionReadings())
+    with pytest.raises(NoAttentionError):
+        run_level(begin(), 14.6, predictions)
 
 
 def test_infinite_delta_is_refused(begin):

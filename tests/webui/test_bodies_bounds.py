@@ -25,6 +25,7 @@ from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.webui import api, bodies, bounded_json
 
 MB = 1_000_000
+JSON_HEADER = {"Content-Type": "application/json"}
 PHOTO = base64.b64encode(bytes(range(256)) * 40_000)  # 10 MB of bytes
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False) | st.text(),
@@ -238,23 +239,20 @@ def test_nothing_of_a_refused_request_stays(monkeypatch):
 @pytest.fixture
 def client(monkeypatch, tmp_path):
     monkeypatch.setattr(shared, "cmd_opts", argparse.Namespace(beyondfacial_models_dir=str(tmp_path)))
-    app = FastAPI()
-    api.mount(None, app)
+    api.mount(None, app := FastAPI())
     return TestClient(app)
 
 
 def test_refused_bodies_leave_no_memory(client):
     """30 MB of lists in lists, time after time, without a garbage collection."""
     body = b'{"references": [' + repeated(b'[["x"]],', 30 * MB) + b"0]}"
-    headers = {"Content-Type": "application/json"}
-    client.post("/beyondfacial/v1/faces", content=body, headers=headers)
+    client.post("/beyondfacial/v1/faces", content=body, headers=JSON_HEADER)
     gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
         for _ in range(3):
-            answer = client.post("/beyondfacial/v1/faces", content=body, headers=headers)
-            assert answer.status_code == 422
+            assert client.post("/beyondfacial/v1/faces", content=body, headers=JSON_HEADER).status_code == 422
         assert tracemalloc.get_traced_memory()[0] < 10 * MB
     finally:
         tracemalloc.stop()
@@ -265,10 +263,7 @@ def test_bodies_held_together_are_bounded(client, monkeypatch):
     monkeypatch.setattr(bodies, "MAX_HELD", 3 * MB)
     others = bodies.Body(2 * MB)
     bodies._bodies[id(others)] = others
-    sent = {
-        "content": b'{"references": ["' + b"QUJD" * 300_000 + b'"]}',
-        "headers": {"Content-Type": "application/json"},
-    }
+    sent = {"content": b'{"references": ["' + b"QUJD" * 300_000 + b'"]}', "headers": JSON_HEADER}
     refused = client.post("/beyondfacial/v1/faces", **sent)
     assert refused.status_code == 429
     assert "try again" in refused.json()["detail"]
@@ -297,8 +292,7 @@ def test_waiting_photos_leave_the_hosts_threads_alone(client, monkeypatch):
         try:
             begin = time.monotonic()
             assert client.get("/beyondfacial/v1/schema").status_code == 200
-            # this one takes one of the host's threads
-            assert client.get("/beyondfacial/v1/identities").status_code == 200
+            assert client.get("/beyondfacial/v1/identities").status_code == 200, "on one of the host's threads"
             assert time.monotonic() - begin < 5
         finally:
             gate.set()

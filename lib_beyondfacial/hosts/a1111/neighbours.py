@@ -29,12 +29,12 @@ def stands_aside_for(p: Processing) -> str | None:
     """The extension that has taken the model call over in a way that no mask can follow; None where none has."""
     denoiser, sd_model = p.sampler.model_wrap_cfg, p.sd_model
     for patch in patches_of([denoiser, denoiser.inner_model, sd_model]):
-        name = CUTS_UP.get(module_of(patch))
-        if name is not None:
-            return name
+        names = [CUTS_UP[module] for module in modules_of(patch) if module in CUTS_UP]
+        if names:
+            return names[0]
     module, maker = REGIONAL
     for patch in patches_of(m for name, m in sd_model.model.named_modules() if name.endswith("attn2")):
-        if module_of(patch) == module and getattr(patch, "__qualname__", "").startswith(f"{maker}."):
+        if module in modules_of(patch) and getattr(patch, "__qualname__", "").startswith(f"{maker}."):
             return "Regional Prompter (attention mode)"
     return None
 
@@ -44,10 +44,12 @@ def patches_of(modules: Sequence[nn.Module] | Iterator[nn.Module]) -> Iterator[C
         yield from method_patches(module).values()
 
 
-def module_of(function: Callable) -> str:
+def modules_of(function: Callable) -> tuple[str, ...]:
+    """The names of the modules that a function, and the class of the object it is bound to, come from."""
     while isinstance(function, functools.partial):
         function = function.func
-    return str(getattr(function, "__module__", ""))
+    owner = type(getattr(function, "__self__", None)).__module__  # a decorator may have hidden the function's own
+    return str(getattr(function, "__module__", "")), owner
 
 
 def warning_for(name: str) -> str:
@@ -72,6 +74,6 @@ def refuse_neutral_prompt(p: Processing) -> None:
     found = next(filter(None, map(NEUTRAL_PARTS.search, texts)), None)
     if found is not None:
         raise BeyondFacialError(
-            f"BeyondFacial cannot follow {found[0]}, a part of the prompt that sd-webui-neutral-prompt composes in "
-            "its own way; write AND, or leave the part out."
+            f"BeyondFacial: {found[0]} is a part of the prompt that sd-webui-neutral-prompt composes in its own way, "
+            "which the identity line cannot follow; write AND, or leave the part out."
         )
