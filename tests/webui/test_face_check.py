@@ -72,7 +72,7 @@ def test_what_is_dropped_is_what_a_run_drops(client):
     references = [to_base64(picture) for picture in pictures]
     told = client.post(ROUTE, json={"references": references}).json()
     dropped = [seen["name"] for seen in told["photos"] if not seen["used"]]
-    request = {"prompt": "a photo of man", "steps": 2, "width": 64, "height": 64, "sampler_name": "Euler"}
+    request = {"prompt": "a photo of woman", "steps": 2, "width": 64, "height": 64, "sampler_name": "Euler"}
     unit = {"references": references, "adapter": "fits", "refine_head": False}
     answer = client.post("/sdapi/v1/txt2img", json={**request, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}})
     warnings = json.loads(answer.json()["info"])["extra_generation_params"]["BeyondFacial warnings"]

@@ -121,7 +121,8 @@ def test_plus_sees_the_best_photos_face(clip, ask, photo):
         assert name == "CLIP-ViT-H-14.safetensors"
         assert aligned.shape == (224, 224, 3)
         settings = requests.Settings(references=(photo,), adapter="faceid-plusv2", clip_weight=weight)
-        tokens.append(requests.prepare(settings, is_api=True)[0].tokens)
+        (line,) = requests.make_plan(settings, person.load_person(settings, True)).lines
+        tokens.append(line.injections[0].tokens)
     assert not torch.equal(*tokens)
 
 
@@ -149,14 +150,15 @@ def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(own, m
     told = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
     assert told.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
     shutil.rmtree(own / "insightface/models/buffalo_l")
-    assert requests.prepare(requests.Settings(references=(photo,), adapter="fits"), True)[1].analyser.name == "squares"
+    settings = requests.Settings(references=(photo,), adapter="fits")
+    assert person.load_person(settings, True).analyser.name == "squares"
 
 
 def test_a_run_warns_where_photo_and_prompt_disagree_and_follows_if_asked(own, host, photo):
     """The pack sees a female face, the prompt says man."""
 
     def ask(**more):
-        unit = {"references": [photo], "adapter": "fits", "mask_mode": "whole", **more}
+        unit = {"references": [photo], "adapter": "fits", "mask_mode": "whole", "refine_head": False, **more}
         request = {**RUN, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
         told = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", "")
@@ -173,7 +175,7 @@ def test_the_adapters_pack_is_taken(families, models_dir, photo):
         copy_pack(models_dir, families, name)
     for adapter, pack in (("plain", "buffalo_l"), ("instantid", "antelopev2")):
         settings = requests.Settings(references=(photo,), adapter=adapter)
-        assert requests.prepare(settings, is_api=True)[1].analyser.name == pack
+        assert person.load_person(settings, True).analyser.name == pack
         assert person.pack_of_adapter(settings) == pack
     assert person.pack_of_adapter(requests.Settings(adapter="text")) == ""
     assert person.pack_of_adapter(requests.Settings(adapter="nothing like it")) == ""
@@ -234,7 +236,7 @@ def test_memory_goes_with_the_hosts_model(own, monkeypatch):
 
 def test_unload_frees_adapters_and_packs(own, models_dir, ask, photo):
     write_faceid_adapter(own / "ipadapter/mine.safetensors")
-    loaded = requests.prepare(requests.Settings(references=(photo,), adapter="mine"), is_api=True)[1]
+    loaded = person.load_person(requests.Settings(references=(photo,), adapter="mine"), True)
     alive = weakref.ref(loaded.adapter), weakref.ref(loaded.analyser)
     del loaded
     gc.collect()

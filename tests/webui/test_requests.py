@@ -46,7 +46,7 @@ def pixels(answer):
 
 
 def test_a_request_gives_pictures_masks_and_reports(client, good):
-    answer = client.post("/sdapi/v1/txt2img", json=with_args({**good, "show_mask": True}, batch_size=2))
+    answer = client.post("/sdapi/v1/txt2img", json=with_args({**good, "refine_head": False, "show_mask": True}, batch_size=2))
     assert answer.status_code == 200, answer.text
     shown = pictures(answer)
     assert len(shown) == 4
@@ -166,14 +166,6 @@ def test_photos_as_page_values_are_not_read_from_the_servers_disk(client, tmp_pa
     assert "base64" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize(("alignment", "warns"), [("warn", True), ("follow photo", False), ("off", False)])
-def test_gender_is_warned_of_where_the_setting_says_so(client, good, monkeypatch, alignment, warns):
-    monkeypatch.setattr(requests, "gender_warning", lambda gender, prompt: f"The prompt is {prompt}.")
-    answer = client.post("/sdapi/v1/txt2img", json=with_args({**good, "gender_alignment": alignment}))
-    assert answer.status_code == 200, answer.text
-    assert ("The prompt is photo of a man." in answer.json()["info"]) is warns
-
-
 def test_an_error_of_ours_is_said_without_details(client, good, monkeypatch, capsys):
     def broken(*_):
         raise KeyError("a detail for the console")
@@ -189,7 +181,7 @@ def test_an_error_after_the_picture_does_not_lose_it(client, good, monkeypatch):
     def broken(*_):
         raise KeyError
 
-    monkeypatch.setattr(requests.reports, "compare", broken)
+    monkeypatch.setattr(requests.pictures.reports, "compare", broken)
     answer = client.post("/sdapi/v1/txt2img", json=with_args({**good, "show_mask": True}))
     assert answer.status_code == 200
     assert len(answer.json()["images"]) == 2
@@ -214,7 +206,7 @@ def test_the_page_gets_heat_maps_comments_and_the_sentence(host, tmp_path):
     assert "blank.png" not in processed.js()
     with pytest.raises(ValueError, match='"blank.png"|blank.png'):
         ask(references=[str(blank)])
-    with pytest.raises(ValueError, match='"references" is empty'):
+    with pytest.raises(ValueError, match='"Photos" is empty'):
         ask(references=None)
 
 
