@@ -23,6 +23,8 @@ from .types import Processing, Sampler
 
 ATTRIBUTE = "_beyondfacial"  # of `p`; A1111's model wrapper bears it during one model call
 HIRES_WITHOUT = "BeyondFacial: the hires pass ran without the identity, as its checkpoint is another:"
+MIN_LATENT = 4  # latent px of the shorter side: below, a UNet has no place left for a head
+TOO_SMALL = "BeyondFacial did not act: the picture is too small for a person; choose 64 px a side or more."
 T = TypeVar("T")
 
 
@@ -117,6 +119,9 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     run.report.begin_pass(is_later=run.batch == batch and bool(getattr(p, "is_hr_pass", False)))
     run.batch = batch
     if not run.plan.can_act:
+        return
+    if noise is not None and min(noise.shape[-2:]) < MIN_LATENT:
+        run.report.stand_aside(TOO_SMALL)
         return
     try:  # an override, or the hires pass, may have brought another model
         check_fits(p, run.plan, adapter)

@@ -185,6 +185,7 @@ def test_unet_in_which_no_site_fires_is_an_error_with_a_message(run, monkeypatch
 def test_copies_of_p_do_not_run_an_older_requests_sampling():
     """X/Y/Z copies p with its instance attributes; a wrapper of ours on it must not outlive its request."""
     import copy
+    import weakref
 
     from lib_beyondfacial.hosts import request
     from lib_beyondfacial.hosts.run import Run
@@ -196,7 +197,7 @@ def test_copies_of_p_do_not_run_an_older_requests_sampling():
             return self
 
     p = P()
-    request.wrap_sample(p, Run(Plan(MethodParameters(), (), lambda image: [])))
+    request.wrap_sample(p, Run(Plan(MethodParameters(), (), lambda image: []), weakref.ref(p)))
     twin = copy.copy(p)
     assert twin.__dict__["sample"]._beyondfacial
     request.unwrap_sample(twin)

@@ -46,7 +46,9 @@ def pixels(answer):
 
 
 def test_a_request_gives_pictures_masks_and_reports(client, good):
-    answer = client.post("/sdapi/v1/txt2img", json=with_args({**good, "refine_head": False, "show_mask": True}, batch_size=2))
+    answer = client.post(
+        "/sdapi/v1/txt2img", json=with_args({**good, "refine_head": False, "show_mask": True}, batch_size=2)
+    )
     assert answer.status_code == 200, answer.text
     shown = pictures(answer)
     assert len(shown) == 4
