@@ -84,7 +84,7 @@ GUIDANCE = [
 ]
 SIZES = [
     ({"refine_head": side % 16 == 0}, {"width": width, "height": side})
-    for side, width in ((8, 8), (16, 16), (8, 64), (64, 8), (24, 40), (72, 56), (8, 256), (192, 256), (64, 512))
+    for side, width in ((16, 24), (16, 16), (8, 64), (64, 8), (24, 40), (72, 56), (8, 256), (192, 256), (64, 512))
 ]
 PARTS = [
     ({}, {"prompt": prompt})
