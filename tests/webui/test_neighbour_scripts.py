@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from demo.miniwebui import processing, scripts, shared
+from lib_beyondfacial.hosts import request
 from lib_beyondfacial.hosts.run import is_copy_in_request, run_of
 from lib_beyondfacial.webui import neighbours
 from lib_beyondfacial.webui import run as requests
@@ -230,3 +231,14 @@ def test_a_copy_of_a_request_that_has_ended_is_a_request_of_its_own(host, photo)
     again = copy.copy(p)
     assert not is_copy_in_request(again)
     assert "BeyondFacial report" in json.loads(processing.process_images(again).js())["extra_generation_params"]
+
+
+def test_adetailers_inner_job_of_an_api_request_has_the_person(host, photo):
+    """Its job is none of the API's, but bears the API request's arguments; it asks us if the user lists us."""
+    p = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **PLAIN)
+    p._ad_inner, p.is_api, p.scripts = True, False, scripts.scripts_txt2img
+    requests.begin(p, ({"references": [photo], "adapter": "fits"},))
+    try:
+        assert run_of(p) is not None
+    finally:
+        request.end(p)
