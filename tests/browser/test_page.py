@@ -66,7 +66,7 @@ def test_upload_generate_and_see_picture_and_mask(page, photo_file):
 def test_without_photos_the_sentence_stands_under_the_picture(page):
     open_accordion(page)
     generate(page)
-    page.wait_for_selector("#html_info_txt2img .error:has-text('\"references\" is empty')")
+    page.wait_for_selector("#html_info_txt2img .error:has-text('\"Photos\" is empty')")
     assert pictures(page).count() == 0
     shoot(page, "error")
 
