@@ -140,7 +140,7 @@ class Settings(MethodParameters):
             )
         if not self.references and not self.identity:
             raise BeyondFacialError(
-                '"references" is empty; give at least one photo of the person, or a saved "identity" by name.'
+                '"references" is empty; give at least one photo of the person, or set "identity" to a saved one.'
             )
         if self.references and self.identity:
             raise BeyondFacialError(

@@ -8,9 +8,9 @@ from typing import Any
 
 from fastapi import Request
 
-from ..errors import BeyondFacialError, nearest_name, printable
+from ..errors import BeyondFacialError, printable
 from ..faces.photos import MAX_BYTES
-from ..settings import BY_KEY, MAX_REFERENCES, Field, check_value, fields_to_schema
+from ..settings import BY_KEY, MAX_REFERENCES, Field, check_value, fields_to_schema, nearest_key
 from .bounded_json import BoundsError, parse_json
 
 MAX_BODY = int(MAX_REFERENCES * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
@@ -96,7 +96,7 @@ def parse_body(body: bytes | bytearray, table: Sequence[Field]) -> dict[str, Any
         if key not in known:
             raise BeyondFacialError(
                 f'"{printable(key)}" is not known here; '
-                f'the nearest is "{nearest_name(key, known)}" (all: {", ".join(known)}).'
+                f'the nearest is "{nearest_key(key, known)}" (all: {", ".join(known)}).'
             )
     return {key: check_value(field, given.get(key, field.default)) for key, field in known.items()}
 

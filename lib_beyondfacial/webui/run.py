@@ -19,7 +19,7 @@ from ..sampling.advice import advise
 from ..sampling.plan import Plan, make_line
 from ..settings import Settings
 from . import infotext, neighbours, person, pictures
-from .failures import failing, remark, remarking
+from .failures import PREFIX, failing, remark, remarking
 from .pictures import Output
 
 
@@ -140,7 +140,7 @@ def tell_api(processed: Any, warnings: list[str], places: dict[int, int], masks:
     if masks:
         more[infotext.MASKS_KEY] = masks
     if warnings:
-        more[infotext.WARNINGS_KEY] = "; ".join(warnings)
+        more[infotext.WARNINGS_KEY] = "; ".join(warning.removeprefix(PREFIX) for warning in warnings)
     processed.extra_generation_params = {**processed.extra_generation_params, **more}
 
 

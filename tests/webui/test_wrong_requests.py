@@ -98,3 +98,9 @@ def test_the_hosts_defaults_behind_an_object_change_nothing(host, photo):
     (script,) = scripts.scripts_txt2img.scripts
     ours = args[script.args_from : script.args_to]
     assert Settings.from_script_args(*ours) == Settings(enabled=True, references=[photo])
+
+
+def test_the_face_check_suggests_references_too(host, photo):
+    answer = TestClient(host.app).post("/beyondfacial/v1/faces", json={"images": [photo]})
+    assert answer.status_code == 422
+    assert 'the nearest is "references"' in answer.json()["detail"]
