@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from demo.dollhouse.world import SIZE
+from lib_beyondfacial.settings import NONE
 
 pytestmark = pytest.mark.browser
 SHOTS = os.environ.get("BEYONDFACIAL_SCREENSHOTS")
