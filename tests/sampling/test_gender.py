@@ -6,6 +6,7 @@ import pytest
 
 from lib_beyondfacial.sampling.advice import advise
 from lib_beyondfacial.sampling.gender import follow_gender, gender_in_prompt, gender_warning
+from lib_beyondfacial.settings import Settings
 
 
 @pytest.mark.parametrize(
