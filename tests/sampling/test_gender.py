@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lib_beyondfacial.sampling.advice import advise
 from lib_beyondfacial.sampling.gender import follow_gender, gender_in_prompt, gender_warning
+from lib_beyondfacial.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,8 @@ def test_gender_warning_names_both_and_what_to_do():
 @pytest.mark.parametrize(("gender", "prompt"), [(None, "a man"), ("male", "a man"), ("male", "a person"), ("", "man")])
 def test_no_gender_warning_where_nothing_disagrees(gender, prompt):
     assert gender_warning(gender, prompt) is None
+
+
+@pytest.mark.parametrize(("alignment", "warns"), [("warn", True), ("follow photo", False), ("off", False)])
+def test_gender_is_warned_of_only_where_the_setting_says_so(alignment, warns):
+    assert bool(advise(Settings(gender_alignment=alignment), "female", ["a man"])) is warns
