@@ -149,10 +149,11 @@ class SamplingPass:
                 refuse_nan(identity, step.sigma)  # a map of NaN would be an empty mask
             self.attention = self.mask_policy.compute_maps(predictions)
             self.masks = self.mask_policy.compute_masks(self._position(step.sigma), predictions, self.attention)
-            self.differences = compute_differences(predictions, self.masks, p.style)
+            style = p.style if self.attention else 0.0  # eq. 9 is about a head: not where the mask is everywhere
+            self.differences = compute_differences(predictions, self.masks, style)
             self._evaluated_at = step.sigma
         delta = fuse(self.differences, self.masks, p.rho)
-        if self.refinement.should_refine(step.sigma):
+        if self.attention and self.refinement.should_refine(step.sigma):
             self.refinement.refine_heads(step, delta, self.attention)
             self.report.batch.note_heads(self.refinement.heads.done if self.refinement.heads else ())
         heads = self.refinement.heads

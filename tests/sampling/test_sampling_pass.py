@@ -80,6 +80,13 @@ def test_whole_mask_is_single_line_injection(begin):
     assert torch.allclose(predictions.semantic + delta, predictions.identity[LINE], atol=1e-6)
 
 
+def test_whole_mask_aligns_no_style(begin):
+    aligned, plain = (run_level(begin(mask_mode="whole", style=style), 14.6, predict()) for style in (1.0, 0.0))
+    assert torch.equal(aligned, plain)
+    adaptive, without = (run_level(begin(style=style), 14.6, predict()) for style in (1.0, 0.0))
+    assert not torch.equal(adaptive, without)
+
+
 def test_rho_zero_gives_zeros_although_the_line_ran(begin):
     sampling = begin(rho=0.0)
     assert not run_level(sampling, 14.6, predict()).any()
@@ -96,6 +103,14 @@ def test_a_plan_brings_its_own_mask_policy(begin):
     with sampling.watched(LineRows.one_each(1)) as reading:
         assert hooks_on(sampling.host.unet()) == before, "attention that nobody looks at is not read"
     assert reading.margins(HEAD) == []
+
+
+def test_a_mask_policy_without_maps_refines_no_head(begin):
+    sampling, predictions = begin(mask_policy=LeftHalf, refine_head=True), predict()
+    for sigma in LEVELS:
+        assert torch.isfinite(run_level(sampling, sigma, predictions)).all()
+    assert sampling.refinement.heads is None
+    assert "decode" not in sampling.host.order
 
 
 def test_each_pass_has_a_mask_policy_of_its_own(begin):
