@@ -24,7 +24,7 @@ class Batch:
     passes: int = 0
     steps: int = 0
     in_window: bool = False
-    guided: bool = False
+    had_guidance: bool = False
     acted: Tensor | None = None
     looked_for_heads: bool = False
     heads_found: tuple[bool, ...] = ()
@@ -32,7 +32,7 @@ class Batch:
 
     def note_level(self, delta: Tensor, guidance: float) -> None:
         """Remember what delta (B, C, H, W), behind CFG `guidance` times as large, changes at a level."""
-        self.guided = self.guided or guidance != 0
+        self.had_guidance = self.had_guidance or guidance != 0
         changed = (delta != 0).flatten(1).any(1) & (guidance != 0)
         self.acted = changed if self.acted is None else self.acted | changed
 

@@ -53,7 +53,7 @@ def why_nowhere(plan: Plan, batch: Batch, is_interrupted: bool) -> Shortfall | N
     cases += [
         (batch.explained, ""),
         (
-            is_interrupted and not batch.guided,
+            is_interrupted and not batch.had_guidance,
             "The sampling was interrupted before the identity acted; let it run longer.",
         ),
         (
@@ -67,7 +67,7 @@ def why_nowhere(plan: Plan, batch: Batch, is_interrupted: bool) -> Shortfall | N
             "sampled, so the identity never acted; widen it, or take more steps.",
         ),
         (
-            not batch.guided,
+            not batch.had_guidance,
             "At a CFG scale of 0 neither prompt nor identity counts; set the CFG scale to 1 or more.",
         ),
     ]
