@@ -1,4 +1,4 @@
-"""What a host tells a pass of its CFG is true: x0 behind it is `Step.denoised`, and changes by `Step.gain` x delta."""
+"""Each host's `Step` is right: x0 behind CFG is `Step.denoised`, and changes by `Step.guidance` times delta."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def record(monkeypatch, photo):
 def assert_true(levels) -> None:
     for step, _, delta, denoised in levels:
         largest = float(denoised.abs().max())
-        assert torch.allclose(denoised, step.denoised + step.gain * delta, atol=1e-3 * largest)
+        assert torch.allclose(denoised, step.denoised + step.guidance * delta, atol=1e-3 * largest)
 
 
 @pytest.mark.parametrize("sampler_name", ["Euler", "DDIM"])
 @pytest.mark.parametrize("case", CASES)
-def test_gain_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_name):
+def test_guidance_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_name):
     request, has_uncond = CASES[case]
     levels = record(any_host, sampler_name=sampler_name, **request)
     assert_true(levels)
     assert [predictions.uncond is not None for _, predictions, *_ in levels] == has_uncond
-    assert [step.gain != 1 for step, *_ in levels] == has_uncond
+    assert [step.guidance != 1 for step, *_ in levels] == has_uncond
 
 
 @pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
-def test_gain_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
+def test_guidance_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
     from demo.miniwebui.samplers import KDiffusionSampler
 
     monkeypatch.setattr(KDiffusionSampler.denoiser, "cond_scale_miltiplier", CFG_PLUS_PLUS)
     levels = record(any_host, sampler_name="Euler")
     assert_true(levels)
-    assert [step.gain for step, *_ in levels] == pytest.approx([7.0 * CFG_PLUS_PLUS] * 5)
+    assert [step.guidance for step, *_ in levels] == pytest.approx([7.0 * CFG_PLUS_PLUS] * 5)
