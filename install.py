@@ -32,10 +32,7 @@ STALE_S = 3600.0  # a temporary folder older than this belongs to a start that w
 TIMEOUT_S = 1800
 MISSING = "MISSING"
 NEWEST_PYTHON = (3, 13)  # the newest for which the pinned versions have wheels
-SHARING_VIOLATIONS = (
-    5,
-    32,
-)  # Windows' error numbers for files that another program, such as a virus scanner, has open
+SHARING_VIOLATIONS = (5, 32)  # Windows' error numbers for files that another program (a virus scanner) has open
 PATIENCE_S = 10.0
 EXPLAINED = (  # pattern in pip's output -> its meaning; the first match counts
     (r"CERTIFICATE_VERIFY_FAILED|SSLError", "the package index cannot be trusted: a proxy or a clock may be wrong"),

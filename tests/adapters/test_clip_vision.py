@@ -143,7 +143,7 @@ def test_a_damaged_file_that_gives_no_numbers(reference, face, tmp_path):
     broken = {key: tensor.clone() for key, tensor in reference.state_dict().items()}
     broken["vision_model.encoder.layers.0.mlp.fc1.bias"][3] = torch.nan
     torch.save(broken, tmp_path / "nan.bin")
-    with pytest.raises(BeyondFacialError, match='"nan.bin" makes no finite numbers'):
+    with pytest.raises(BeyondFacialError, match='"nan.bin" gives numbers that are not finite'):
         encode_face(tmp_path / "nan.bin", face, TINY)
 
 
