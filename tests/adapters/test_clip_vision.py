@@ -87,7 +87,7 @@ def encode_face_of(reference, face, tmp_path):
     return encode_face(put(reference, tmp_path / "plain.safetensors"), face, TINY)
 
 
-def test_the_answer_is_kept_until_the_file_changes_and_the_model_is_not(reference, face, tmp_path, monkeypatch):
+def test_clip_features_are_cached_and_the_model_is_not(reference, face, tmp_path, monkeypatch):
     path = put(reference, tmp_path / "clip_h.safetensors")
     loads, real = [], clip_vision.load_clip_model
     monkeypatch.setattr(clip_vision, "load_clip_model", lambda *args: loads.append(args) or real(*args))
