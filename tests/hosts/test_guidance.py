@@ -1,4 +1,4 @@
-"""Each host reports its CFG truly: x0 behind it is `Step.denoised`, and it changes by `Step.guidance` x delta."""
+"""Each host's `Step` is right: x0 behind CFG is `Step.denoised`, and changes by `Step.guidance` times delta."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ def try_mutation(root: Path, mutation: Mutation) -> tuple[str, str]:
     except ValueError as error:
         return "error", str(error)
     try:
-        code, message = run_tests(root, mutation.tests)
+        code, output = run_tests(root, mutation.tests)
     finally:
         mutation.undo(root, before)
-    return "error" if code in NO_TESTS else "killed" if code else "survived", message
+    return "error" if code in NO_TESTS else "killed" if code else "survived", output
 
 
 def main() -> int:
@@ -65,21 +65,21 @@ def main() -> int:
     def work(number: int, mutation: Mutation) -> None:
         root, began = copies.get(), time.monotonic()
         try:
-            outcome, message = try_mutation(root, mutation)
+            outcome, output = try_mutation(root, mutation)
         finally:
             copies.put(root)
         outcomes.append(outcome)
         print(f"{number:2} {outcome:8} {time.monotonic() - began:5.1f} s  {mutation.file}: {mutation.why}", flush=True)
         if outcome != "killed":
-            print(f"   {mutation.old!r} -> {mutation.new!r}\n   {message}", flush=True)
+            print(f"   {mutation.old!r} -> {mutation.new!r}\n   {output}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         for job in range(given.jobs):
             copies.put(Path(shutil.copytree(ROOT, Path(folder) / str(job), ignore=NOT_COPIED)))
         tests = " ".join(dict.fromkeys(test for _, each in chosen for test in each.tests.split()))
-        code, message = run_tests(Path(folder) / "0", tests)
+        code, output = run_tests(Path(folder) / "0", tests)
         if code:
-            print(f"Without any mutation these tests do not pass:\n{message}")
+            print(f"Without any mutation these tests do not pass:\n{output}")
             return 1
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda each: work(*each), chosen))

@@ -1,4 +1,4 @@
-"""The table of mutations fits the sources as they are; whether they are killed: `python -m tests.mutations`."""
+"""The mutations fit the present sources; `python -m tests.mutations` checks whether the tests kill them."""
 
 from __future__ import annotations
 
