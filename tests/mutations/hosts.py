@@ -2,7 +2,7 @@
 
 from . import Mutation as M
 
-GAIN = "tests/hosts/test_gain.py"
+GUIDANCE = "tests/hosts/test_guidance.py"
 AND = "tests/hosts/test_and_prompts.py"
 BATCH = "tests/hosts/test_forge_batch.py"
 MODEL = "tests/hosts/test_a1111_model.py"
@@ -14,14 +14,14 @@ MUTATIONS = [
         "hosts/a1111/denoiser.py",
         "uncond = last_rows if step.ledger.rows_done > rows else None",
         "uncond = last_rows",
-        GAIN,
+        GUIDANCE,
         "copies of the cond rows (NGMS) are taken for uncond rows",
     ),
     M(
         "hosts/a1111/denoiser.py",
         "cfg_scale * cfg_plus_plus_factor(step.params.denoiser)",
         "cfg_scale",
-        GAIN,
+        GUIDANCE,
         "CFG++ samplers: the refined head is drawn at a twelfth",
     ),
     M(
@@ -78,8 +78,8 @@ MUTATIONS = [
         "hosts/forge/modifier.py",
         'float(args.get("cond_scale", cond_scale)) * strength',
         'float(args.get("cond_scale", cond_scale))',
-        GAIN,
-        "AND weights are not part of the gain",
+        GUIDANCE,
+        "AND weights are not part of the guidance",
     ),
     M(
         "hosts/forge/modifier.py",
