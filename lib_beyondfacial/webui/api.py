@@ -47,11 +47,11 @@ def answering(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
             return await endpoint(*args, **kwargs)
         except Exception as error:
             status = next(status for kind, status in STATUS if isinstance(error, kind))
-            refusal = HTTPException(status, sentence_of(error))
+            answer_error = HTTPException(status, sentence_of(error))
         try:
-            raise refusal  # here, where no exception is being handled that it would remember
+            raise answer_error  # here, where no exception is being handled that it would remember
         finally:
-            del refusal  # the frame is in its traceback
+            del answer_error  # the frame is in its traceback
 
     return answer
 
