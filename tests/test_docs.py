@@ -75,10 +75,10 @@ def definitions(file: Path) -> Definitions:
         for name in bound_names(node):
             found[name] = (set(), [])
         if isinstance(node, ast.ClassDef):
-            own = {name for each in node.body for name in bound_names(each)}
+            inner = {name for each in node.body for name in bound_names(each)}
             attributes = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
             bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
-            found[node.name] = (own | attributes, bases)
+            found[node.name] = (inner | attributes, bases)
     return found
 
 

@@ -46,10 +46,10 @@ def try_mutation(root: Path, mutation: Mutation) -> tuple[str, str]:
     except ValueError as error:
         return "error", str(error)
     try:
-        code, said = run_tests(root, mutation.tests)
+        code, message = run_tests(root, mutation.tests)
     finally:
         mutation.undo(root, before)
-    return OUTCOMES.get(code, "error"), said
+    return OUTCOMES.get(code, "error"), message
 
 
 def main() -> int:
@@ -60,31 +60,31 @@ def main() -> int:
     numbered = list(enumerate(all_mutations(), 1))
     chosen = [(number, each) for number, each in numbered if not given.only or number in given.only]
     copies: SimpleQueue[Path] = SimpleQueue()
-    told: list[str] = []
+    outcomes: list[str] = []
 
     def work(number: int, mutation: Mutation) -> None:
         root, began = copies.get(), time.monotonic()
         try:
-            outcome, said = try_mutation(root, mutation)
+            outcome, message = try_mutation(root, mutation)
         finally:
             copies.put(root)
-        told.append(outcome)
+        outcomes.append(outcome)
         print(f"{number:2} {outcome:8} {time.monotonic() - began:5.1f} s  {mutation.file}: {mutation.why}", flush=True)
         if outcome != "killed":
-            print(f"   {mutation.old!r} -> {mutation.new!r}\n   {said}", flush=True)
+            print(f"   {mutation.old!r} -> {mutation.new!r}\n   {message}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         for job in range(given.jobs):
             copies.put(Path(shutil.copytree(ROOT, Path(folder) / str(job), ignore=NOT_COPIED)))
         tests = " ".join(dict.fromkeys(test for _, each in chosen for test in each.tests.split()))
-        code, said = run_tests(Path(folder) / "0", tests, limit=None)
+        code, message = run_tests(Path(folder) / "0", tests, limit=None)
         if code:
-            print(f"Without any mutation these tests do not pass:\n{said}")
+            print(f"Without any mutation these tests do not pass:\n{message}")
             return 1
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda each: work(*each), chosen))
-    print(", ".join(f"{told.count(kind)} {kind}" for kind in ("killed", "survived", "error")), f"of {len(chosen)}")
-    return 0 if told.count("killed") == len(chosen) else 1
+    print(", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("killed", "survived", "error")), f"of {len(chosen)}")
+    return 0 if outcomes.count("killed") == len(chosen) else 1
 
 
 if __name__ == "__main__":
