@@ -12,10 +12,10 @@ from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5, "cfg_scale": 7.0}
 NO_UNCOND = {"s_min_uncond": 100.0, "override_settings": {"s_min_uncond_all": True}}
 CASES = {  # the request; whether the levels have an uncond row, over and over
+    "NGMS at all levels": (NO_UNCOND, [False]),
     "plain": ({}, [True]),
     "batch": ({"batch_size": 2}, [True]),
     "AND": ({"prompt": "a photo AND face :0.5"}, [True]),
-    "NGMS at all levels": (NO_UNCOND, [False]),
     "NGMS at every other": ({"s_min_uncond": 100.0}, [True, False]),
 }
 CFG_PLUS_PLUS = 1 / 12.5  # as A1111's own CFG++ samplers set it
@@ -60,6 +60,16 @@ def assert_true(levels) -> None:
         assert torch.allclose(denoised, step.denoised + step.guidance * delta, atol=1e-3 * largest)
 
 
+@pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
+def test_guidance_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
+    from demo.miniwebui.samplers import KDiffusionSampler
+
+    monkeypatch.setattr(KDiffusionSampler.denoiser, "cond_scale_miltiplier", CFG_PLUS_PLUS)
+    levels = record(any_host, sampler_name="Euler")
+    assert_true(levels)
+    assert [step.guidance for step, *_ in levels] == pytest.approx([7.0 * CFG_PLUS_PLUS] * 5)
+
+
 @pytest.mark.parametrize("sampler_name", ["Euler", "DDIM"])
 @pytest.mark.parametrize("case", CASES)
 def test_guidance_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_name):
@@ -69,13 +79,3 @@ def test_guidance_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_n
     has_uncond = list(islice(cycle(pattern), len(levels)))
     assert [predictions.uncond is not None for _, predictions, *_ in levels] == has_uncond
     assert [step.guidance != 1 for step, *_ in levels] == has_uncond
-
-
-@pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
-def test_guidance_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
-    from demo.miniwebui.samplers import KDiffusionSampler
-
-    monkeypatch.setattr(KDiffusionSampler.denoiser, "cond_scale_miltiplier", CFG_PLUS_PLUS)
-    levels = record(any_host, sampler_name="Euler")
-    assert_true(levels)
-    assert [step.guidance for step, *_ in levels] == pytest.approx([7.0 * CFG_PLUS_PLUS] * 5)
