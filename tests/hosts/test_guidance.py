@@ -10,13 +10,13 @@ import torch
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5, "cfg_scale": 7.0}
-NO_UNCOND = {"s_min_uncond": 100.0, "override_settings": {"s_min_uncond_all": True}}
+NGMS = {"s_min_uncond": 2000.0}  # above every sigma, and every timestep of DDIM
 CASES = {  # the request; whether the levels have an uncond row, over and over
-    "NGMS at all levels": (NO_UNCOND, [False]),
+    "NGMS at all levels": ({**NGMS, "override_settings": {"s_min_uncond_all": True}}, [False]),
     "plain": ({}, [True]),
     "batch": ({"batch_size": 2}, [True]),
     "AND": ({"prompt": "a photo AND face :0.5"}, [True]),
-    "NGMS at every other": ({"s_min_uncond": 100.0}, [True, False]),
+    "NGMS at every other": (NGMS, [True, False]),
 }
 CFG_PLUS_PLUS = 1 / 12.5  # as A1111's own CFG++ samplers set it
 

@@ -64,7 +64,7 @@ def test_subject_words_stand_in_where_the_head_probe_finds_nothing():
 
 
 def test_every_image_of_a_batch_is_judged_by_itself():
-    one, other = spot(), spot(11, 3)
+    one, other = spot(), spot(11, 3, strength=0.9)
     both = AttentionReadings(
         *[
             [torch.cat(pair) for pair in zip(getattr(one, kind), getattr(other, kind), strict=True)]
@@ -105,6 +105,13 @@ def test_last_semantic_saliency_stands_in_without_uncond_and_one_before_any():
     uncond = third.semantic - (second.semantic - second.uncond)
     given = Predictions(third.semantic, third.identity, third.readings, uncond)
     assert torch.allclose(kept, mask_at(adaptive(**fresh), 2, given), atol=1e-4)
+
+
+def test_semantic_saliency_is_one_before_any_uncond_row():
+    """As of a semantic response that is the same everywhere, which eq. 5 makes 1."""
+    without = predict(spot(), uncond=False)
+    even = Predictions(without.semantic, without.identity, without.readings, without.semantic - 1)
+    assert torch.allclose(mask_at(adaptive(), 0, without), mask_at(adaptive(), 0, even), atol=1e-4)
 
 
 def test_decision_reference_uncond_measures_the_identity_from_uncond():
