@@ -55,6 +55,14 @@ def test_decision_by_hand():
     assert decision.compute_decision(a, s_i, s_s, GATE).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_decision_below_one_level_of_255_is_zero():
+    """At A = .605 the gate is .0012, at .62 .0182; elsewhere nothing holds the mask back."""
+    a, s = torch.tensor([[[[0.605, 0.62]]]]), torch.full((1, 1, 1, 2), 5.0)
+    below, above = decision.compute_decision(a, s, 0.0, GATE).flatten().tolist()
+    assert below == 0
+    assert above == pytest.approx(0.0182, abs=1e-3)
+
+
 def test_smoothing_by_hand():
     before, fresh = torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.0]]]])
     assert decision.smooth(None, fresh, 0.5, 1) is fresh

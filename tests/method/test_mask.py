@@ -64,7 +64,7 @@ def test_subject_words_replace_a_head_probe_without_head():
 
 
 def test_every_image_of_a_batch_is_judged_by_itself():
-    one, other = spot(), spot(11, 3)
+    one, other = spot(), spot(11, 3, strength=0.9)
     both = AttentionReadings(
         *[
             [torch.cat(pair) for pair in zip(getattr(one, kind), getattr(other, kind), strict=True)]
@@ -107,7 +107,14 @@ def test_without_uncond_the_last_semantic_saliency_is_used():
     assert torch.allclose(kept, mask_at(adaptive(**fresh), 2, given), atol=1e-4)
 
 
-def test_decision_reference_uncond():
+def test_semantic_saliency_is_one_before_any_uncond_row():
+    """As of a semantic response that is the same everywhere, which eq. 5 makes 1."""
+    without = predict(spot(), uncond=False)
+    even = Predictions(without.semantic, without.identity, without.readings, without.semantic - 1)
+    assert torch.allclose(mask_at(adaptive(), 0, without), mask_at(adaptive(), 0, even), atol=1e-4)
+
+
+def test_decision_reference_uncond_measures_the_identity_from_uncond():
     predictions, fresh = predict(spot()), {"smoothing": 0.0}
     to_semantic, to_uncond = (
         mask_at(adaptive(decision_reference=each, **fresh), 1, predictions) for each in ("semantic", "uncond")

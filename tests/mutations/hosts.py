@@ -5,6 +5,7 @@ from . import Mutation as M
 GUIDANCE = "tests/hosts/test_guidance.py"
 AND = "tests/hosts/test_and_prompts.py"
 BATCH = "tests/hosts/test_forge_batch.py"
+MODIFIER = "tests/hosts/test_forge_modifier.py"
 MODEL = "tests/hosts/test_a1111_model.py"
 PATCHES = "tests/hosts/test_patches.py"
 REQUEST = "tests/hosts/test_request.py"
@@ -78,14 +79,14 @@ MUTATIONS = [
         "hosts/forge/modifier.py",
         'float(args.get("cond_scale", cond_scale)) * strength',
         'float(args.get("cond_scale", cond_scale))',
-        GUIDANCE,
+        MODIFIER,
         "AND weights are not part of the guidance",
     ),
     M(
         "hosts/forge/modifier.py",
         "cond_scale, strength, restore)\n    return net",
         "cond_scale, strength, list)\n    return net",
-        "tests/contract/test_forge_neighbours.py",
+        MODIFIER,
         "guidance that asks the model again is shown our rows",
     ),
 ]

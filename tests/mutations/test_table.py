@@ -1,4 +1,4 @@
-"""The mutations fit the present sources; `python -m tests.mutations` checks whether the tests kill them."""
+"""The table of mutations fits the sources as they are; whether they are killed: `python -m tests.mutations`."""
 
 from __future__ import annotations
 
