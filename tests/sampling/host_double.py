@@ -140,7 +140,3 @@ class HostDouble:
 
     def is_interrupted(self) -> bool:
         return self.interrupted
-
-
-def hooks_on(unet: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
