@@ -90,6 +90,6 @@ def to_markdown(verdicts: dict[str, Any]) -> str:
             for column, values in verdict["columns"].items()
             if not values["agrees"]
         ]
-        said = "yes" if verdict["agrees"] else "**no**: " + "; ".join(off)
-        lines.append([name, str(verdict["n"]), f"{verdict['bit_equal']} of {verdict['n']}", said])
+        answer = "yes" if verdict["agrees"] else "**no**: " + "; ".join(off)
+        lines.append([name, str(verdict["n"]), f"{verdict['bit_equal']} of {verdict['n']}", answer])
     return grid(["method", "n", "pictures bit-equal", "agrees"], lines)

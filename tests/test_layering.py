@@ -78,12 +78,12 @@ def violations(path: Path) -> list[str]:
     """Each import of a lib_beyondfacial file that its unit's rule does not allow."""
     unit = unit_of(path)
     package = ("lib_beyondfacial", *path.relative_to(LIB).parts[:-1])
-    ours, top, lazy = RULES.get(unit, (set(), set(), set()))
+    below, top, lazy = RULES.get(unit, (set(), set(), set()))
     bad = []
     for name, at_top, line in imports_of(path, package):
         parts = name.split(".")
         if parts[0] == "lib_beyondfacial":
-            allowed = {f"lib_beyondfacial.{each}" for each in {unit, "__version__"} | ours}
+            allowed = {f"lib_beyondfacial.{each}" for each in {unit, "__version__"} | below}
             is_allowed = any(f"{name}.".startswith(f"{each}.") for each in allowed)
         else:
             is_allowed = parts[0] in STDLIB | top or (not at_top and parts[0] in lazy)
@@ -96,8 +96,8 @@ def test_rules_are_the_order_of_the_units():
     """Whatever a unit may import stands in a row before its own; method needs no more of settings than parameters."""
     row = {unit: number for number, units in enumerate(ORDER) for unit in units}
     assert row.keys() == RULES.keys()
-    for unit, (ours, _, _) in RULES.items():
-        assert all(row[each.split(".")[0]] < row[unit] for each in ours), unit
+    for unit, (below, _, _) in RULES.items():
+        assert all(row[each.split(".")[0]] < row[unit] for each in below), unit
     assert RULES["method"][0] == {"settings.parameters"}
 
 

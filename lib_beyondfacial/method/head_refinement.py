@@ -71,23 +71,28 @@ def attempts_due(sigma: float) -> int:
 
 
 def apply_target(  # noqa: PLR0913  the equation's own parameters
-    delta: Tensor, heads: RefinedHeads | None, denoised: Tensor, gain: float, strength: float = 1.0, rho: float = 1.0
+    delta: Tensor,
+    heads: RefinedHeads | None,
+    denoised: Tensor,
+    guidance: float,
+    strength: float = 1.0,
+    rho: float = 1.0,
 ) -> Tensor:
     """The delta by which x0 behind CFG becomes the refined head inside its ellipse (docs/method.md eq. 15).
 
-        delta = rho * strength * mask * (heads - denoised) / gain        in the pictures with a refined head
+        delta = rho * strength * mask * (heads - denoised) / guidance        in the pictures with a refined head
 
     Args:
         delta: (B, C, H, W) fp32 of eq. 8, which stays in the other pictures.
         denoised: the semantic line's x0 behind CFG.
-        gain: by how much that x0 changes with delta: the CFG scale.
+        guidance: by how much that x0 changes with delta: the CFG scale.
         strength: the mask strength.
     """
-    if heads is None or gain == 0 or not any(heads.refined):
+    if heads is None or guidance == 0 or not any(heads.refined):
         return delta
     mask = heads.mask * strength
     difference = heads.denoised.float() - denoised.float()
-    pull = torch.where(mask > 0, rho * mask * difference, torch.zeros_like(difference)) / gain
+    pull = torch.where(mask > 0, rho * mask * difference, torch.zeros_like(difference)) / guidance
     return torch.where(heads.is_refined, pull, delta)
 
 

@@ -57,8 +57,8 @@ def subject_advice(settings: Settings, prompts: Sequence[str]) -> list[str]:
     nameless = [words for words in spoken if not words & (PERSON_WORDS | ALSO_PERSONS)]
     if subject or not nameless:
         return []
-    said = " ".join(prompts[spoken.index(nameless[0])].split())[:40]
+    shown_text = " ".join(prompts[spoken.index(nameless[0])].split())[:40]
     return [
-        f'The prompt ("{said}") names no person that is known here, so a head may not be made; say "a man" or '
+        f'The prompt ("{shown_text}") names no person that is known here, so a head may not be made; say "a man" or '
         '"a woman", or name its word for the person in "subject".'
     ]

@@ -35,15 +35,15 @@ def encode_pass(
     """Encode every text of the pass. Before the UNet is loaded: the text encoder could push it out."""
     texts, size = [image.prompt for image in images], host.picture_size
     changed = {line.name: prompts.line_prompts(line, texts) for line in plan.lines}
-    own_prompts = {name: host.prompts_at_end(own) for name, own in changed.items() if own is not None}
-    lines = {name: host.encode_prompts(own, size) for name, own in own_prompts.items()}
+    line_texts = {name: host.prompts_at_end(of_line) for name, of_line in changed.items() if of_line is not None}
+    lines = {name: host.encode_prompts(of_line, size) for name, of_line in line_texts.items()}
     probe = make_probe(plan.lines, host, texts, sites)
     if not plan.refines:
         return EncodedPrompts(probe, lines, {}, None)
     side = plan.refine_size(host.native_side)
     refine = {
-        name: host.encode_prompts(prompts.refine_prompts(own or texts, host.prompts_at_end), (side, side))
-        for name, own in changed.items()
+        name: host.encode_prompts(prompts.refine_prompts(of_line or texts, host.prompts_at_end), (side, side))
+        for name, of_line in changed.items()
     }
     negatives = host.prompts_at_end([image.negative_prompt for image in images])
     return EncodedPrompts(probe, lines, refine, host.encode_prompts(negatives, (side, side)))

@@ -82,7 +82,7 @@ class HeadRefinement:
             self.disable(NOT_WITH_INPAINTING)
             return
         try:
-            heads = self.redraw(step, step.denoised.float() + step.gain * delta, attention)
+            heads = self.redraw(step, step.denoised.float() + step.guidance * delta, attention)
         except BeyondFacialError:
             raise
         except NoPictureError:  # the hosts mend their VAE, but only when the pictures are done

@@ -27,13 +27,14 @@ class BatchImage:
 class Step:
     """One noise level, as the host's CFG sees it.
 
-    cfg_scale: the scale that was asked for. gain: by how much `denoised` changes with delta (1 without a real uncond
-    row). denoised: (B, C, H, W), the semantic line's x0 behind CFG, or what it were if CFG were linear.
+    cfg_scale: the scale that the user set.
+    guidance: by how much `denoised` changes with delta: the CFG scale, or 1 where the host computes no uncond row.
+    denoised: (B, C, H, W), the semantic line's x0 behind CFG; where CFG is not linear, what linear CFG would give.
     """
 
     sigma: float
     cfg_scale: float
-    gain: float
+    guidance: float
     denoised: Tensor
 
 

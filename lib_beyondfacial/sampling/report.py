@@ -30,10 +30,10 @@ class Batch:
     heads_found: tuple[bool, ...] = ()
     explained: bool = False
 
-    def note_level(self, delta: Tensor, gain: float) -> None:
-        """Remember what delta (B, C, H, W), behind CFG `gain` times as large, changes at a level."""
-        self.guided = self.guided or gain != 0
-        changed = (delta != 0).flatten(1).any(1) & (gain != 0)
+    def note_level(self, delta: Tensor, guidance: float) -> None:
+        """Remember what delta (B, C, H, W), behind CFG `guidance` times as large, changes at a level."""
+        self.guided = self.guided or guidance != 0
+        changed = (delta != 0).flatten(1).any(1) & (guidance != 0)
         self.acted = changed if self.acted is None else self.acted | changed
 
     def note_heads(self, found: tuple[bool, ...]) -> None:
@@ -70,7 +70,7 @@ class Report:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
-    def stand_aside(self, sentence: str) -> None:
+    def warn_not_acting(self, sentence: str) -> None:
         """Warn of what keeps the identity from acting in this batch, from now on."""
         self.batch.explained = True
         self.warn(sentence)

@@ -96,7 +96,7 @@ class SamplingPass:
         if not self.plan.can_act or not self.schedule.in_window(sigma, p.start, p.stop):
             return False
         if self.host.model_key() != self.model_key:
-            self.report.stand_aside(REFINER)
+            self.report.warn_not_acting(REFINER)
             return False
         self.report.batch.in_window = True
         return True
@@ -157,9 +157,9 @@ class SamplingPass:
             self.refinement.refine_heads(step, delta, self.attention)
             self.report.batch.note_heads(self.refinement.heads.done if self.refinement.heads else ())
         heads = self.refinement.heads
-        delta = apply_target(delta, heads, step.denoised, step.gain, p.mask_strength, p.rho)
+        delta = apply_target(delta, heads, step.denoised, step.guidance, p.mask_strength, p.rho)
         refuse_nan(delta, step.sigma)
-        self.report.batch.note_level(delta, step.gain)
+        self.report.batch.note_level(delta, step.guidance)
         self.report.masks = self.masks if heads is None else heads.replace_masks(self.masks, p.mask_strength)
         return delta
 

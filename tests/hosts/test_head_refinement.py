@@ -171,11 +171,11 @@ def test_what_others_set_over_the_unet_does_not_see_the_crop(run, faces):
     from modules import shared
 
     unet = shared.sd_model.model.diffusion_model
-    own, seen = unet.forward, []
+    unet_forward, sizes = unet.forward, []
 
     def forward(x, *args, **kwargs):
-        seen.append(tuple(x.shape[-2:]))
-        return own(x, *args, **kwargs)
+        sizes.append(tuple(x.shape[-2:]))
+        return unet_forward(x, *args, **kwargs)
 
     unet.forward = forward
     try:
@@ -183,4 +183,4 @@ def test_what_others_set_over_the_unet_does_not_see_the_crop(run, faces):
         assert unet.__dict__["forward"] is forward
     finally:
         del unet.__dict__["forward"]
-    assert set(seen) == {(8, 12)}
+    assert set(sizes) == {(8, 12)}

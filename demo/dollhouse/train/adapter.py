@@ -188,10 +188,10 @@ def read_adapter(path: Path, unet: nn.Module) -> Adapter:
     """An adapter's file, for a UNet of the same cross-attentions."""
     adapter = Adapter([site.site.width for site in enumerate_sites(unet)])
     state = {k: v.float() for k, v in load_file(path).items()}
-    own = {k.removeprefix("image_proj."): v for k, v in state.items() if k.startswith("image_proj.")}
+    loaded = {k.removeprefix("image_proj."): v for k, v in state.items() if k.startswith("image_proj.")}
     for i in range(len(adapter.to_k)):
-        own |= {f"to_{x}.{i}.weight": state[f"ip_adapter.{2 * i + 1}.to_{x}_ip.weight"] for x in "kv"}
-    adapter.load_state_dict(own)
+        loaded |= {f"to_{x}.{i}.weight": state[f"ip_adapter.{2 * i + 1}.to_{x}_ip.weight"] for x in "kv"}
+    adapter.load_state_dict(loaded)
     return adapter
 
 

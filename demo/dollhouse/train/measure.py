@@ -76,11 +76,11 @@ def identity_accuracy(
     found = [analyser.find(image) for image in images]
     blank = np.zeros((112, 112, 3), np.uint8)
     crops = [align_face(x, f[0].landmarks) if f else blank for x, f in zip(images, found, strict=True)]
-    seen, is_found = evaluator.attributes(np.stack(crops)), np.array([bool(f) for f in found])
+    predicted, is_found = evaluator.attributes(np.stack(crops)), np.array([bool(f) for f in found])
     figures = {"pictures": len(images), "found": round(float(is_found.mean()), 4)}
     for name in HEAD_CLASSES:
         has = np.array([name != "hair_colour" or p.identity.hair_style != "bald" for p in wanted])
-        right = is_found & (seen[name] == np.array([getattr(p.identity, name) for p in wanted]))
+        right = is_found & (predicted[name] == np.array([getattr(p.identity, name) for p in wanted]))
         figures[name] = round(float(right[has].mean()), 4)
     figures["attributes"] = round(float(np.mean([figures[name] for name in HEAD_CLASSES])), 4)
     return figures

@@ -159,8 +159,8 @@ def decoded_pool(place: Place, which: str) -> Pool:
     people = [truths[i][0].identity for i in flat]
     drawn, landmarks = drawn_portraits(place, f"portraits_decoded_{which}", people, ("close-up", "half"), 31)
     first = np.stack([truths[i][1].landmarks for i in flat])
-    own = [back[[i - part.start for i in flat]][:, None], drawn]
-    return Pool(people, own, np.concatenate([first[:, None], landmarks], 1), place.full_radius)
+    crops = [back[[i - part.start for i in flat]][:, None], drawn]
+    return Pool(people, crops, np.concatenate([first[:, None], landmarks], 1), place.full_radius)
 
 
 def load_feed(place: Place, soft: bool = True) -> FeedNet | None:
