@@ -1,4 +1,4 @@
-"""How one setting is declared: a dataclass field whose metadata says what UI, schema, infotext and checks need."""
+"""Declaration of a setting: a dataclass field whose metadata is used by UI, schema, infotext and checks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 MAX_REFERENCES = 16
 MAX_TEXT = 2000
 PREFIX = "BeyondFacial"
-FOLDS = ("advanced", "expert")  # parts of the UI that are closed at first
+FOLDS = ("advanced", "expert")  # accordions of the UI, closed at first
 SECTIONS = ("person", "main", *FOLDS)  # the order of FIELDS, and so of the script's arguments
 KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One setting: its key in the API, its label and help in the UI, and the values it may have.
+    """One setting: its key in the API, its label and help in the UI, and its allowed values.
 
-    A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
-    SECTIONS. Published keys are never reused for another meaning.
+    Numbers have minimum, maximum and the slider's step; a text with choices must be one of them. section: one of
+    SECTIONS. A published key is never reused with another meaning.
     """
 
     key: str
@@ -35,7 +35,7 @@ class Field:
 
     @property
     def kind(self) -> str:
-        """What its values are: "bool", "float", "int", "text", "choice" or "photos"."""
+        """The kind of its values: "bool", "float", "int", "text", "choice" or "photos"."""
         return "choice" if self.choices else KINDS[type(self.default)]
 
     @property
@@ -44,7 +44,7 @@ class Field:
         return f"{PREFIX} {self.key.replace('_', ' ')}"
 
     def describe_range(self) -> str:
-        """What a value must be, for messages."""
+        """The allowed values as a phrase for messages."""
         limits = f"from {self.minimum:g} to {self.maximum:g}" if self.minimum is not None else ""
         return {
             "bool": "true or false",

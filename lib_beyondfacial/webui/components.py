@@ -1,4 +1,4 @@
-"""gradio's own components, made alike: an elem_id on each, nothing remembered by the host, 3.41 and 4.40 alike."""
+"""Creates gradio components (3.41 and 4.40) with an elem_id and without an entry in the host's ui-config.json."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .failures import ui_sentence_of
 ERROR_CLASS = "beyondfacial-error"
 MARK = "\N{WARNING SIGN}"
 STYLE = f"<style>.{ERROR_CLASS} {{color: #b91c1c}} .dark .{ERROR_CLASS} {{color: #f87171}}</style>"
-REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
+REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" small
 
 
 def component(kind: type, tab: str, name: str, **options: Any) -> Any:
-    """A component of ours, with its elem_id."""
+    """Create a component with our elem_id."""
     return no_ui_config(kind(elem_id=f"beyondfacial_{tab}_{name}", **options))
 
 
 def no_ui_config(made: Any) -> Any:
-    """Keep the host from writing a component's value into its ui-config.json, by label, for good."""
+    """Keep the host from storing a component's value in its ui-config.json, where it would stay permanently."""
     made.do_not_save_to_config = True
     return made
 
 
 def field_component(tab: str, field: Field) -> Any:
-    """The component of one field, by its kind."""
+    """Create the component for one field, by its kind."""
     common = {"label": field.label}
     if field.kind == "photos":
         return component(gr.File, tab, field.key, file_count="multiple", file_types=["image"], **common)
@@ -46,7 +46,7 @@ def field_component(tab: str, field: Field) -> Any:
 
 
 def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], none_found: str) -> Any:
-    """A dropdown of names with a button that reads the folders again; a name that is not listed may be typed."""
+    """Create a dropdown of names with a refresh button; the user may also type a name that is not listed."""
     names, sentence = read_names(list_names, none_found)
     with component(gr.Row, tab, f"row_{field.key}"):
         dropdown = component(
@@ -72,9 +72,9 @@ def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], non
 
 
 def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tuple[list[str], str]:
-    """The names to choose from (NONE first: choose for me), and a sentence if there are none.
+    """The names to choose from (first NONE, for automatic), and a sentence if there are none.
 
-    gradio 3 cannot choose an empty text: Enter in a cleared field takes the first choice that is not, be it a name.
+    NONE is not "" because gradio 3 cannot choose an empty text: Enter in an empty field chooses the first other name.
     """
     try:
         names = sorted(list_names(), key=str.casefold)
@@ -84,15 +84,15 @@ def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tupl
 
 
 def chosen_name(value: str | None) -> str:
-    """What a list's value means: a name, or "" for none."""
+    """Convert a dropdown's value to a name, "" for none."""
     return "" if value in (None, NONE) else str(value)
 
 
 def error_html(sentence: str) -> str:
-    """A sentence as HTML: with a mark, and red in light and dark themes (gradio's own colour of errors is black)."""
+    """A sentence as HTML with a warning sign, in red in light and dark themes (gradio's error colour is black)."""
     return f'{STYLE}<span class="{ERROR_CLASS}">{MARK} {html.escape(keys_to_labels(sentence))}</span>'
 
 
 def exception_html(error: Exception) -> str:
-    """An exception as HTML for the page."""
+    """The sentence of an exception, as HTML."""
     return error_html(ui_sentence_of(error))

@@ -1,4 +1,4 @@
-"""The face check, for page and API: what a run would make of each photo, seen before anything is generated."""
+"""The face check for UI and API: which face of each photo a generation would use, before anything is generated."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .previews import to_base64_png
 
 INPUTS = tuple(field.key for field in CHECK_FIELDS)
 USED, DROPPED = "\N{CHECK MARK}", "\N{BALLOT X}"
-HINT = "Check faces shows what a run would make of each photo."
+HINT = "Check faces shows which face of each photo would be used."
 
 
 @dataclass(frozen=True, eq=False)
 class FaceCheck:
-    """The photos, one check for each, and what is said of them all; `problem` is why a run would refuse them."""
+    """The photos with one check each, and messages about all; problem: why a generation would fail, else ""."""
 
     photos: Sequence[photos.Photo]
     checks: Sequence[PhotoCheck]
@@ -37,13 +37,13 @@ class FaceCheck:
 
 
 def settings_of(*values: Any) -> Settings:
-    """Settings from the page's values of INPUTS; None means nothing chosen yet."""
+    """Settings from the UI's values of INPUTS; None means nothing chosen yet."""
     given = {key: value for key, value in zip(INPUTS, values, strict=True) if value is not None}
     return Settings(**{key: "" if value == NONE else value for key, value in given.items()})
 
 
 def run_check(settings: Settings, given: Sequence[photos.Photo]) -> FaceCheck:
-    """Check the photos with the face pack and the choice of face that a run with these settings would take."""
+    """Check the photos with the face pack and face choice that a generation with these settings would use."""
     analyser, warnings = person.open_analyser(settings.face_pack, person.pack_of_adapter(settings))
     choice = person.choice_of(settings)
     checks = check_photos(given, analyser, choice)
@@ -66,10 +66,10 @@ def check_request(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(*values: Any) -> tuple[Any, str]:
-    """For the page's button: the photos with their boxes, and in words what was found.
+    """For the UI's button: the photos with boxes around the faces, and the results as HTML.
 
     Args:
-        values: of INPUTS, and behind them the saved identity that is chosen: without photos it is what is shown.
+        values: those of INPUTS, followed by the chosen saved identity, which is shown if there are no photos.
     """
     try:
         settings = settings_of(*values[: len(INPUTS)])
@@ -89,7 +89,7 @@ def show(*values: Any) -> tuple[Any, str]:
 
 
 def show_saved(name: str) -> tuple[Any, str]:
-    """The saved identity in place of photos, which were checked when it was saved."""
+    """Show the saved identity; its photos were checked when it was saved."""
     entry = identities.entry_of(name)
     if entry.sentence:
         return gr.update(), error_html(entry.sentence)
@@ -104,12 +104,12 @@ def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]
         try:
             readable.append(photos.decode_upload(upload, pixels=pixels))
         except BeyondFacialError as error:
-            bad.append(error_html(f"{sentence_of(error)} A run would stop there: take it out."))
+            bad.append(error_html(f"{sentence_of(error)} Remove it: a generation would fail because of it."))
     return readable, bad
 
 
 def _check_lines(checked: FaceCheck) -> list[str]:
-    """One line of HTML a photo, then one on all of them, then what else is to be said."""
+    """Lines of HTML: one a photo, one for all photos, then the other messages."""
     count = sum(check.used for check in checked.checks)
     gender = f"; by the pack {checked.gender}" if checked.gender else ""
     total = f'{count} of {len(checked.checks)} used, with the face pack "{checked.pack}"{gender}.'

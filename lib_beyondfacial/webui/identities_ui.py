@@ -1,4 +1,4 @@
-"""Saved identities on the page: choose one, save the photos given as one, rename, delete."""
+"""Saved identities in the UI: choose, save the photos as a new one, rename, delete."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Manager:
     def connect(
         self, check_values: list[Any], references: Any, gallery: Any, status: Any, status_text: Callable[..., str]
     ) -> None:
-        """Tie the components to their actions; `look` are those of face_check.INPUTS."""
+        """Connect the components to their actions; check_values: the components of face_check.INPUTS."""
 
         def choose(chosen: str | None, uploads: Any) -> tuple[Any, ...]:
-            """A saved identity takes the place of photos; one that is not there leaves them."""
+            """Remove the photos when a saved identity is chosen; keep them if it does not exist."""
             chosen = chosen_name(chosen)
             card, thumbnail = card_text(chosen)
             delete = gr.update(value=DELETE)
@@ -69,7 +69,7 @@ class Manager:
 
 
 def build(tab: str) -> tuple[Any, Manager]:
-    """The dropdown of saved identities and, folded away, what changes them."""
+    """Create the dropdown of saved identities, and a closed accordion for saving, renaming and deleting."""
     chosen = listing(tab, BY_KEY["identity"], identities.names, "")
     card = component(gr.HTML, tab, "identity_card", value=NONE_CHOSEN)
     with component(gr.Accordion, tab, "manage", label="Save, rename or delete an identity", open=False):
@@ -92,7 +92,7 @@ def build(tab: str) -> tuple[Any, Manager]:
 
 
 def card_text(name: str) -> tuple[str, Any]:
-    """What is saved under the name, as HTML, and its thumbnail; None where it cannot be used."""
+    """A saved identity as HTML, with its thumbnail; the thumbnail is None if it cannot be used."""
     if not name:
         return NONE_CHOSEN, None
     try:
@@ -111,7 +111,7 @@ def card_text(name: str) -> tuple[str, Any]:
 
 
 def save_photos(name: str, keep_crops: bool, overwrite: bool, *check_values: Any) -> tuple[Any, Any, Any, str]:
-    """Save the photos given under the name. They stay in use."""
+    """Save the photos as an identity of that name; the photos stay in use."""
     try:
         require_writes()
         name = check_name(name.strip())
@@ -129,7 +129,7 @@ def save_photos(name: str, keep_crops: bool, overwrite: bool, *check_values: Any
 
 
 def rename_chosen(chosen: str | None, name: str) -> tuple[Any, Any, str]:
-    """Give the chosen identity another name."""
+    """Rename the chosen identity."""
     try:
         require_writes()
         identities.entry_of(chosen_name(chosen))
@@ -141,13 +141,13 @@ def rename_chosen(chosen: str | None, name: str) -> tuple[Any, Any, str]:
 
 
 def delete_chosen(chosen: str | None, label: str) -> tuple[Any, Any, str]:
-    """The first click asks, by the button's own label; the second deletes."""
+    """The first click changes the button's label to a question; the second click deletes."""
     question = f'Really delete "{chosen}"?'
     try:
         require_writes()
         identities.entry_of(chosen_name(chosen))
         if label != question:
-            return gr.update(), gr.update(value=question), "Click again to delete it for good."
+            return gr.update(), gr.update(value=question), "Click again to delete it permanently."
         identities.delete(chosen_name(chosen))
     except Exception as error:
         return gr.update(), gr.update(value=DELETE), exception_html(error)

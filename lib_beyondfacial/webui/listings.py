@@ -1,4 +1,4 @@
-"""What there is to choose from: adapters with family, licence and origin, face packs, the models of features."""
+"""Lists for UI and API: adapters with family, licence and origin, face packs, and models of features."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def models_to_json() -> dict[str, Any]:
 
 
 def adapter_text(name: str | None, family: str | None) -> str:
-    """What the chosen adapter is and may be used for, as HTML; also what it lacks here."""
+    """The chosen adapter's family and licence, and which files are missing for it, as HTML."""
     try:
         listing = folders.adapters_by_name()
         if not listing:
-            return ""  # the list itself says so
+            return ""  # the list has this message already
         card = _peek(chosen_name(name), listing, family or "auto")
         if card is None:
             return html.escape(f"{len(listing)} adapters found; choose one.")
@@ -52,7 +52,7 @@ def adapter_text(name: str | None, family: str | None) -> str:
 
 
 def _peek(name: str, listing: Any, family: str) -> registry.AdapterCard | None:
-    """The named adapter's card, or that of the only one that can be used; None where one has to be chosen first."""
+    """The named adapter's card; for "" that of the only usable one, None if there are several."""
     try:
         return registry.peek_adapter(name, listing, family)
     except BeyondFacialError:
@@ -62,7 +62,7 @@ def _peek(name: str, listing: Any, family: str) -> registry.AdapterCard | None:
 
 
 def _needs(facts: Any) -> list[str]:
-    """One line on the face pack and on each model that a feature needs: what would be used, or what is missing."""
+    """One line for the face pack and for each model that a feature needs: which is used, or what is missing."""
     lines = []
     try:
         pack = folders.choose_pack("", facts.pack)

@@ -37,13 +37,13 @@ LISTED = {
     "face_pack": (folders.packs_by_name, listings.NO_PACK),
 }
 THUMBNAIL = 256
-THUMBNAIL_PIXELS = 1_000_000  # of a photo that is only shown
+THUMBNAIL_PIXELS = 1_000_000  # of a photo for a thumbnail
 CONSENT = "Use only photos of people who agreed to it."
 
 
 @dataclass
 class ScriptUI:
-    """What a script's ui() hands to the host: components in FIELDS' order and the tables for pasting infotexts."""
+    """What a script's ui() gives to the host: components in FIELDS' order, and the tables for pasting infotexts."""
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
@@ -51,7 +51,7 @@ class ScriptUI:
 
 
 def build(is_img2img: bool) -> ScriptUI:
-    """Build the accordion in the surrounding gradio context. Re-entrant: hosts call it again for API defaults."""
+    """Build the accordion in the present gradio context; hosts call it again for the API's defaults."""
     tab = "img2img" if is_img2img else "txt2img"
     made: dict[str, Any] = {}
     accordion = _open_accordion(tab, made)
@@ -85,7 +85,7 @@ def build(is_img2img: bool) -> ScriptUI:
     )
     check.click(fn=face_check.show, inputs=[*check_inputs, made["identity"]], outputs=[gallery, checked])
     manager.connect(check_inputs, made["references"], gallery, status, status_text)
-    # Leaving the field counts, too: the answers to what is typed may come in another order.
+    # Also on blur, because answers to changes while typing may arrive in another order.
     for event in (made["adapter"].change, made["adapter"].blur, made["adapter_family"].change):
         event(fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described])
     for button, name in zip(presets, PRESETS, strict=True):
@@ -101,9 +101,9 @@ def preset_updates(name: str) -> list[Any]:
 
 
 def show_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, Any]:
-    """Thumbnails of the uploads, and one line on them: what cannot be read as a photo is named at once.
+    """Thumbnails of the uploads, and a line that names files which are not readable photos.
 
-    Photos given take the place of a saved identity, and of what was checked before.
+    Photos replace a chosen saved identity and earlier results of the face check.
     """
     identity = chosen_name(identity)
     if not uploads:
@@ -121,7 +121,7 @@ def show_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, Any]
 
 
 def status_text(count: int, identity: str, problems: list[str] | None = None) -> str:
-    """Who is in use, as HTML; the page's script reads `data-beyondfacial` into the accordion's title."""
+    """The person in use, as HTML; javascript/beyondfacial.js shows `data-beyondfacial` in the accordion's title."""
     person = (
         f"{count} photo{'' if count == 1 else 's'}" if count else f'saved identity "{identity}"' if identity else ""
     )
@@ -146,7 +146,7 @@ def _component(tab: str, field: Field) -> Any:
 
 
 def _open_accordion(tab: str, made: dict[str, Any]) -> Any:
-    """The host's accordion that is a checkbox too; else a plain one with a checkbox in it."""
+    """The host's accordion with a checkbox in its title; if the host has none, an accordion with a checkbox inside."""
     field = BY_KEY["enabled"]
     if InputAccordion is not None:
         made["enabled"] = no_ui_config(InputAccordion(False, label=field.label, elem_id=f"beyondfacial_{tab}"))
