@@ -16,11 +16,11 @@ class MethodParameters:
     """
 
     weight: float = setting(1.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05)
-    start: float = setting(0.0, "Start", "Fraction of the schedule where the identity line begins.", 0, 1, 0.01)
+    start: float = setting(0.3, "Start", "Fraction of the schedule where the identity line begins.", 0, 1, 0.01)
     stop: float = setting(1.0, "Stop", "Fraction of the schedule where the identity line ends.", 0, 1, 0.01)
     mask_strength: float = setting(1.0, "Mask strength", "Scales the mask; 0 gives the plain picture.", 0, 1, 0.05)
     mask_softness: float = setting(0.5, "Mask softness", "Width of the soft edge of the mask.", 0, 1, 0.05)
-    idap_strength: float = setting(0.5, "Start identity", "How much of the face enters the start noise.", 0, 1, 0.05)
+    idap_strength: float = setting(0.0, "Start identity", "How much of the face enters the start noise.", 0, 1, 0.05)
     refine_head: bool = setting(True, "Refine head", "Redraws a small head once, enlarged, and pastes it back.")
     mask_mode: str = setting(
         "adaptive",
