@@ -19,11 +19,12 @@ export ORT_DISABLE_TELEMETRY := 1
 export GRADIO_ANALYTICS_ENABLED := False
 export NO_PROXY := 127.0.0.1,localhost
 
-.PHONY: help demo test bench lint format clean .venv .venv-gradio4
+.PHONY: help demo test test-slow bench lint format clean .venv .venv-gradio4
 
 help:
 	@echo "make demo [ONCE=1] [FACE=photo.png] [PROMPT='...']   pictures into demo/out, then the page on 127.0.0.1"
 	@echo "make test                                            style, types, all tests (gradio 3 and 4)"
+	@echo "make test-slow                                       the tests that take minutes (fuzzing, memory, grids)"
 	@echo "make bench [PAIRS=600] [JOBS=1]                      the tables and plots of bench/results, for hours"
 	@echo "make lint | make format | make clean"
 
@@ -62,6 +63,10 @@ test: .venv .venv-gradio4
 	$(VENV4)/bin/python -m pytest -q -p no:cacheprovider $(GRADIO4_TESTS) || failed=1; \
 	$(VENV)/bin/python -m pytest $(ARGS) || failed=1; \
 	exit $$failed
+
+# What `make test` leaves out: tests marked slow.
+test-slow: .venv
+	$(VENV)/bin/python -m pytest --slow -m slow $(ARGS)
 
 # Everything under bench/results; kept records are read again, so it goes on where it was ended. CPU: hours,
 # shared by JOBS processes; a GPU is used where torch finds one.

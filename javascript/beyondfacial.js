@@ -37,9 +37,9 @@
         const text = who ? `${TITLE} (${who})` : TITLE;
         if (label.dataset.beyondfacial !== text) {
             label.dataset.beyondfacial = text;
-            const words = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
-            if (words) {
-                words.data = text;
+            const textNode = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+            if (textNode) {
+                textNode.data = text;
             }
         }
     }

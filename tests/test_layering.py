@@ -169,7 +169,7 @@ def test_the_check_sees_prompt_parser(code):
 
 
 SOURCES = sorted(LIB.rglob("*.py"))
-OWN = sorted(
+OUR_FOLDERS = sorted(
     path
     for folder in ("lib_beyondfacial", "scripts", "demo", "bench", "tests")
     for path in (ROOT / folder).rglob("*.py")
@@ -230,6 +230,6 @@ def test_the_script_imports_at_load_time_only_and_stays_small():
     assert {name.split(".")[0] for name, _, _ in imports} <= {"lib_beyondfacial", "modules", "pathlib", "sys"}
 
 
-@pytest.mark.parametrize("path", OWN, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", OUR_FOLDERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_readable_in_one_sitting(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES

@@ -1,4 +1,4 @@
-"""How much of the person is in a finished picture."""
+"""Measures how similar and how large the person's face is in a finished picture."""
 
 from __future__ import annotations
 

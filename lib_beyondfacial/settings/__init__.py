@@ -1,7 +1,7 @@
-"""What can be set. Each setting is declared once, in MethodParameters (parameters) or in Settings.
+"""All settings. Each is declared once, in MethodParameters (parameters.py) or in Settings.
 
-FIELDS is derived from the declarations; UI, schema, infotext and checks follow from it. Whoever holds a Settings holds
-a valid one: every way in (the UI's values, the API's dict, an infotext) goes through the same checks.
+FIELDS is derived from the declarations; UI, schema, infotext and checks follow from it. A Settings object is always
+valid: the UI's values, the API's dict and an infotext go through the same checks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(MethodParameters):
-    """The settings of one request, checked: the method's parameters, and who the person is. The repr has no photos."""
+    """The checked settings of one request: the method's parameters and the person. The repr contains no photos."""
 
     enabled: bool = setting(False, PREFIX, "Keep this person in the whole scene.", section="person")
     references: tuple[Any, ...] = setting(
@@ -61,7 +61,7 @@ class Settings(MethodParameters):
     face_choice: str = setting(
         "largest",
         "Face in a photo",
-        "Which face is meant where a photo shows several.",
+        "Which face to use if a photo shows several.",
         choices=("largest", "from the left", "female", "male", "most similar"),
         section="face",
     )
@@ -103,7 +103,7 @@ class Settings(MethodParameters):
     gender_alignment: str = setting(
         "warn",
         "Gender alignment",
-        "What to do where photo and prompt differ in gender.",
+        "What to do if photo and prompt differ in gender.",
         choices=("off", "warn", "follow photo"),
         section="face",
     )
@@ -122,11 +122,11 @@ class Settings(MethodParameters):
 
     @classmethod
     def from_script_args(cls, *args: Any, is_api: bool = False) -> Settings:
-        """The UI's (enabled, field, field, ...) in FIELDS' order, or the API's one dict in the first position.
+        """Settings from a script's arguments: the UI's values in FIELDS' order, or first the API's dict.
 
-        A non-empty dict that leaves "enabled" out means enabled: a unit that was filled in is never silently off.
-        Behind the dict stand the values that the API's own "infotext" gave; what the dict leaves out is theirs.
-        UI values that are None (nothing chosen yet) mean the default. Raises BeyondFacialError.
+        A non-empty dict without "enabled" means enabled, so that a filled-in unit is never silently off. Arguments
+        behind the dict come from the request's "infotext"; they fill in the keys that the dict leaves out. UI values
+        of None (nothing chosen yet) mean the default. Raises BeyondFacialError.
         """
         objects = sum(isinstance(arg, Mapping) for arg in args)
         if objects > 1:
@@ -165,7 +165,7 @@ class Settings(MethodParameters):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Settings from the API's keys; an unknown key is an error that names the nearest known one."""
+        """Settings from the API's keys; BeyondFacialError for an unknown key, with the nearest known one."""
         for key in values:
             if key not in BY_KEY:
                 raise BeyondFacialError(
@@ -175,13 +175,13 @@ class Settings(MethodParameters):
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields in FIELDS' order; from_dict of it is the same Settings."""
+        """All fields in FIELDS' order, as a dict that from_dict turns back into the same Settings."""
         return {**{field.key: getattr(self, field.key) for field in FIELDS}, "references": list(self.references)}
 
     def to_infotext(self) -> dict[str, str]:
-        """Infotext keys and values: what the UI shows at once always, texts and the folds' fields where they differ.
+        """Infotext keys and values: always the main fields; texts and fields of the folds only if not the default.
 
-        Never the photos, and a saved identity's name only where identity_in_infotext says so.
+        Photos are never included, and a saved identity's name only with identity_in_infotext.
         """
         excluded = {"references"} if self.identity_in_infotext else {"references", "identity"}
         return {
@@ -193,7 +193,7 @@ class Settings(MethodParameters):
 
     @classmethod
     def from_infotext(cls, parameters: Mapping[str, Any]) -> Settings:
-        """Inverse of to_infotext (without the photos, which an infotext does not carry); foreign keys are ignored."""
+        """Inverse of to_infotext, except that photos are missing; keys of others are ignored."""
         known = (field for field in FIELDS if field.infotext in parameters and field.kind != "photos")
         return cls(**{field.key: text_to_value(field, parameters[field.infotext]) for field in known})
 
@@ -225,23 +225,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
-    """The API's object over the values that stand behind it: the UI's defaults, or what an infotext said."""
+    """The API's dict, filled in from the arguments behind it: the UI's defaults, or values of an infotext."""
     known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and field.kind != "photos"}
     if unit.get("references"):
-        known.pop("identity", None)  # the photos given now, not the person of the infotext
+        known.pop("identity", None)  # photos in the request replace the person of the infotext
     return {**known, "enabled": True, **unit}
 
 
 def nearest_key(name: str, known: Iterable[str]) -> str:
-    """The key that a wrong one most likely stands for: what others call the photos, else the most like it."""
+    """The known key that a wrong one most likely means; "image" and the like mean "references"."""
     keys = list(known)
     return "references" if name.lower() in PHOTO_NAMES and "references" in keys else nearest_name(name, keys)
 
 
 def keys_to_labels(sentence: str) -> str:
-    """A sentence that quotes settings by their API's keys, with the labels that stand on the page.
+    """Replace the API keys that a sentence quotes by the UI's labels.
 
-    A value that is called like a setting ("identity" is "start") stays as it is.
+    A quoted value that equals a key ("identity" is "start") is not replaced.
     """
 
     def label(match: re.Match) -> str:

@@ -1,4 +1,4 @@
-"""How one setting is declared: a dataclass field whose metadata says what UI, schema, infotext and checks need."""
+"""Declaration of a setting: a dataclass field whose metadata is used by UI, schema, infotext and checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
 
 @dataclass(frozen=True)
 class Field:
-    """One setting: its key in the API, its label and help in the UI, and the values it may have.
+    """One setting: its key in the API, its label and help in the UI, and its allowed values.
 
     A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
     SECTIONS. empty: what the page's list shows for an empty text. Published keys are never reused for another meaning.
@@ -36,7 +36,7 @@ class Field:
 
     @property
     def kind(self) -> str:
-        """What its values are: "bool", "float", "int", "text", "choice" or "photos"."""
+        """The kind of its values: "bool", "float", "int", "text", "choice" or "photos"."""
         return "choice" if self.choices else KINDS[type(self.default)]
 
     @property
@@ -45,7 +45,7 @@ class Field:
         return f"{PREFIX} {self.key.replace('_', ' ')}"
 
     def describe_range(self) -> str:
-        """What a value must be, for messages."""
+        """The allowed values as a phrase for messages."""
         limits = f"from {self.minimum:g} to {self.maximum:g}" if self.minimum is not None else ""
         return {
             "bool": "true or false",

@@ -1,4 +1,4 @@
-"""The settings that the method itself reads: how the two lines are fused, whoever the person is."""
+"""The settings that the method reads: how the lines are fused; nothing about the person."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .fields import setting
 
 @dataclass(frozen=True, kw_only=True)
 class MethodParameters:
-    """The method's parameters (docs/method.md), not checked here: Settings checks what a user gives.
+    """The method's parameters (docs/method.md); not checked here, but in Settings.
 
-    start and stop are fractions of the schedule, half-open; the identity line acts in between. The expert ones are
-    set by the API and in the UI's last fold alone.
+    start, stop: fractions of the schedule; the identity line acts in [start, stop). The parameters of section "expert"
+    are in the UI's last fold.
     """
 
     weight: float = setting(
@@ -81,7 +81,7 @@ class MethodParameters:
     decision_reference: str = setting(
         "semantic",
         "Decision reference",
-        "The prediction that the identity line's is measured from (eq. 4).",
+        "The prediction that the identity line's is compared with (eq. 4).",
         choices=("semantic", "uncond"),
         section="expert",
     )

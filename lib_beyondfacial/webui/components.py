@@ -1,4 +1,4 @@
-"""gradio's own components, made alike: an elem_id on each, nothing remembered by the host, 3.41 and 4.40 alike."""
+"""Creates gradio components (3.41 and 4.40) with an elem_id and without an entry in the host's ui-config.json."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "too
 
 
 def component(kind: type, tab: str, name: str, **options: Any) -> Any:
-    """A component of ours, with its elem_id."""
+    """Create a component with our elem_id."""
     return no_ui_config(kind(elem_id=f"beyondfacial_{tab}_{name}", **options))
 
 
 def no_ui_config(made: Any) -> Any:
-    """Keep the host from writing a component's value into its ui-config.json, by label, for good."""
+    """Keep the host from storing a component's value in its ui-config.json, where it would stay permanently."""
     made.do_not_save_to_config = True
     return made
 
@@ -61,7 +61,7 @@ def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]]) -> 
 def read_names(field: Field, list_names: Callable[[], Iterable[str]]) -> list[str]:
     """The names to choose from, behind the one for an empty choice; what cannot be read is told beside the list.
 
-    gradio 3 cannot choose an empty text: Enter in a cleared field takes the first choice that is not, be it a name.
+    NONE is not "" because gradio 3 cannot choose an empty text: Enter in an empty field chooses the first other name.
     """
     try:
         return [field.empty, *list_names()]
@@ -80,5 +80,5 @@ def error_html(sentence: str) -> str:
 
 
 def exception_html(error: Exception) -> str:
-    """An exception as HTML for the page."""
+    """The sentence of an exception, as HTML."""
     return error_html(ui_sentence_of(error))

@@ -19,7 +19,7 @@ INPUTS = tuple(field.key for field in CHECK_FIELDS)
 
 @dataclass(frozen=True, eq=False)
 class FaceCheck:
-    """The photos, one check for each, and what is said of them all; `problem` is why a run would refuse them."""
+    """The photos with one check each, and messages about all; problem: why a generation would fail, else ""."""
 
     photos: Sequence[photos.Photo]
     checks: Sequence[PhotoCheck]
@@ -30,13 +30,13 @@ class FaceCheck:
 
 
 def settings_of(*values: Any) -> Settings:
-    """Settings from the page's values of INPUTS; None means nothing chosen yet."""
+    """Settings from the UI's values of INPUTS; None means nothing chosen yet."""
     given = {key: value for key, value in zip(INPUTS, values, strict=True) if value is not None}
     return Settings(**{key: chosen_name(value) if isinstance(value, str) else value for key, value in given.items()})
 
 
 def run_check(settings: Settings, given: Sequence[photos.Photo]) -> FaceCheck:
-    """Check the photos with the face pack and the choice of face that a run with these settings would take."""
+    """Check the photos with the face pack and face choice that a generation with these settings would use."""
     analyser, warnings = person.open_analyser(settings.face_pack, person.pack_of_adapter(settings))
     choice = person.choice_of(settings)
     checks = check_photos(given, analyser, choice)

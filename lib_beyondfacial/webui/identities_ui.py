@@ -1,4 +1,4 @@
-"""Saved identities on the page: choose one, save the photos given as one, rename, delete."""
+"""Saved identities in the UI: choose, save the photos as a new one, rename, delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to choose from: adapters with family, licence and origin, face packs, the models of features."""
+"""Lists for UI and API: adapters with family, licence and origin, face packs, and models of features."""
 
 from __future__ import annotations
 

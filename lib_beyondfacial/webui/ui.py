@@ -26,7 +26,7 @@ PAIRS = (("weight", "refine_head"), ("start", "stop"), ("mask_strength", "mask_s
 
 @dataclass
 class ScriptUI:
-    """What a script's ui() hands to the host: components in FIELDS' order and the tables for pasting infotexts."""
+    """What a script's ui() gives to the host: components in FIELDS' order, and the tables for pasting infotexts."""
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
@@ -34,7 +34,7 @@ class ScriptUI:
 
 
 def build(is_img2img: bool) -> ScriptUI:
-    """Build the accordion in the surrounding gradio context. Re-entrant: hosts call it again for API defaults."""
+    """Build the accordion in the present gradio context; hosts call it again for the API's defaults."""
     tab = "img2img" if is_img2img else "txt2img"
     made: dict[str, Any] = {}
     accordion = _open_accordion(tab, made)
@@ -150,7 +150,7 @@ def look_again(adapter: str | None, family: str | None, identity: str | None) ->
 
 
 def _open_accordion(tab: str, made: dict[str, Any]) -> Any:
-    """The host's accordion that is a checkbox too; else a plain one with a checkbox in it."""
+    """The host's accordion with a checkbox in its title; if the host has none, an accordion with a checkbox inside."""
     field = BY_KEY["enabled"]
     if InputAccordion is not None:
         made["enabled"] = no_ui_config(InputAccordion(False, label=field.label, elem_id=f"beyondfacial_{tab}"))

@@ -157,7 +157,7 @@ def test_a_folder_of_too_many_bytes_is_refused(tmp_path):
         quality.plots.check_size(tmp_path)
 
 
-def test_a_subset_made_anew_is_bit_equal_and_a_forged_record_is_not(table):
+def test_subset_check_finds_a_forged_record(table):
     out, records, about, _ = table
     methods = [METHODS["beyondfacial"]]
     packed = read_records(out / "quality_tuning_records.jsonl.gz")

@@ -174,7 +174,7 @@ def test_node_names_of_no_onnx_file(tmp_path):
             assert len(first_node_names(path)) <= 8
 
 
-def test_the_same_crop_as_insightface_and_every_second_pixel_of_the_larger():
+def test_aligned_crop_equals_insightfaces():
     from insightface.utils import face_align
 
     rng = np.random.default_rng(6)

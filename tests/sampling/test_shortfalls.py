@@ -10,7 +10,7 @@ from lib_beyondfacial.sampling.report import Batch, Report
 from lib_beyondfacial.sampling.shortfalls import NOT_ACTED, NOT_REFINED, Shortfall, find_shortfall
 from lib_beyondfacial.settings import Settings
 
-ACTED = {"passes": 1, "steps": 4, "in_window": True, "guided": True, "acted": torch.tensor([True, False])}
+ACTED = {"passes": 1, "steps": 4, "in_window": True, "had_guidance": True, "acted": torch.tensor([True, False])}
 
 
 def plan(**settings):
@@ -29,7 +29,7 @@ def lack(batch, image=0, is_interrupted=False, **settings):
         ({"passes": 1}, {}, "took the sampling over"),
         ({"passes": 1, "steps": 4, "in_window": True}, {}, "took the sampling over"),
         ({"passes": 1, "steps": 4}, {"start": 0.96}, '"start" 0.96 to "stop" 1 holds none of the 4'),
-        ({**ACTED, "guided": False, "acted": torch.tensor([False])}, {}, "CFG scale of 0"),
+        ({**ACTED, "had_guidance": False, "acted": torch.tensor([False])}, {}, "CFG scale of 0"),
         ({**ACTED, "acted": torch.tensor([False])}, {}, "stood out"),
         ({"passes": 1}, {"weight": 0}, '"weight" is 0'),
         ({"passes": 1}, {"mask_strength": 0}, '"mask_strength" is 0'),

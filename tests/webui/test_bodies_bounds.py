@@ -39,7 +39,7 @@ def parse(body):
     return bounded_json.parse_json(bytearray(body))
 
 
-def refusal(body):
+def sentence_of(body):
     """The sentence, and how long it took."""
     body = bytearray(body)
     begin = time.perf_counter()
@@ -134,7 +134,7 @@ def repeated(text, size=bodies.MAX_BODY):
     ],
 )
 def test_what_is_too_much_is_refused_at_once(body, expected):
-    sentence, seconds = refusal(body())
+    sentence, seconds = sentence_of(body())
     assert expected in sentence
     assert seconds < 3  # 0.2 s; json.loads takes 2.6 s for a body of photos, 10 s for one of numbers
 
@@ -143,7 +143,7 @@ def test_a_refusal_builds_nothing():
     body = b'{"references": [' + repeated(b'[["x"]],', 30 * MB)
     tracemalloc.start()
     try:
-        refusal(body)
+        sentence_of(body)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(body)  # the copy that is handed over, and next to nothing
     finally:
         tracemalloc.stop()
@@ -260,7 +260,7 @@ def test_refused_bodies_leave_no_memory(client):
 
 
 def test_bodies_held_together_are_bounded(client, monkeypatch):
-    monkeypatch.setattr(bodies, "MAX_HELD", 3 * MB)
+    monkeypatch.setattr(bodies, "MAX_BODIES", 3 * MB)
     others = bodies.Body(2 * MB)
     bodies._bodies[id(others)] = others
     sent = {"content": b'{"references": ["' + b"QUJD" * 300_000 + b'"]}', "headers": JSON_HEADER}

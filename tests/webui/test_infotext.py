@@ -47,7 +47,7 @@ def test_paste_gives_each_component_its_own_type():
     }
 
 
-def test_paste_of_a_foreign_infotext_switches_off_and_leaves_the_rest():
+def test_foreign_infotext_only_switches_off():
     values = {field.key: paste_key(field)({"Steps": "20"}) for field in PASTED_FIELDS}
     assert values.pop("enabled") is False
     assert set(values.values()) == {None}

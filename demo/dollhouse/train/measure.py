@@ -90,11 +90,11 @@ def adapter_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, f
     """Single-line identity for close-ups; and for full shots, whose share of right shots is the disease's measure."""
     rng = np.random.default_rng(10)
     people = [random_identity(rng) for _ in range(max(2, place.amounts.generated // 2))]
-    photos = [random_picture(rng, who, shot="close-up", style="flat") for who in people]
+    photos = [random_picture(rng, person, shot="close-up", style="flat") for person in people]
     persons, generate = embed_crops(place, drawn_crops(place, "measured_photos", photos)), Generator(place, True)
     out = {}
     for shot in ("close-up", "full"):
-        wanted = [replace(random_picture(rng, who, style="flat"), shot=shot) for who in people]
+        wanted = [replace(random_picture(rng, person, style="flat"), shot=shot) for person in people]
         images = generate([caption(p, rng, shot_chance=1, looks_chance=0) for p in wanted], persons)
         figures = identity_accuracy(evaluator, place, images, wanted)
         out[shot] = figures | {"shot": round(float((evaluator.judge(images)["shot"] == shot).mean()), 4)}

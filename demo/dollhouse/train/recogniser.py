@@ -140,8 +140,8 @@ def training_pool(place: Place, which: str) -> Pool:
     name = "judge" if which == "judge" else "feed"
     rng, people = np.random.default_rng(SEED[name]), []
     for _ in range(place.amounts.families):
-        who = random_identity(rng)
-        people += [who, similar_identity(who, rng)]
+        identity = random_identity(rng)
+        people += [identity, similar_identity(identity, rng)]
     images, landmarks = drawn_portraits(place, f"portraits_{name}", people, VIEWS, SEED[name])
     return Pool(people, [images], landmarks, place.full_radius)
 
@@ -201,14 +201,14 @@ class Batches:
 
     def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         chosen = rng.choice(len(self.pool.people) // 2, self.of_families, replace=False)
-        who = [(self.pool, i) for i in np.concatenate([2 * chosen, 2 * chosen + 1])]
-        views = [rng.permutation(len(VIEWS))[:2] for _ in who]
+        people = [(self.pool, i) for i in np.concatenate([2 * chosen, 2 * chosen + 1])]
+        views = [rng.permutation(len(VIEWS))[:2] for _ in people]
         if self.decoded:
             others = rng.choice(len(self.decoded.people), self.of_decoded, replace=False)
-            who += [(self.decoded, i) for i in others]
+            people += [(self.decoded, i) for i in others]
             views += [(0, int(rng.integers(1, 3))) for _ in others]
-        crops = [p.crop(i, v[side], rng) for side in range(2) for (p, i), v in zip(who, views, strict=True)]
-        return np.stack(crops), attribute_targets([p.people[i] for p, i in who] * 2)
+        crops = [p.crop(i, v[side], rng) for side in range(2) for (p, i), v in zip(people, views, strict=True)]
+        return np.stack(crops), attribute_targets([p.people[i] for p, i in people] * 2)
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED, which: str = "feed") -> bool:
