@@ -16,11 +16,15 @@ from .fields import FOLDS, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_s
 from .parameters import MethodParameters
 from .values import check_value, text_to_value, value_to_text
 
+AUTOMATIC, NONE = "(automatic)", "(none: use photos)"  # what the page's lists show for ""
+
 __all__ = [
+    "AUTOMATIC",
     "BY_KEY",
     "FIELDS",
     "FOLDS",
     "MAX_REFERENCES",
+    "METHOD_DEFAULTS",
     "NONE",
     "PREFIX",
     "PRESETS",
@@ -44,45 +48,56 @@ class Settings(MethodParameters):
     references: tuple[Any, ...] = setting(
         (), "Photos", "One to 16 photos of one person, who agreed to it.", section="person"
     )
-    identity: str = setting("", "Saved identity", "The name of a saved identity, instead of photos.", section="person")
+    identity: str = setting("", "Saved identity", "Instead of photos.", section="person", empty=NONE)
     adapter: str = setting(
-        "", "Identity adapter", "The name of a weight file; empty: the only one found.", section="person"
-    )
-    show_mask: bool = setting(False, "Show mask", "Append the fusion mask after the pictures.")
+        "", "Identity adapter", "The file that draws a given face.",
+        section="person", empty=AUTOMATIC,
+    )  # fmt: skip
+    show_mask: bool = setting(False, "Show mask", "Adds, after the pictures, where the person acted.", section="mask")
     face_pack: str = setting(
-        "", "Face pack", "The name of an insightface pack; empty: the adapter's.", section="advanced"
-    )
+        "", "Face pack", "What recognises faces. Automatic: what the adapter was made with.",
+        section="face", empty=AUTOMATIC,
+    )  # fmt: skip
     face_choice: str = setting(
         "largest",
         "Face in a photo",
         "Which face to use if a photo shows several.",
         choices=("largest", "from the left", "female", "male", "most similar"),
-        section="advanced",
+        section="face",
     )
     face_index: int = setting(
-        1, "Face number", 'Counted from the left, for "from the left".', 1, 20, 1, section="advanced"
+        1, "Face number", 'Counted from the left, for "from the left".', 1, 20, 1, section="face"
     )
     adapter_family: str = setting(
         "auto",
         "Adapter family",
-        "For a file whose family cannot be recognised.",
+        "What the adapter's file is, where it does not tell.",
         choices=("auto", "faceid_plus", "faceid_plus_v2", "instantid", "portrait_unnorm"),
-        section="advanced",
+        section="expert",
     )
     clip_weight: float = setting(
-        1.0, "CLIP weight", "Weight of CLIP's view of the face, for FaceID-Plus v2.", 0, 2, 0.05, section="advanced"
+        1.0,
+        "CLIP weight",
+        "FaceID-Plus v2 only. Higher: more of the photo's hair and looks.",
+        0,
+        2,
+        0.05,
+        section="expert",
     )
     identity_in_infotext: bool = setting(
-        False, "Name in infotext", "Write the saved identity's name into the infotext.", section="advanced"
+        False, "Name in infotext", "Writes the saved identity's name into each picture's parameters.", section="expert"
     )
-    subject: str = setting("", "Subject words", "The words of the prompt for the person.", section="advanced")
+    subject: str = setting(
+        "", "Subject words", "The prompt's words that mean the person, where it says neither man nor woman.",
+        section="face",
+    )  # fmt: skip
     id_prompt: str = setting(
-        "", "Identity prompt", "The identity line's prompt; {prompt} is replaced by yours.", section="advanced"
+        "", "Identity prompt", "The identity line's prompt; {prompt} stands for yours.", section="expert"
     )
     in_tiles: bool = setting(
         False,
         "In tiles",
-        "Use the identity in each tile of SD upscale and similar scripts.",
+        "Also in each tile of SD upscale and the like; else not there.",
         section="expert",
     )
     gender_alignment: str = setting(
@@ -90,7 +105,7 @@ class Settings(MethodParameters):
         "Gender alignment",
         "What to do if photo and prompt differ in gender.",
         choices=("off", "warn", "follow photo"),
-        section="advanced",
+        section="face",
     )
 
     def __post_init__(self) -> None:
@@ -123,7 +138,8 @@ class Settings(MethodParameters):
             )
         if len(args) > len(FIELDS):
             raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(FIELDS)}, or one object.')
-        values = {f.key: "" if v == NONE else v for f, v in zip(FIELDS, args, strict=False) if v is not None}
+        given = [(field.key, value) for field, value in zip(FIELDS, args, strict=False) if value is not None]
+        values = {key: "" if value in (AUTOMATIC, NONE) else value for key, value in given}
         if objects:
             values = _over_infotext(args[0], values) if args[0] else {}
         settings = cls.from_dict(values)
@@ -188,12 +204,15 @@ class Settings(MethodParameters):
 
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
-NONE = "(none)"  # what the UI's lists show for ""
 PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
 PRESETS: dict[str, dict[str, Any]] = {
-    "Defaults": {},
-    # all parts of the paper, eq. 9 too; given in full, to be independent of the defaults
+    "Default": {},
+    # the later the person comes in, the less of the scene changes (docs/experiments.md, likeness against change)
+    "Full body": {"start": 0.4, "idap_strength": 0.0, "refine_head": True},
+    # a face that fills the picture is too large to be refined, and decides the picture from the first step
+    "Portrait": {"start": 0.0, "idap_strength": 0.0, "refine_head": False},
+    # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
     "As in the paper": {
         "weight": 1.0,
         "start": 0.0,
@@ -232,7 +251,15 @@ def keys_to_labels(sentence: str) -> str:
     return re.sub(r'(?<! is )(?<!\()"(\w+)"', label, sentence)
 
 
-def preset_values(name: str) -> dict[str, Any]:
-    """The values that a preset gives to the method's parameters; the person is not part of a preset."""
-    fusion_defaults = {field.key: field.default for field in fields_of(MethodParameters)}
-    return fusion_defaults | PRESETS[name]
+METHOD_DEFAULTS: dict[str, Any] = {field.key: field.default for field in fields_of(MethodParameters)}
+
+
+def preset_values(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """All of the method's parameters as a preset sets them, which states only what it changes; who the person is
+    stays as it is.
+
+    Raises BeyondFacialError for a key or a value that is none of theirs.
+    """
+    if unknown := [key for key in changes if key not in METHOD_DEFAULTS]:
+        raise BeyondFacialError(f'"{printable(str(unknown[0]))}" is nothing that a preset can set.')
+    return METHOD_DEFAULTS | {key: check_value(BY_KEY[key], value) for key, value in changes.items()}

@@ -10,7 +10,7 @@ from typing import Any
 MAX_REFERENCES = 16
 MAX_TEXT = 2000
 PREFIX = "BeyondFacial"
-FOLDS = ("advanced", "expert")  # accordions of the UI, closed at first
+FOLDS = {"mask": "Mask and timing", "face": "Which face", "expert": "Expert (paper)"}  # closed at first, by title
 SECTIONS = ("person", "main", *FOLDS)  # the order of FIELDS, and so of the script's arguments
 KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
 
@@ -19,8 +19,8 @@ KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
 class Field:
     """One setting: its key in the API, its label and help in the UI, and its allowed values.
 
-    Numbers have minimum, maximum and the slider's step; a text with choices must be one of them. section: one of
-    SECTIONS. A published key is never reused with another meaning.
+    A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
+    SECTIONS. empty: what the page's list shows for an empty text. Published keys are never reused for another meaning.
     """
 
     key: str
@@ -32,6 +32,7 @@ class Field:
     step: float | None = None
     choices: tuple[str, ...] = ()
     section: str = "main"
+    empty: str = ""
 
     @property
     def kind(self) -> str:
@@ -66,9 +67,10 @@ def setting(
     *,
     choices: tuple[str, ...] = (),
     section: str = "main",
+    empty: str = "",
 ) -> Any:
     """Declare a dataclass field as a setting; the arguments are Field's, the key is the dataclass field's name."""
-    described = Field("", default, label, help, minimum, maximum, step, choices, section)
+    described = Field("", default, label, help, minimum, maximum, step, choices, section, empty)
     return dataclasses.field(default=default, metadata={"setting": described})
 
 

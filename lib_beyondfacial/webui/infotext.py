@@ -66,11 +66,12 @@ class PasteKey(str):
         if ENABLED_KEY not in parameters:
             return False if self == ENABLED_KEY else None
         if self not in parameters:
-            return self.field.default
+            return self.field.empty or self.field.default
         try:
-            return check_value(self.field, text_to_value(self.field, parameters[self]))
+            value = check_value(self.field, text_to_value(self.field, parameters[self]))
         except BeyondFacialError:
             return None
+        return value if value != "" else self.field.empty
 
 
 class PersonKey(PasteKey):
