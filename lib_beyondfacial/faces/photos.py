@@ -169,7 +169,7 @@ def _base64_to_bytes(name: str, text: str) -> bytes:
 
 
 def _decode_bytes(name: str, data: bytes, pixels: int) -> Photo:
-    """Decode a file; first check the limits by its structure, then by the size in its header."""
+    """Decode a file; first refuse it if its structure (scans, chunks) or the size in its header is over a limit."""
     Image.init()
     formats = [known for known in FORMATS if known in Image.OPEN]
     try:
