@@ -54,7 +54,7 @@ def test_no_head_means_no_mask():
         assert not mask_at(adaptive(), 1, predict(readings)).any()
 
 
-def test_subject_words_stand_in_where_the_head_probe_finds_nothing():
+def test_subject_words_replace_a_head_probe_without_head():
     found = spot()
     readings = AttentionReadings([1e-6 * h for h in found.head], found.head, found.energy)
     a = compute_semantic_map(readings, (16, 16))[0, 0]
@@ -91,7 +91,7 @@ def test_every_line_of_a_plan_is_judged_by_itself():
     assert torch.equal(masks["other"], mask_at(adaptive(), 1, predict(spot(11, 3))))
 
 
-def test_last_semantic_saliency_stands_in_without_uncond_and_one_before_any():
+def test_without_uncond_the_last_semantic_saliency_is_used():
     """The first level has no uncond row, the second has, the third has none: it is judged by the second's."""
     fresh, policy = {"smoothing": 0.0}, adaptive(smoothing=0.0)
     first = mask_at(policy, 0, predict(spot(), 1, uncond=False))
@@ -156,7 +156,7 @@ def test_whole_mask_is_the_mask_strength_everywhere():
     assert torch.equal(mask_at(policy, 1, predictions), torch.full((2, 1, 16, 16), 0.7))
 
 
-def test_mask_mode_chooses_the_policy_and_whether_attention_is_read():
+def test_mask_mode_chooses_the_policy():
     assert isinstance(choose_mask_policy(MethodParameters()), AdaptiveMask)
     assert isinstance(choose_mask_policy(MethodParameters(mask_mode="whole")), WholeMask)
     assert AdaptiveMask.reads_attention

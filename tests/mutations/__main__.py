@@ -40,7 +40,7 @@ def run_tests(root: Path, tests: str, limit: float | None = LIMIT_S) -> tuple[in
 
 
 def try_mutation(root: Path, mutation: Mutation) -> tuple[str, str]:
-    """("killed" | "survived" | "error", what pytest said)."""
+    """("killed" | "survived" | "error", the last lines of pytest)."""
     try:
         before = mutation.apply(root)
     except ValueError as error:
