@@ -28,6 +28,7 @@ class Amounts:
     """How much of the world is drawn."""
 
     pictures: int = 20000
+    wide: int = 4000  # of each wide shape
     decoded: int = 1600  # of the pictures that also go through the autoencoder, for the seeing models
     families: int = 1500  # pairs of persons a recogniser learns from
     corpus: int = 6000  # the adapter's pictures
@@ -41,7 +42,7 @@ class Amounts:
 # A GPU sees every picture many times in minutes, so it gets more of them; a CPU would wait for their drawing.
 AMOUNTS = {
     "cpu": Amounts(),
-    "cuda": Amounts(pictures=32000, decoded=6000, families=2000, corpus=16000, generated=480),
+    "cuda": Amounts(pictures=32000, wide=8000, decoded=6000, families=2000, corpus=16000, generated=480),
 }
 
 
@@ -143,7 +144,7 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, help="folder of data and checkpoints (default: cache/SIZE)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--workers", type=int, default=cores(), help="processes that draw (default: all cores)")
-    for name in ("pictures", "corpus", "families", "decoded"):
+    for name in ("pictures", "wide", "corpus", "families", "decoded"):
         parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
 
 
@@ -154,7 +155,9 @@ def place_of(args: argparse.Namespace) -> Place:
     if kind == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    given = {k: v for k in ("pictures", "corpus", "families", "decoded") if (v := getattr(args, k)) is not None}
+    given = {
+        k: v for k in ("pictures", "wide", "corpus", "families", "decoded") if (v := getattr(args, k)) is not None
+    }
     amounts = Amounts(**(vars(AMOUNTS[kind]) | given))
     cache = args.cache or ROOT / "cache" / str(args.size)
     return Place(args.size, args.out or cache / "weights", cache, torch.device(kind), args.workers, amounts)
