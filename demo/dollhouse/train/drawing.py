@@ -159,15 +159,21 @@ def drawn_portraits(
     return images, np.stack(truths)
 
 
-def held_out_people(place: Place, seed: int = 77) -> tuple[list[Identity], np.ndarray, list]:
-    """Unseen persons, two flat pictures in each shot: people, (n, 3, 2, size, size, 3) uint8, truths [n][3][2]."""
+def held_out_people(
+    place: Place, seed: int = 77, second_has_extras: bool = False
+) -> tuple[list[Identity], np.ndarray, list]:
+    """Unseen persons, two flat pictures in each shot: people, (n, 3, 2, size, size, 3) uint8, truths [n][3][2]. The
+    second of the two may have extras."""
     rng = np.random.default_rng(seed)
     n = place.amounts.people
     people = [random_identity(rng) for _ in range(n)]
     pictures = [
         random_picture(rng, who, shot=shot, style="flat") for who in people for shot in SHOTS for _ in range(2)
     ]
-    images, truths = drawn(place, f"people_{n}_{seed}", draw_part, pictures, (place.size, place.size, 3))
+    if second_has_extras:
+        pictures[1::2] = [with_extras(picture, rng) for picture in pictures[1::2]]
+    name = f"people_{n}_{seed}_{int(second_has_extras)}"
+    images, truths = drawn(place, name, draw_part, pictures, (place.size, place.size, 3))
     rows = [[truths[k : k + 2] for k in range(6 * i, 6 * i + 6, 2)] for i in range(n)]
     return people, images.reshape(n, len(SHOTS), 2, *images.shape[1:]), rows
 
