@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,18 @@ import torch
 
 from demo.dollhouse.draw import draw
 from demo.dollhouse.train import recogniser
+from demo.dollhouse.train.all import FEW
 from demo.dollhouse.train.common import HEAD_WEIGHT, Pictures, face_box
-from demo.dollhouse.train.drawing import drawn_crops, drawn_pictures, drawn_portraits
+from demo.dollhouse.train.diffusion import Shape
+from demo.dollhouse.train.drawing import (
+    drawn_crops,
+    drawn_pictures,
+    drawn_portraits,
+    random_pictures,
+    wide_pictures,
+)
 from demo.dollhouse.train.run import batches_from
-from demo.dollhouse.world import head_radius, random_identity, random_picture
+from demo.dollhouse.world import SHOTS, head_radius, random_identity, random_picture
 
 from .conftest import make_place
 
@@ -35,6 +44,22 @@ def test_all_cores_draw_what_one_draws(tmp_path):
         for x, y in zip(truths_a, truths_b, strict=True):
             places = (x, y) if isinstance(x, np.ndarray) else (x[1].landmarks, y[1].landmarks)
             assert np.array_equal(*places)
+
+
+def test_wide_pictures_hold_two_people_at_every_shot_and_square_ones_no_close_ups_of_two(tmp_path):
+    place = replace(make_place(tmp_path), amounts=replace(FEW, wide=80))
+    for width, (images, truths) in zip((96, 128), wide_pictures(place), strict=True):
+        assert images.shape == (80, 64, width, 3)
+        assert {p.shot for p, _ in truths if p.second} == set(SHOTS)
+        assert all(len(truth.heads) == len(p.people) for p, truth in truths)
+    pictures = random_pictures(300, seed=1)
+    assert {p.shot for p in pictures if p.second} == set(SHOTS[1:])
+
+
+def test_a_batch_of_wide_pictures_has_as_many_latents_as_one_of_square_ones():
+    for width, rows in ((24, 16), (36, 11), (48, 8)):
+        shape = Shape(torch.zeros(5, 4, 24, width), torch.zeros(5, 2, 77), torch.ones(5, 24, width))
+        assert shape.batch(16) == rows
 
 
 def test_drawn_once_then_read(tmp_path):
