@@ -120,10 +120,17 @@ class Place:
         return model.to(self.device, memory_format=torch.channels_last) if self.on_gpu else model.to(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """bf16 on a GPU, and on a CPU where it is asked for; else fp32."""
-        if self.on_gpu or self.bf16:
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
+        """bf16 on a GPU, and on a CPU where it is asked for; else fp32. A CPU's fused attention is slow backwards: a
+        UNet's step of 16 took .57 s with it and .45 s in plain operations."""
+        if not (self.on_gpu or self.bf16):
+            return contextlib.nullcontext()
+        stack = contextlib.ExitStack()
+        stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+        if not self.on_gpu:
+            from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: PLC0415  torch >= 2.3
+
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        return stack
 
     def card(self) -> dict[str, dict]:
         path = self.out / "card.json"
