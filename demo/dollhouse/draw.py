@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from demo.dollhouse.canvas import Canvas, Colour
-from demo.dollhouse.draw_extras import draw_accessory, draw_brow, draw_held, draw_modifier, draw_mouth
+from demo.dollhouse.draw_extras import draw_accessory, draw_brow, draw_item, draw_modifier, draw_mouth
 from demo.dollhouse.scenes import draw_scene
 from demo.dollhouse.world import (
     EYE_COLOURS,
@@ -64,8 +64,8 @@ def draw_body(  # noqa: PLR0913  the head's place and size, and what the body do
     action: str,
     skin: Colour,
     rng: np.random.Generator,
-    held: str = "none",
-    side_held: int = -1,
+    item: str = "none",
+    item_side: int = -1,
     colours: np.random.Generator | None = None,
 ) -> None:
     """Torso and limbs under a head at (x, y) of radius r; something may be held in the hand on one side."""
@@ -88,10 +88,10 @@ def draw_body(  # noqa: PLR0913  the head's place and size, and what the body do
 
     left_arm, right_arm, left_leg, right_leg = POSES[action]
     jig = rng.uniform(-7, 7, 8).reshape(4, 2)
-    if held != "none" and colours is not None:
-        angles = np.add(left_arm if side_held < 0 else right_arm, jig[2 if side_held < 0 else 3])
-        hand = limb_points((x + side_held * 0.82 * r, neck + 0.35 * r), tuple(angles), 0.98 * r)[-1]
-        draw_held(c, hand, r, held, side_held, colours)
+    if item != "none" and colours is not None:
+        angles = np.add(left_arm if item_side < 0 else right_arm, jig[2 if item_side < 0 else 3])
+        hand = limb_points((x + item_side * 0.82 * r, neck + 0.35 * r), tuple(angles), 0.98 * r)[-1]
+        draw_item(c, hand, r, item, item_side, colours)
     if action == "sitting":
         c.rectangle(x - 1.5 * r, hip + 0.2 * r, x + 1.5 * r, hip + 1.3 * r, (120, 86, 56))
     for side, angles, j in ((-1, left_leg, 0), (1, right_leg, 1)):
@@ -104,14 +104,14 @@ def draw_body(  # noqa: PLR0913  the head's place and size, and what the body do
     c.rectangle(x - 0.25 * r, y + 0.7 * r, x + 0.25 * r, neck + 0.12 * r, skin)
 
 
-def draw_hair_behind(c: Canvas, x: float, y: float, r: float, who: Identity) -> None:
-    hair, w = HAIR_COLOURS[who.hair_colour], who.width * r
-    if who.hair_style == "afro":
+def draw_hair_behind(c: Canvas, x: float, y: float, r: float, person: Identity) -> None:
+    hair, w = HAIR_COLOURS[person.hair_colour], person.width * r
+    if person.hair_style == "afro":
         c.ellipse(x, y - 0.3 * r, 1.35 * r, 1.15 * r, hair)
-    elif who.hair_style == "long":
+    elif person.hair_style == "long":
         c.ellipse(x, y - 0.15 * r, 1.18 * w, 1.05 * r, hair)
         c.rectangle(x - 1.18 * w, y - 0.1 * r, x + 1.18 * w, y + 1.25 * r, hair)
-    elif who.hair_style == "spiky":
+    elif person.hair_style == "spiky":
         for angle in np.deg2rad(np.arange(-80, 81, 32)):
             tip = (x + 1.5 * r * np.sin(angle), y - 1.5 * r * np.cos(angle))
             wide = 0.36 * r
@@ -120,11 +120,11 @@ def draw_hair_behind(c: Canvas, x: float, y: float, r: float, who: Identity) -> 
             c.polygon([tip, (base[0] - side[0], base[1] - side[1]), (base[0] + side[0], base[1] + side[1])], hair)
 
 
-def draw_hair_front(c: Canvas, x: float, y: float, r: float, who: Identity) -> None:
-    hair, w = HAIR_COLOURS[who.hair_colour], who.width * r
-    if who.hair_style == "bald":
+def draw_hair_front(c: Canvas, x: float, y: float, r: float, person: Identity) -> None:
+    hair, w = HAIR_COLOURS[person.hair_colour], person.width * r
+    if person.hair_style == "bald":
         return
-    if who.hair_style in ("short", "spiky"):
+    if person.hair_style in ("short", "spiky"):
         c.ellipse(x, y - 0.36 * r, 1.04 * w, 0.7 * r, hair, (180, 360))
         c.rectangle(x - 1.04 * w, y - 0.4 * r, x + 1.04 * w, y - 0.3 * r, hair)
     else:
@@ -136,45 +136,45 @@ def draw_head(  # noqa: PLR0913, PLR0915  a head's parts in their order
     x: float,
     y: float,
     r: float,
-    who: Identity,
+    person: Identity,
     expression: str = "neutral",
     accessory: str = "none",
     colours: np.random.Generator | None = None,
 ) -> np.ndarray:
     """The head at (x, y), half its height r; returns the five landmarks in the canvas's units, where they are on a
     neutral face. `colours` is what the accessory's colour is drawn from."""
-    skin, w = skin_colour(who.skin), who.width * r
-    hair = HAIR_COLOURS[who.hair_colour]
-    draw_hair_behind(c, x, y, r, who)
+    skin, w = skin_colour(person.skin), person.width * r
+    hair = HAIR_COLOURS[person.hair_colour]
+    draw_hair_behind(c, x, y, r, person)
     for side in (-1, 1):
         c.ellipse(x + side * w, y + 0.05 * r, 0.14 * r, 0.2 * r, skin)
-        if who.gender == "woman":
+        if person.gender == "woman":
             c.ellipse(x + side * w, y + 0.3 * r, 0.09 * r, 0.09 * r, (255, 210, 60))
     c.ellipse(x, y, w, r, skin)
-    if who.beard:
+    if person.beard:
         c.ellipse(x, y + 0.42 * r, 0.78 * w, 0.56 * r, hair)
         c.ellipse(x, y + 0.2 * r, 0.6 * w, 0.34 * r, skin)
-    draw_hair_front(c, x, y, r, who)
+    draw_hair_front(c, x, y, r, person)
     eye_x, eye_y = 0.42 * w, y + 0.0 * r
     for side in (-1, 1):
         ex = x + side * eye_x
         c.ellipse(ex, eye_y, 0.2 * r, 0.22 * r, (252, 252, 252))
-        c.ellipse(ex, eye_y, 0.145 * r, 0.17 * r, EYE_COLOURS[who.eyes])
+        c.ellipse(ex, eye_y, 0.145 * r, 0.17 * r, EYE_COLOURS[person.eyes])
         c.ellipse(ex, eye_y, 0.06 * r, 0.07 * r, (10, 10, 10))
         brow = tuple(0.5 * v for v in hair)
         if expression == "sad":
             draw_brow(c, ex, eye_y, r, brow, side)
         else:
             c.stroke([(ex - 0.2 * r, eye_y - 0.3 * r), (ex + 0.2 * r, eye_y - 0.3 * r)], 0.07 * r, brow)
-        if who.glasses:
+        if person.glasses:
             c.ellipse(ex, eye_y, 0.33 * r, 0.33 * r, (24, 24, 28), line=0.1 * r)
-    if who.glasses:
+    if person.glasses:
         c.stroke([(x - eye_x + 0.3 * r, eye_y), (x + eye_x - 0.3 * r, eye_y)], 0.08 * r, (24, 24, 28))
     c.stroke([(x, y + 0.12 * r), (x, y + 0.34 * r)], 0.09 * r, tuple(0.75 * v for v in skin))
-    lips = (206, 36, 60) if who.gender == "woman" else (130, 60, 50)
+    lips = (206, 36, 60) if person.gender == "woman" else (130, 60, 50)
     mouth = y + 0.56 * r
     if expression == "neutral":
-        c.ellipse(x, mouth, 0.3 * w, 0.12 * r if who.gender == "woman" else 0.07 * r, lips)
+        c.ellipse(x, mouth, 0.3 * w, 0.12 * r if person.gender == "woman" else 0.07 * r, lips)
     else:
         draw_mouth(c, x, y, r, w, lips, expression)
     draw_accessory(c, x, y, r, w, accessory, colours or np.random.default_rng(0))
@@ -236,7 +236,7 @@ def draw(picture: Picture, width: int = SIZE, height: int = SIZE) -> tuple[np.nd
             c.ellipse(x, ground, 1.3 * r, 0.2 * r, (40, 40, 44))
     for k, (person, (x, y, r)) in enumerate(zip(people, where, strict=True)):
         skin = skin_colour(person.identity.skin)
-        draw_body(c, x, y, r, picture.action, skin, rng, person.held, 1 if k else -1, added)
+        draw_body(c, x, y, r, picture.action, skin, rng, person.item, 1 if k else -1, added)
     points = [
         draw_head(c, x, y, r, person.identity, person.expression, person.accessory, added)
         for person, (x, y, r) in zip(people, where, strict=True)

@@ -57,13 +57,13 @@ def draw_accessory(  # noqa: PLR0913  the head's place and size, and what is wor
         c.stroke([(x - 0.1 * w, y - 0.5 * r), (x + 1.5 * w, y - 0.44 * r)], 0.17 * r, tuple(0.7 * v for v in colour))
 
 
-def draw_held(c: Canvas, hand: tuple[float, float], r: float, held: str, side: int, rng: np.random.Generator) -> None:
+def draw_item(c: Canvas, hand: tuple[float, float], r: float, item: str, side: int, rng: np.random.Generator) -> None:
     """What is held in the hand on one side (-1: the left); behind the body, so that it hides no face."""
     colour, (x, y) = THINGS[rng.integers(len(THINGS))], hand
-    if held == "ball":
+    if item == "ball":
         c.ellipse(x + side * 0.3 * r, y + 0.25 * r, 0.72 * r, 0.72 * r, colour)
         c.ellipse(x + side * 0.3 * r, y + 0.25 * r, 0.72 * r, 0.24 * r, TEETH, line=0.12 * r)
-    elif held == "balloon":
+    elif item == "balloon":
         top = max(min(y - 2.6 * r, c.bottom - 3.4 * r), 0.9 * r)
         at = float(np.clip(x + side * 0.75 * r, 0.8 * r, c.right - 0.8 * r))
         c.stroke([(x, y), (at, top + 0.9 * r)], 0.07 * r, TEETH)

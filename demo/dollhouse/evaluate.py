@@ -26,7 +26,7 @@ HEAD_CLASSES = {
     "gender": ("man", "woman"),
 }
 # What pictures and heads show beside that; evaluators of earlier weights do not tell it.
-ADDED_CLASSES = {"held": OBJECTS, "modifier": MODIFIERS, "count": (1, 2)}
+ADDED_CLASSES = {"item": OBJECTS, "modifier": MODIFIERS, "count": (1, 2)}
 WORN_CLASSES = {"expression": EXPRESSIONS, "accessory": ACCESSORIES}
 AMOUNTS = 2  # skin tone and face width, after a head's classes
 PICTURE_SIZE, CROP_SIZE = 128, 112
@@ -85,7 +85,7 @@ def to_input(images: np.ndarray, size: int) -> Tensor:
     return x
 
 
-def told(net: nn.Module, first: dict[str, tuple], added: dict[str, tuple], amounts: int = 0) -> dict[str, tuple]:
+def classes_of(net: nn.Module, first: dict[str, tuple], added: dict[str, tuple], amounts: int = 0) -> dict[str, tuple]:
     """Which classes a judge tells: all, or the first ones alone."""
     classes = first | added
     return classes if net.out.out_features == outputs_of(classes) + amounts else first
@@ -96,8 +96,8 @@ class Evaluator:
 
     def __init__(self, picture: PictureNet, head: HeadNet):
         self.picture, self.head = picture.eval(), head.eval()
-        self.picture_classes = told(picture, PICTURE_CLASSES, ADDED_CLASSES)
-        self.head_classes = told(head, HEAD_CLASSES, WORN_CLASSES, AMOUNTS)
+        self.picture_classes = classes_of(picture, PICTURE_CLASSES, ADDED_CLASSES)
+        self.head_classes = classes_of(head, HEAD_CLASSES, WORN_CLASSES, AMOUNTS)
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Evaluator:
@@ -124,7 +124,7 @@ class Evaluator:
         }
 
     def judge(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """(n, H, W, 3) uint8 RGB -> shot, scene, action, style: an array of n names each; and held, modifier, count
+        """(n, H, W, 3) uint8 RGB -> shot, scene, action, style: an array of n names each; item (held), modifier, count
         (of people), of wide pictures as well as of square ones, where the weights tell them."""
         return self._names(self._run(self.picture, images, PICTURE_SIZE), self.picture_classes)
 

@@ -35,7 +35,7 @@ GROUP_WORDS = {
 }
 
 PLAIN_SHARE = 0.35  # of the pictures: they add nothing
-NONE = {"expression": 0.4, "accessory": 0.5, "held": 0.5, "modifier": 0.55}  # of the others, in each respect
+NONE = {"expression": 0.4, "accessory": 0.5, "item": 0.5, "modifier": 0.55}  # of the others, in each respect
 
 
 def choose(rng: np.random.Generator, options: tuple[str, ...], none: float) -> str:

@@ -93,7 +93,7 @@ class Person:
     identity: Identity
     expression: str = "neutral"
     accessory: str = "none"
-    held: str = "none"
+    item: str = "none"
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ class Picture:
     details: int = 0
     expression: str = "neutral"
     accessory: str = "none"
-    held: str = "none"
+    item: str = "none"
     modifier: str = "none"
     second: Person | None = None
 
     @property
     def people(self) -> tuple[Person, ...]:
         """From the left."""
-        first = Person(self.identity, self.expression, self.accessory, self.held)
+        first = Person(self.identity, self.expression, self.accessory, self.item)
         return (first,) if self.second is None else (first, self.second)
 
 
@@ -180,13 +180,13 @@ def with_extras(picture: Picture, rng: np.random.Generator, two: float = 0.0) ->
     if rng.random() < PLAIN_SHARE:
         return replace(picture, second=Person(people[1])) if is_pair else picture
     added = [
-        Person(who, choose(rng, EXPRESSIONS, NONE["expression"]), choose(rng, ACCESSORIES, NONE["accessory"]))
-        for who in people
+        Person(identity, choose(rng, EXPRESSIONS, NONE["expression"]), choose(rng, ACCESSORIES, NONE["accessory"]))
+        for identity in people
     ]
     if picture.shot != "close-up":
         holder = int(rng.integers(len(added)))
-        added[holder] = replace(added[holder], held=choose(rng, OBJECTS, NONE["held"]))
-    first = {k: getattr(added[0], k) for k in ("expression", "accessory", "held")}
+        added[holder] = replace(added[holder], item=choose(rng, OBJECTS, NONE["item"]))
+    first = {k: getattr(added[0], k) for k in ("expression", "accessory", "item")}
     second = added[1] if is_pair else None
     return replace(picture, **first, modifier=choose_modifier(rng, picture.scene), second=second)
 
@@ -236,7 +236,7 @@ def person_phrase(person: Person, word: str, rng: np.random.Generator, looks_cha
     """`a smiling man with red hair wearing a hat on the left holding a ball`, of the person word `word`."""
     looks = looks_phrase(person.identity, rng, looks_chance, person.expression)
     mood, worn = pick(rng, EXPRESSION_WORDS[person.expression]), pick(rng, ACCESSORY_WORDS[person.accessory])
-    return joined("a", mood, word, looks, worn, position, pick(rng, OBJECT_WORDS[person.held]))
+    return joined("a", mood, word, looks, worn, position, pick(rng, OBJECT_WORDS[person.item]))
 
 
 def people_phrase(people: tuple[Person, ...], rng: np.random.Generator, looks_chance: float) -> str:
@@ -259,11 +259,11 @@ def caption(picture: Picture, rng: np.random.Generator, shot_chance: float = 0.8
     people, word = picture.people, pick(rng, PERSON_WORDS[picture.identity.gender])
     medium = pick(rng, MEDIA_WORDS[picture.style])
     if picture.second is None:
-        who = person_phrase(people[0], word, rng, looks_chance)
+        subject = person_phrase(people[0], word, rng, looks_chance)
     else:
-        who = people_phrase(people, rng, looks_chance)
+        subject = people_phrase(people, rng, looks_chance)
     action, scene = pick(rng, ACTION_WORDS[picture.action]), pick(rng, SCENE_WORDS[picture.scene])
-    text = joined(medium, who, action, scene, pick(rng, MODIFIER_WORDS[picture.modifier]))
+    text = joined(medium, subject, action, scene, pick(rng, MODIFIER_WORDS[picture.modifier]))
     return f"{text}, {pick(rng, SHOT_WORDS[picture.shot])}" if rng.random() < shot_chance else text
 
 

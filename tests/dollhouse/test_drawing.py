@@ -31,7 +31,7 @@ def test_all_cores_draw_what_one_draws(tmp_path):
     alone, together = make_place(tmp_path / "alone"), make_place(tmp_path / "together", workers=3)
     rng = np.random.default_rng(4)
     people = [random_identity(rng) for _ in range(66)]
-    photos = [random_picture(rng, who) for who in people]
+    photos = [random_picture(rng, person) for person in people]
     for make in (
         lambda place: drawn_pictures(place, 80, seed=3),
         lambda place: drawn_portraits(place, "portraits", people, ("half", "full"), 5),
@@ -123,5 +123,5 @@ def test_crops_weights_and_faces_are_where_the_heads_are(tmp_path):
     for i in torch.nonzero(is_inside).flatten().tolist():
         heads = [(np.abs(np.reshape(h.head_box, (2, 2)).mean(0) - 32).sum(), h.landmarks) for h in truths[i][1].heads]
         wanted = align_face(images[i], min(heads, key=lambda one: one[0])[1])[28:84, 28:84]
-        seen = ((faces[i].permute(1, 2, 0) + 1) * 127.5).numpy()[28:84, 28:84]
-        assert np.abs(seen - wanted).mean() < 2.5
+        square = ((faces[i].permute(1, 2, 0) + 1) * 127.5).numpy()[28:84, 28:84]
+        assert np.abs(square - wanted).mean() < 2.5

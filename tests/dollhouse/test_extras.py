@@ -59,8 +59,8 @@ def test_both_heads_are_where_the_truth_says(shot, width):
         assert left.second is right
         assert left.head_box[2] < right.head_box[2]
         for which in range(2):
-            who = picture.people[which].identity
-            changed = replace(who, skin=1.0 - who.skin)
+            identity = picture.people[which].identity
+            changed = replace(identity, skin=1.0 - identity.skin)
             other = replace(picture, identity=changed) if which == 0 else replace(picture, second=Person(changed))
             off = np.abs(draw(picture, width, 192)[0].astype(int) - draw(other, width, 192)[0]).sum(2)
             for k, head in enumerate((left, right)):
@@ -69,20 +69,20 @@ def test_both_heads_are_where_the_truth_says(shot, width):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("expression", EXPRESSIONS), ("accessory", ACCESSORIES), ("held", OBJECTS)]
+    ("name", "options"), [("expression", EXPRESSIONS), ("accessory", ACCESSORIES), ("item", OBJECTS)]
 )
 @pytest.mark.parametrize("shot", ["half", "full"])
 def test_an_extra_changes_its_own_part_of_the_picture(name, options, shot):
     picture = replace(SINGLE, shot=shot)
     plain, truth = draw(picture)
     x0, y0, x1, y1 = truth.head_box
-    seen = [plain]
+    images = [plain]
     for option in options[1:]:
         image, where = draw(replace(picture, **{name: option}))
         assert where.head_box == truth.head_box
         assert np.array_equal(where.landmarks, truth.landmarks)
         rows, columns = np.nonzero(np.abs(image.astype(int) - plain).sum(2) > 12)
-        if name == "held":
+        if name == "item":
             face = (
                 (np.abs(columns - (x0 + x1) / 2) < 0.6 * truth.radius) & (rows > y0 + 0.5 * truth.radius) & (rows < y1)
             )
@@ -93,8 +93,8 @@ def test_an_extra_changes_its_own_part_of_the_picture(name, options, shot):
             assert columns.max() <= x1 + margin
             assert rows.min() >= y0 - margin
             assert rows.max() <= y1
-        seen.append(image)
-    shares = [(np.abs(a.astype(int) - b).sum(2) > 30).sum() for k, a in enumerate(seen) for b in seen[:k]]
+        images.append(image)
+    shares = [(np.abs(a.astype(int) - b).sum(2) > 30).sum() for k, a in enumerate(images) for b in images[:k]]
     assert min(shares) > 0.05 * truth.radius**2  # any two of them can be told apart
 
 
@@ -111,18 +111,18 @@ def test_night_and_rain_are_behind_the_people(modifier):
 
 def test_extras_are_drawn_by_chance_and_fit():
     pictures = random_extras(600)
-    for name, options in (("expression", EXPRESSIONS), ("accessory", ACCESSORIES), ("held", OBJECTS)):
+    for name, options in (("expression", EXPRESSIONS), ("accessory", ACCESSORIES), ("item", OBJECTS)):
         assert {getattr(p, name) for p in pictures} == set(options)
     assert {p.modifier for p in pictures} == set(MODIFIERS)
     assert 0.4 < np.mean([p.second is not None for p in pictures]) < 0.6
     assert 0.25 < np.mean([replace(p, second=None) == replace(p, second=None, **PLAIN) for p in pictures]) < 0.5
     for p in pictures:
         assert (p.scene, p.modifier) not in {("night", "night"), ("cave", "rain")}
-        held = [person.held for person in p.people if person.held != "none"]
-        assert len(held) <= (p.shot != "close-up")
+        items = [person.item for person in p.people if person.item != "none"]
+        assert len(items) <= (p.shot != "close-up")
 
 
-PLAIN = {"expression": "neutral", "accessory": "none", "held": "none", "modifier": "none"}
+PLAIN = {"expression": "neutral", "accessory": "none", "item": "none", "modifier": "none"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ PLAIN = {"expression": "neutral", "accessory": "none", "held": "none", "modifier
         ({"accessory": "sunglasses"}, ("wearing sunglasses",)),
         ({"accessory": "hat"}, ("wearing a hat",)),
         ({"accessory": "cap"}, ("wearing a cap",)),
-        ({"held": "umbrella"}, ("holding an umbrella", "with an umbrella")),
+        ({"item": "umbrella"}, ("holding an umbrella", "with an umbrella")),
         ({"modifier": "night"}, (" at night", " in the night")),
         ({"modifier": "rain"}, (" in the rain", " in rain")),
     ],

@@ -67,8 +67,8 @@ def test_a_wide_picture_keeps_its_proportions():
 
 
 def test_what_a_picture_shows():
-    assert [shown(PAIR, k) for k in ("shot", "held", "modifier", "count")] == ["full", "ball", "rain", 2]
-    assert [shown(replace(PAIR, second=None), k) for k in ("held", "count")] == ["none", 1]
+    assert [shown(PAIR, k) for k in ("shot", "item", "modifier", "count")] == ["full", "ball", "rain", 2]
+    assert [shown(replace(PAIR, second=None), k) for k in ("item", "count")] == ["none", 1]
     first, last = (head_label(PAIR, which) for which in (0, -1))
     gender, expression, accessory = (list(HEAD_CLASSES | WORN_CLASSES).index(k) for k in ("gender", *WORN_CLASSES))
     assert (first[gender], first[expression], first[accessory]) == (0, 0, 0)
@@ -137,11 +137,11 @@ def test_the_parts_of_a_prompt_are_counted(monkeypatch, tmp_path):
     people = list(PAIR.people)
 
     def attributes(crops):
-        seen = people[: len(crops)]
+        heads = people[: len(crops)]
         return {
-            "gender": np.array([p.identity.gender for p in seen]),
-            "expression": np.array([p.expression for p in seen]),
-            "accessory": np.array([p.accessory for p in seen]),
+            "gender": np.array([p.identity.gender for p in heads]),
+            "expression": np.array([p.expression for p in heads]),
+            "accessory": np.array([p.accessory for p in heads]),
         }
 
     judged = {k: np.array([shown(PAIR, k)]) for k in PICTURE_CLASSES | ADDED_CLASSES}
@@ -160,5 +160,5 @@ def test_the_parts_of_a_prompt_are_counted(monkeypatch, tmp_path):
     people.reverse()
     found.pop(0)  # the right one is missed
     assert (figures()["faces"], figures()["gender"], figures()["expression_sad"]) == (0, 0.5, 0)
-    judged["held"] = np.array(["none"])
-    assert (figures()["held_ball"], figures()["modifier_rain"]) == (0, 1)
+    judged["item"] = np.array(["none"])
+    assert (figures()["item_ball"], figures()["modifier_rain"]) == (0, 1)

@@ -87,15 +87,15 @@ def targets_of(side: int, heads: list[np.ndarray]) -> list[tuple[np.ndarray, np.
             off = np.hypot(x - (x0 + x1) / 2, y - (y0 + y1) / 2) / size
             quality = np.where(off <= 0.3, 1 - 0.4 * (off / 0.3) ** 2, 0)
             quality.flat[off.argmin()] = 1
-            mine = off < nearest
+            is_nearest = off < nearest
             nearest = np.minimum(nearest, off)
             for a, (small, large) in enumerate(ranges):
                 is_of_anchor = small <= size * 128 / side <= large
-                score[..., a] = np.where(mine, quality * is_of_anchor, score[..., a])
-            own = np.stack([x - x0, y - y0, x1 - x, y1 - y], -1)
+                score[..., a] = np.where(is_nearest, quality * is_of_anchor, score[..., a])
+            sides = np.stack([x - x0, y - y0, x1 - x, y1 - y], -1)
             marks = (points[2:] - np.stack([x, y], -1)[:, :, None]).reshape(n, n, 10)
-            values[mine, 0] = np.concatenate([own, marks], -1)[mine] / stride
-            scale[mine] = stride / size
+            values[is_nearest, 0] = np.concatenate([sides, marks], -1)[is_nearest] / stride
+            scale[is_nearest] = stride / size
         out.append((score, values, scale))
     return out
 

@@ -61,16 +61,16 @@ def portrait_part(jobs: Sequence, size: int) -> tuple[np.ndarray, list[np.ndarra
         stock.append(canvas.pixels)
     images = np.empty((len(jobs), len(jobs[0][1]), size, size, 3), np.uint8)
     truths = []
-    for i, (who, shots, _) in enumerate(jobs):
+    for i, (person, shots, _) in enumerate(jobs):
         points = []
         for j, shot in enumerate(shots):
             canvas.pixels = stock[rng.integers(len(stock))].copy()
             r = head_radius(shot, size) * rng.uniform(0.9, 1.1)
             low = min(0.5, 1.25 * r)
             x, y = rng.uniform(max(low, 0.25), 1 - max(low, 0.25)), rng.uniform(max(low, 0.15), 0.54)
-            draw_body(canvas, x, y, r, str(rng.choice(ACTIONS)), skin_colour(who.skin), rng)
+            draw_body(canvas, x, y, r, str(rng.choice(ACTIONS)), skin_colour(person.skin), rng)
             expression, worn = (choose(rng, options, 0.6) for options in (EXPRESSIONS, ACCESSORIES))
-            points.append((draw_head(canvas, x, y, r, who, expression, worn, rng) * size).astype(np.float32))
+            points.append((draw_head(canvas, x, y, r, person, expression, worn, rng) * size).astype(np.float32))
             image = canvas.finish()
             images[i, j] = to_ink(image) if rng.random() < 0.04 else image
         truths.append(np.stack(points))
@@ -153,7 +153,7 @@ def drawn_portraits(
     place: Place, name: str, people: list[Identity], shots: tuple[str, ...], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every person in every shot: pictures (people, shots, size, size, 3) and landmarks (people, shots, 5, 2)."""
-    jobs = [(who, shots, (seed, i)) for i, who in enumerate(people)]
+    jobs = [(person, shots, (seed, i)) for i, person in enumerate(people)]
     shape = (len(shots), place.size, place.size, 3)
     images, truths = drawn(place, f"{name}_{len(people)}", portrait_part, jobs, shape)
     return images, np.stack(truths)
@@ -168,7 +168,7 @@ def held_out_people(
     n = place.amounts.people
     people = [random_identity(rng) for _ in range(n)]
     pictures = [
-        random_picture(rng, who, shot=shot, style="flat") for who in people for shot in SHOTS for _ in range(2)
+        random_picture(rng, person, shot=shot, style="flat") for person in people for shot in SHOTS for _ in range(2)
     ]
     if second_has_extras:
         pictures[1::2] = [with_extras(picture, rng) for picture in pictures[1::2]]

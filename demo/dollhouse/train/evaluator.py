@@ -46,16 +46,16 @@ def shown(picture: Picture, name: str) -> object:
     """What is true of a picture in one of its classes; two people hold one thing at most."""
     if name == "count":
         return len(picture.people)
-    if name == "held":
-        return next((p.held for p in picture.people if p.held != "none"), "none")
+    if name == "item":
+        return next((p.item for p in picture.people if p.item != "none"), "none")
     return getattr(picture, name)
 
 
 def head_label(picture: Picture, which: int) -> list[int]:
     """The classes of the head of the person `which`, from the left, as numbers."""
     person = picture.people[which]
-    seen = {k: getattr(person.identity, k) for k in HEAD_CLASSES} | {k: getattr(person, k) for k in WORN_CLASSES}
-    return [names.index(seen[k]) for k, names in OF_HEAD.items()]
+    labels = {k: getattr(person.identity, k) for k in HEAD_CLASSES} | {k: getattr(person, k) for k in WORN_CLASSES}
+    return [names.index(labels[k]) for k, names in OF_HEAD.items()]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,10 @@ def labelled(place: Place, images: np.ndarray, truths: Truths, name: str = "part
         truths,
         np.array([[names.index(shown(p, k)) for k, names in OF_PICTURE.items()] for p in pictures]),
         np.array([[head_label(p, which) for which in (0, -1)] for p in pictures]),
-        np.array([[[who.skin * 2 - 1, (who.width - 0.88) / 0.12] for who in both] for both in ends], np.float32),
+        np.array(
+            [[[identity.skin * 2 - 1, (identity.width - 0.88) / 0.12] for identity in both] for both in ends],
+            np.float32,
+        ),
         decoded(place, name, images[: min(place.amounts.decoded, len(images) // 2)]),
         place.full_radius,
     )
@@ -191,18 +194,18 @@ def head_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) -> di
     """Attributes on flat pictures, aligned by the true landmarks; hair colour of those who have hair."""
     figures = {}
     crops = np.stack([align_face(np.asarray(x), t.landmarks) for x, (_, t) in zip(images, truths, strict=True)])
-    seen = evaluator.attributes(crops)
+    predicted = evaluator.attributes(crops)
     for shot in SHOTS:
-        mine = np.array([p.style == "flat" and p.shot == shot for p, _ in truths])
+        is_chosen = np.array([p.style == "flat" and p.shot == shot for p, _ in truths])
         for k in HEAD_CLASSES:
-            of = mine & np.array([k != "hair_colour" or p.identity.hair_style != "bald" for p, _ in truths])
-            right = seen[k] == np.array([getattr(p.identity, k) for p, _ in truths])
+            of = is_chosen & np.array([k != "hair_colour" or p.identity.hair_style != "bald" for p, _ in truths])
+            right = predicted[k] == np.array([getattr(p.identity, k) for p, _ in truths])
             figures[f"{k}_{shot}"] = round(float(right[of].mean()), 4)
         for k in evaluator.head_classes.keys() & WORN_CLASSES:
-            right = seen[k] == np.array([getattr(p, k) for p, _ in truths])
-            figures[f"{k}_{shot}"] = round(float(right[mine].mean()), 4)
-        off = np.abs(seen["skin"] - np.array([p.identity.skin for p, _ in truths]))
-        figures[f"skin_error_{shot}"] = round(float(off[mine].mean()), 4)
+            right = predicted[k] == np.array([getattr(p, k) for p, _ in truths])
+            figures[f"{k}_{shot}"] = round(float(right[is_chosen].mean()), 4)
+        off = np.abs(predicted["skin"] - np.array([p.identity.skin for p, _ in truths]))
+        figures[f"skin_error_{shot}"] = round(float(off[is_chosen].mean()), 4)
     return figures
 
 
@@ -227,8 +230,8 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
         back = as_judged(place, f"decoded{width}_{place.vae_hash}", data.decoded)
         small.append(replace(data, images=renders, decoded=back))
     head_plan = replace(plan, steps=(plan.steps + 1) // 2)
-    own = replace(budget, stage=0.7 * budget.stage)
-    picture = trained(place, plan, own, "picture", PictureNet, small, seed=41)
+    part_budget = replace(budget, stage=0.7 * budget.stage)
+    picture = trained(place, plan, part_budget, "picture", PictureNet, small, seed=41)
     if picture is None:
         return False
     head = trained(place, head_plan, replace(budget, stage=0.3 * budget.stage), "head", HeadNet, shapes, seed=43)

@@ -55,25 +55,31 @@ TARGETS = (
     Target("detector", "mean overlap at full shot", 0.70, of_card("pack_dollhouse", "renders", "iou_full")),
     *(
         Target(
-            f"recogniser ({who})", f"same/different, {shot}", bound, of_card(pack, "renders", f"same_different_{shot}")
+            f"recogniser ({which})",
+            f"same/different, {shot}",
+            bound,
+            of_card(pack, "renders", f"same_different_{shot}"),
         )
-        for who, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
+        for which, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
         for shot, bound in (("full", 0.97), ("close-up", 0.99))
     ),
     *(
         Target(
-            f"recogniser ({who})",
+            f"recogniser ({which})",
             "same/different, full, decoded",
             0.97,
             of_card(pack, "decoded", "same_different_full"),
         )
-        for who, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
+        for which, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
     ),
     *(
         Target(
-            f"recogniser ({who})", "same/different, full, extras", 0.95, of_card(pack, "extras", "same_different_full")
+            f"recogniser ({which})",
+            "same/different, full, extras",
+            0.95,
+            of_card(pack, "extras", "same_different_full"),
         )
-        for who, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
+        for which, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
     ),
     *(
         Target("detector", f"recall of two, {shape}", 0.98, of_card("pack_dollhouse", "extras", f"recall_two_{shape}"))

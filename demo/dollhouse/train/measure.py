@@ -75,30 +75,30 @@ def wanted_figures(place: Place, evaluator: Evaluator, images: np.ndarray, wante
     """Share of the prompts' parts that the judges see. Heads are those that the feeding pack finds, from the left; a
     head that is missing is wrong. `extra` is the mean of the four kinds of extras where one was asked for."""
     judged, analyser = evaluator.judge(images), get_analyser(place.pack("feed"))
-    seen: dict[str, list[bool]] = {}
+    counted: dict[str, list[bool]] = {}
 
     def count(name: str, is_right: bool) -> None:
-        seen.setdefault(name, []).append(is_right)
+        counted.setdefault(name, []).append(is_right)
 
     for k, (image, picture) in enumerate(zip(images, wanted, strict=True)):
         for name in evaluator.picture_classes:
             asked, is_right = shown(picture, name), judged[name][k] == shown(picture, name)
             count(name, bool(is_right))
-            if asked not in ("none", *STYLES) and name in ("held", "modifier"):
+            if asked not in ("none", *STYLES) and name in ("item", "modifier"):
                 count("extra", bool(is_right))
                 count(f"{name}_{asked}", bool(is_right))
         faces = sorted(analyser.find(image), key=lambda face: face.box[0] + face.box[2])
         count("faces", len(faces) == len(picture.people))
-        told = evaluator.attributes(np.stack([align_face(image, f.landmarks) for f in faces])) if faces else {}
+        attributes = evaluator.attributes(np.stack([align_face(image, f.landmarks) for f in faces])) if faces else {}
         for which, person in enumerate(picture.people):
             asked = {"gender": person.identity.gender, "expression": person.expression, "accessory": person.accessory}
             for name, value in asked.items():
-                is_right = which < len(faces) and told.get(name, [None] * len(faces))[which] == value
+                is_right = which < len(faces) and attributes.get(name, [None] * len(faces))[which] == value
                 count(name, bool(is_right))
                 if value not in ("neutral", "none", "man", "woman"):
                     count("extra", bool(is_right))
                     count(f"{name}_{value}", bool(is_right))
-    return {"pictures": len(images)} | {name: round(float(np.mean(v)), 4) for name, v in sorted(seen.items())}
+    return {"pictures": len(images)} | {name: round(float(np.mean(v)), 4) for name, v in sorted(counted.items())}
 
 
 def extras_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, float]]:
@@ -122,11 +122,11 @@ def identity_accuracy(
     found = [analyser.find(image) for image in images]
     blank = np.zeros((112, 112, 3), np.uint8)
     crops = [align_face(x, f[0].landmarks) if f else blank for x, f in zip(images, found, strict=True)]
-    seen, is_found = evaluator.attributes(np.stack(crops)), np.array([bool(f) for f in found])
+    predicted, is_found = evaluator.attributes(np.stack(crops)), np.array([bool(f) for f in found])
     figures = {"pictures": len(images), "found": round(float(is_found.mean()), 4)}
     for name in HEAD_CLASSES:
         has = np.array([name != "hair_colour" or p.identity.hair_style != "bald" for p in wanted])
-        right = is_found & (seen[name] == np.array([getattr(p.identity, name) for p in wanted]))
+        right = is_found & (predicted[name] == np.array([getattr(p.identity, name) for p in wanted]))
         figures[name] = round(float(right[has].mean()), 4)
     figures["attributes"] = round(float(np.mean([figures[name] for name in HEAD_CLASSES])), 4)
     return figures
@@ -136,11 +136,11 @@ def adapter_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, f
     """Single-line identity for close-ups; and for full shots, whose share of right shots is the disease's measure."""
     rng = np.random.default_rng(10)
     people = [random_identity(rng) for _ in range(max(2, place.amounts.generated // 2))]
-    photos = [random_picture(rng, who, shot="close-up", style="flat") for who in people]
+    photos = [random_picture(rng, person, shot="close-up", style="flat") for person in people]
     persons, generate = embed_crops(place, drawn_crops(place, "measured_photos", photos)), Generator(place, True)
     out = {}
     for shot in ("close-up", "full"):
-        wanted = [replace(random_picture(rng, who, style="flat"), shot=shot) for who in people]
+        wanted = [replace(random_picture(rng, person, style="flat"), shot=shot) for person in people]
         images = generate([caption(p, rng, shot_chance=1, looks_chance=0) for p in wanted], persons)
         figures = identity_accuracy(evaluator, place, images, wanted)
         out[shot] = figures | {"shot": round(float((evaluator.judge(images)["shot"] == shot).mean()), 4)}
