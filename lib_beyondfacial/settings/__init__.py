@@ -12,20 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BeyondFacialError, nearest_name, printable
-from .fields import FOLDS, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_schema, setting
+from .fields import FOLDS, MAX_EMBEDDING, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_schema, setting
 from .parameters import MethodParameters
 from .values import check_value, text_to_value, value_to_text
 
 __all__ = [
     "BY_KEY",
     "FIELDS",
+    "PERSON_KEYS",
     "FOLDS",
+    "MAX_EMBEDDING",
     "MAX_REFERENCES",
     "NONE",
     "PREFIX",
     "PRESETS",
     "Field",
     "MethodParameters",
+    "UI_FIELDS",
     "Settings",
     "check_value",
     "fields_to_schema",
@@ -38,15 +41,20 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(MethodParameters):
-    """The settings of one request, checked: the method's parameters, and who the person is. The repr has no photos."""
+    """The settings of one request, checked: the method's parameters, and who the person is. The repr shows no face."""
 
     enabled: bool = setting(False, PREFIX, "Keep this person in the whole scene.", section="person")
     references: tuple[Any, ...] = setting(
         (), "Photos", "One to 16 photos of one person, who agreed to it.", section="person"
     )
-    identity: str = setting("", "Saved identity", "One that was saved, by name, instead of photos.", section="person")
+    identity: str = setting(
+        "", "Saved identity", "One that was saved, by name, instead of photos.", section="person", axis=True
+    )
+    embedding: str = setting(
+        "", "Exported identity", "Made by an export, instead of photos or a name.", section="person", is_embedding=True
+    )
     adapter: str = setting(
-        "", "Identity adapter", "A weight file by name; empty: the only one there is.", section="person"
+        "", "Identity adapter", "A weight file by name; empty: the only one there is.", section="person", axis=True
     )
     show_mask: bool = setting(False, "Show mask", "Append the fusion mask after the pictures.")
     face_pack: str = setting(
@@ -102,12 +110,13 @@ class Settings(MethodParameters):
             )
 
     def __repr__(self) -> str:
-        values = (f"{k}={v!r}" for k, v in self.to_dict().items() if k != "references")
-        return f"Settings({', '.join(values)}, references=<{len(self.references)} photos>)"
+        values = (f"{k}={v!r}" for k, v in self.to_dict().items() if not BY_KEY[k].is_biometric)
+        hidden = f"references=<{len(self.references)} photos>, embedding=<{len(self.embedding)} letters>"
+        return f"Settings({', '.join(values)}, {hidden})"
 
     @classmethod
     def from_script_args(cls, *args: Any, is_api: bool = False) -> Settings:
-        """The UI's (enabled, field, field, ...) in FIELDS' order, or the API's one dict in the first position.
+        """The UI's (enabled, field, field, ...) in UI_FIELDS' order, or the API's one dict in the first position.
 
         A non-empty dict that leaves "enabled" out means enabled: a unit that was filled in is never silently off.
         Behind the dict stand the values that the API's own "infotext" gave; what the dict leaves out is theirs.
@@ -121,9 +130,9 @@ class Settings(MethodParameters):
                 '"args" holds something else before its object; give one object with all settings, "enabled" too: '
                 '"args": [{...}].'
             )
-        if len(args) > len(FIELDS):
-            raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(FIELDS)}, or one object.')
-        values = {f.key: "" if v == NONE else v for f, v in zip(FIELDS, args, strict=False) if v is not None}
+        if len(args) > len(UI_FIELDS):
+            raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(UI_FIELDS)}, or one object.')
+        values = {f.key: "" if v == NONE else v for f, v in zip(UI_FIELDS, args, strict=False) if v is not None}
         if objects:
             values = _over_infotext(args[0], values) if args[0] else {}
         settings = cls.from_dict(values)
@@ -132,20 +141,21 @@ class Settings(MethodParameters):
         return settings
 
     def _check_person(self, is_from_infotext: bool) -> None:
-        if not self.references and not self.identity and is_from_infotext:
+        given = [key for key in PERSON_KEYS if getattr(self, key)]
+        if not given and is_from_infotext:
             raise BeyondFacialError(
                 f'The "infotext" of the request switched {PREFIX} on, but an infotext holds no photos; give '
                 f'"references" in "alwayson_scripts": {{"{PREFIX}": {{"args": [{{...}}]}}}}, or take what {PREFIX} '
                 "wrote out of the infotext."
             )
-        if not self.references and not self.identity:
+        if not given:
             raise BeyondFacialError(
                 '"references" is empty; give at least one photo of the person, or set "identity" to a saved one.'
             )
-        if self.references and self.identity:
-            raise BeyondFacialError(
-                f'"references" and "identity" ("{self.identity[:60]}") are both given; leave one of them empty.'
-            )
+        if len(given) > 1:
+            name = f' (the saved identity "{self.identity[:60]}")' if self.identity else ""
+            listed = " and ".join(f'"{key}"' for key in given)
+            raise BeyondFacialError(f"{listed} are given together{name}; give one of them and leave the others empty.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -163,22 +173,22 @@ class Settings(MethodParameters):
         return {**{field.key: getattr(self, field.key) for field in FIELDS}, "references": list(self.references)}
 
     def to_infotext(self) -> dict[str, str]:
-        """Infotext keys and values: what the UI shows at once always, texts and the folds' fields where they differ.
+        """Infotext keys and values: "enabled", and whatever differs from its default.
 
-        Never the photos, and a saved identity's name only where identity_in_infotext says so.
+        Never a photo or an embedding, and a saved identity's name only where identity_in_infotext says so.
         """
-        excluded = {"references"} if self.identity_in_infotext else {"references", "identity"}
         return {
             field.infotext: value_to_text(field, getattr(self, field.key))
             for field in FIELDS
-            if field.key not in excluded
-            and (getattr(self, field.key) != field.default or not (field.section in FOLDS or field.kind == "text"))
+            if not field.is_biometric
+            and (field.key != "identity" or self.identity_in_infotext)
+            and (field.key == "enabled" or getattr(self, field.key) != field.default)
         }
 
     @classmethod
     def from_infotext(cls, parameters: Mapping[str, Any]) -> Settings:
         """Inverse of to_infotext (without the photos, which an infotext does not carry); foreign keys are ignored."""
-        known = (field for field in FIELDS if field.infotext in parameters and field.kind != "photos")
+        known = (field for field in FIELDS if field.infotext in parameters and not field.is_biometric)
         return cls(**{field.key: text_to_value(field, parameters[field.infotext]) for field in known})
 
     @staticmethod
@@ -188,6 +198,8 @@ class Settings(MethodParameters):
 
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
+UI_FIELDS = tuple(field for field in FIELDS if field.kind != "embedding")  # a component each
+PERSON_KEYS = ("references", "identity", "embedding")  # who it is: one of them is given
 NONE = "(none)"  # what the page's lists show for ""
 PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
@@ -207,9 +219,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
     """The API's object over the values that stand behind it: the UI's defaults, or what an infotext said."""
-    known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and field.kind != "photos"}
-    if unit.get("references"):
-        known.pop("identity", None)  # the photos given now, not the person of the infotext
+    known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and not field.is_biometric}
+    if unit.get("references") or unit.get("embedding"):
+        known.pop("identity", None)  # the person given now, not the infotext's
     return {**known, "enabled": True, **unit}
 
 

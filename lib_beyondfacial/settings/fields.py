@@ -9,6 +9,7 @@ from typing import Any
 
 MAX_REFERENCES = 16
 MAX_TEXT = 2000
+MAX_EMBEDDING = 8_000_000  # letters of base64; faces/identity_file.py says how many bytes an identity has
 PREFIX = "BeyondFacial"
 FOLDS = ("advanced", "expert")  # parts of the UI that are closed at first
 SECTIONS = ("person", "main", *FOLDS)  # the order of FIELDS, and so of the script's arguments
@@ -20,7 +21,8 @@ class Field:
     """One setting: its key in the API, its label and help in the UI, and the values it may have.
 
     A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
-    SECTIONS. Published keys are never reused for another meaning.
+    SECTIONS. axis: whether X/Y/Z plots can vary it. is_embedding: a long text in base64 that describes a person; the
+    API alone takes it. Published keys are never reused for another meaning.
     """
 
     key: str
@@ -32,11 +34,20 @@ class Field:
     step: float | None = None
     choices: tuple[str, ...] = ()
     section: str = "main"
+    axis: bool = False
+    is_embedding: bool = False
 
     @property
     def kind(self) -> str:
-        """What its values are: "bool", "float", "int", "text", "choice" or "photos"."""
+        """What its values are: "bool", "float", "int", "text", "choice", "photos" or "embedding"."""
+        if self.is_embedding:
+            return "embedding"
         return "choice" if self.choices else KINDS[type(self.default)]
+
+    @property
+    def is_biometric(self) -> bool:
+        """Whether its values show or describe a face: never in an infotext, a log or a message."""
+        return self.kind in ("photos", "embedding")
 
     @property
     def infotext(self) -> str:
@@ -53,6 +64,7 @@ class Field:
             "text": f"text of at most {MAX_TEXT} characters",
             "choice": "one of " + ", ".join(f'"{choice}"' for choice in self.choices),
             "photos": f"a list of at most {MAX_REFERENCES} photos",
+            "embedding": f"an exported identity, base64 of at most {MAX_EMBEDDING} letters",
         }[self.kind]
 
 
@@ -66,9 +78,11 @@ def setting(
     *,
     choices: tuple[str, ...] = (),
     section: str = "main",
+    axis: bool = False,
+    is_embedding: bool = False,
 ) -> Any:
     """Declare a dataclass field as a setting; the arguments are Field's, the key is the dataclass field's name."""
-    described = Field("", default, label, help, minimum, maximum, step, choices, section)
+    described = Field("", default, label, help, minimum, maximum, step, choices, section, axis, is_embedding)
     return dataclasses.field(default=default, metadata={"setting": described})
 
 
@@ -100,6 +114,7 @@ def _field_to_schema(field: Field) -> dict[str, Any]:
         "text": {"type": "string", "maxLength": MAX_TEXT},
         "choice": {"type": "string", "enum": list(field.choices)},
         "photos": {"type": "array", "items": photo, "maxItems": MAX_REFERENCES},
+        "embedding": {**photo, "maxLength": MAX_EMBEDDING},
     }
     default = list(field.default) if field.kind == "photos" else field.default
     return {"title": field.label, "description": field.help, **types[field.kind], "default": default}

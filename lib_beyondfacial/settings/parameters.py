@@ -15,13 +15,23 @@ class MethodParameters:
     set by the API and in the UI's last fold alone.
     """
 
-    weight: float = setting(1.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05)
-    start: float = setting(0.0, "Start", "Fraction of the schedule where the identity line begins.", 0, 1, 0.01)
-    stop: float = setting(1.0, "Stop", "Fraction of the schedule where the identity line ends.", 0, 1, 0.01)
-    mask_strength: float = setting(1.0, "Mask strength", "Scales the mask; 0 is the plain picture.", 0, 1, 0.05)
+    weight: float = setting(
+        1.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05, axis=True
+    )
+    start: float = setting(
+        0.0, "Start", "Fraction of the schedule where the identity line begins.", 0, 1, 0.01, axis=True
+    )
+    stop: float = setting(1.0, "Stop", "Fraction of the schedule where the identity line ends.", 0, 1, 0.01, axis=True)
+    mask_strength: float = setting(
+        1.0, "Mask strength", "Scales the mask; 0 is the plain picture.", 0, 1, 0.05, axis=True
+    )
     mask_softness: float = setting(0.5, "Mask softness", "Width of the soft edge of the mask.", 0, 1, 0.05)
-    idap_strength: float = setting(0.5, "Start identity", "How much of the face enters the noise.", 0, 1, 0.05)
-    refine_head: bool = setting(True, "Refine head", "Redraws a small head once, as a close-up, and puts it back.")
+    idap_strength: float = setting(
+        0.5, "Start identity", "How much of the face enters the noise.", 0, 1, 0.05, axis=True
+    )
+    refine_head: bool = setting(
+        True, "Refine head", "Redraws a small head once, as a close-up, and puts it back.", axis=True
+    )
     mask_mode: str = setting(
         "adaptive",
         "Mask mode",

@@ -52,6 +52,13 @@ class Reports(list):
         self[position] = report
 
 
+class Warnings(list):
+    """The request's warnings: a list in the API's answer, and one text in each picture's infotext."""
+
+    def __getitem__(self, _index: Any) -> Any:
+        return "; ".join(self) or None
+
+
 class PasteKey(str):
     """An infotext key that can also read its value: hosts compare it as text and call it with the parsed infotext.
 
@@ -96,4 +103,4 @@ def paste_key(field: Field) -> PasteKey:
     return key
 
 
-PASTED_FIELDS = tuple(field for field in FIELDS if field.kind != "photos")
+PASTED_FIELDS = tuple(field for field in FIELDS if not field.is_biometric)

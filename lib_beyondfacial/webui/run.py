@@ -59,7 +59,7 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
 def stay_out(p: Any, warning: str) -> None:
     """Leave the request to the host, and say why: under the pictures, in their infotexts, in the API's info."""
     remark(p, warning)
-    p.extra_generation_params[infotext.WARNINGS_KEY] = warning
+    p.extra_generation_params[infotext.WARNINGS_KEY] = infotext.Warnings([warning])
 
 
 def write_infotext(p: Any, output: Output) -> None:
@@ -140,7 +140,7 @@ def tell_api(processed: Any, warnings: list[str], places: dict[int, int], masks:
     if masks:
         more[infotext.MASKS_KEY] = masks
     if warnings:
-        more[infotext.WARNINGS_KEY] = "; ".join(warning.removeprefix(PREFIX) for warning in warnings)
+        more[infotext.WARNINGS_KEY] = [warning.removeprefix(PREFIX) for warning in warnings]
     processed.extra_generation_params = {**processed.extra_generation_params, **more}
 
 

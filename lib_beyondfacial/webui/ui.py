@@ -1,6 +1,6 @@
 """The accordion, from top to bottom: photos, face check, saved identities, adapter, sliders, the two folds.
 
-One component per field of settings.FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
+One component per field of settings.UI_FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..errors import BeyondFacialError
 from ..faces import photos
-from ..settings import BY_KEY, FIELDS, FOLDS, PRESETS, Field, preset_values
+from ..settings import BY_KEY, FOLDS, PRESETS, UI_FIELDS, Field, preset_values
 from . import face_check, folders, identities_page, listings
 from .components import chosen_name, complaint, field_component, forgettable, listing, own
 from .failures import sentence_of
@@ -43,7 +43,7 @@ CONSENT = "Use only photos of people who agreed to it."
 
 @dataclass
 class Page:
-    """What a script's ui() hands to the host: components in FIELDS' order and the tables for pasting infotexts."""
+    """What a script's ui() hands to the host: components in UI_FIELDS' order and the tables for pasting infotexts."""
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
@@ -72,7 +72,7 @@ def build(is_img2img: bool) -> Page:
             presets = [own(gr.Button, tab, f"preset_{n}", value=name, size="sm") for n, name in enumerate(PRESETS)]
         for fold in FOLDS:
             with own(gr.Accordion, tab, fold, label=fold.capitalize(), open=False):
-                made |= {field.key: _component(tab, field) for field in FIELDS if field.section == fold}
+                made |= {field.key: _component(tab, field) for field in UI_FIELDS if field.section == fold}
     forgettable(getattr(made["enabled"], "accordion", accordion))
 
     look = [made[key] for key in face_check.INPUTS]
@@ -90,7 +90,7 @@ def build(is_img2img: bool) -> Page:
         values = preset_values(name)
         button.click(functools.partial(preset_updates, name), inputs=[], outputs=[made[key] for key in values])
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
-    return Page([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
+    return Page([made[field.key] for field in UI_FIELDS], keys, [str(key) for _, key in keys])
 
 
 def preset_updates(name: str) -> list[Any]:

@@ -11,7 +11,7 @@ from demo.miniwebui import basics, shared
 from lib_beyondfacial.adapters.attention import check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.settings import FIELDS, Settings, keys_to_labels
+from lib_beyondfacial.settings import FIELDS, UI_FIELDS, Settings, keys_to_labels
 from lib_beyondfacial.unet.sites import Site
 from lib_beyondfacial.webui import components, face_check, identities, listings, ui
 from lib_beyondfacial.webui import identities_page as page
@@ -53,7 +53,7 @@ def test_lists_can_be_cleared_by_a_choice(models_dir, monkeypatch):
     monkeypatch.setattr(basics, "models_path", str(models_dir))
     with gr.Blocks() as blocks:
         built = ui.build(False)
-    by_key = {field.key: component for field, component in zip(FIELDS, built.components, strict=True)}
+    by_key = {field.key: component for field, component in zip(UI_FIELDS, built.components, strict=True)}
     for key in ("adapter", "face_pack", "identity"):
         choices = [each[0] if isinstance(each, tuple) else each for each in by_key[key].choices]
         assert choices[0] == components.NONE
@@ -78,7 +78,7 @@ def test_none_means_none_wherever_a_list_is_read(models_dir, monkeypatch):
     assert ui.look_at_photos(None, components.NONE) == ui.look_at_photos(None, "")
     none_chosen = {"identity": components.NONE, "adapter": components.NONE, "face_pack": components.NONE}
     values = Settings().to_dict() | none_chosen
-    assert Settings.from_script_args(*values.values()) == Settings()
+    assert Settings.from_script_args(*(values[field.key] for field in UI_FIELDS)) == Settings()
 
 
 def test_the_text_says_which_adapter_it_is_about(models_dir, monkeypatch):

@@ -147,7 +147,7 @@ def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(own, m
     unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off", "refine_head": False}
     assert "BeyondFacial warnings" not in ask(**unit)[1]
     assert "BeyondFacial warnings" not in ask(**unit, face_pack="squares")[1]
-    told = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
+    (told,) = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
     assert told.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
     shutil.rmtree(own / "insightface/models/buffalo_l")
     settings = requests.Settings(references=(photo,), adapter="fits")
@@ -161,8 +161,8 @@ def test_a_run_warns_where_photo_and_prompt_disagree_and_follows_if_asked(own, h
         unit = {"references": [photo], "adapter": "fits", "mask_mode": "whole", "refine_head": False, **more}
         request = {**RUN, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
-        told = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", "")
-        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), told
+        told = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", [])
+        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), "".join(told)
 
     warned, off, followed = (ask(gender_alignment=choice) for choice in ("warn", "off", "follow photo"))
     assert "sees a female face in the photos, the prompt's words say male" in warned[1]

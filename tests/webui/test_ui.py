@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from demo.miniwebui import basics
-from lib_beyondfacial.settings import BY_KEY, FIELDS, PRESETS, Settings, preset_values
+from lib_beyondfacial.settings import BY_KEY, FIELDS, PRESETS, UI_FIELDS, Settings, preset_values
 from lib_beyondfacial.webui import components, face_check, folders, ui
 
 
@@ -25,7 +25,7 @@ def build(is_img2img=False):
 
 def test_components_stand_in_the_order_of_the_table(models):
     _, page = build()
-    for field, component in zip(FIELDS, page.components, strict=True):
+    for field, component in zip(UI_FIELDS, page.components, strict=True):
         assert component.value == (None if field.kind == "photos" else field.default), field.key
         for limit in ("minimum", "maximum"):
             assert getattr(component, limit, None) == getattr(field, limit), field.key
@@ -44,7 +44,7 @@ def test_a_preset_sets_how_and_leaves_who(models, name):
     assert Settings(**values) == Settings(**PRESETS[name])
     assert not values.keys() & {"enabled", "references", "identity", "adapter", "face_pack", "subject", "id_prompt"}
     blocks, page = build()
-    by_key = {field.key: component for field, component in zip(FIELDS, page.components, strict=True)}
+    by_key = {field.key: component for field, component in zip(UI_FIELDS, page.components, strict=True)}
     buttons = [b for b in blocks.blocks.values() if isinstance(b, gr.Button) and b.value == name]
     assert [b.elem_id for b in buttons] == [f"beyondfacial_txt2img_preset_{list(PRESETS).index(name)}"]
     clicked = [d for d in blocks.config["dependencies"] if d["outputs"] == [by_key[key]._id for key in values]]
@@ -67,14 +67,14 @@ def test_elem_ids_are_there_and_differ_between_tabs(models):
 def test_nothing_is_remembered_by_label(models):
     blocks, _ = build()
     shown = [block for block in blocks.blocks.values() if getattr(block, "elem_id", None)]
-    assert len(shown) > len(FIELDS)
+    assert len(shown) > len(UI_FIELDS)
     assert all(block.do_not_save_to_config for block in shown)
 
 
 def test_building_again_gives_the_same(models):
     first, second = build()[1], build()[1]
     assert [type(a) for a in first.components] == [type(b) for b in second.components]
-    assert first.paste_field_names == second.paste_field_names == [f.infotext for f in FIELDS if f.kind != "photos"]
+    assert first.paste_field_names == second.paste_field_names == [f.infotext for f in UI_FIELDS if not f.is_biometric]
 
 
 def test_components_are_gradios_own(models):
