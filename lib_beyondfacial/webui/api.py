@@ -47,11 +47,11 @@ def answering(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
             return await endpoint(*args, **kwargs)
         except Exception as error:
             status = next(status for kind, status in STATUS if isinstance(error, kind))
-            refusal = HTTPException(status, sentence_of(error))
+            answer_error = HTTPException(status, sentence_of(error))
         try:
-            raise refusal  # here, where no exception is being handled that it would remember
+            raise answer_error  # here, where no exception is being handled that it would remember
         finally:
-            del refusal  # the frame is in its traceback
+            del answer_error  # the frame is in its traceback
 
     return answer
 
@@ -121,7 +121,7 @@ async def post_faces(request: Request) -> dict[str, Any]:
     body = await bodies.read_body(request)
 
     def work() -> dict[str, Any]:
-        return face_check.check_request(bodies.parse_body(body, bodies.LOOK_FIELDS))
+        return face_check.check_request(bodies.parse_body(body, bodies.CHECK_FIELDS))
 
     return await in_face_thread(work)
 
@@ -166,7 +166,7 @@ async def post_export(request: Request) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         values = bodies.parse_body(body, bodies.EXPORT_FIELDS)
-        identity, warnings = person.identify(look_settings(values), is_api=True)
+        identity, warnings = person.identify(check_settings(values), is_api=True)
         return exports.export_identity(identity, values, warnings)
 
     return await in_face_thread(work)
@@ -190,14 +190,14 @@ def save_or_rename(values: dict[str, Any]) -> dict[str, Any]:
         identities.rename(name, rename_to)
         name = check_name(rename_to)
     else:
-        identity, warnings = person.identify(look_settings(values), is_api=True)
+        identity, warnings = person.identify(check_settings(values), is_api=True)
         identities.save(name, identity, values["keep_crops"], values["overwrite"])
     return {**identities.entry_to_json(identities.entry_of(name)), "warnings": list(warnings)}
 
 
-def look_settings(values: dict[str, Any]) -> Settings:
+def check_settings(values: dict[str, Any]) -> Settings:
     """Which photos, and how their faces are found."""
-    return Settings(**{field.key: values[field.key] for field in bodies.LOOK_FIELDS})
+    return Settings(**{field.key: values[field.key] for field in bodies.CHECK_FIELDS})
 
 
 ROUTES: tuple[tuple[str, str, Callable[..., Awaitable[Any]]], ...] = (

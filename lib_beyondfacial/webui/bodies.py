@@ -23,9 +23,9 @@ from ..settings import (
 from .bounded_json import BoundsError, parse_json
 
 MAX_BODY = int(MAX_REFERENCES * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
-MAX_HELD = 2 * MAX_BODY  # of all bodies that are being sent or wait for a thread, together
+MAX_BODIES = 2 * MAX_BODY  # of all bodies that are being sent or wait for a thread, together
 
-LOOK_FIELDS = tuple(
+CHECK_FIELDS = tuple(
     BY_KEY[key] for key in ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
 )
 QUERY_KEYS = ("adapter", "adapter_family", "keep_crops", "head_crop")
@@ -34,9 +34,9 @@ RENAME_TO = Field("rename_to", "", "New name", "Instead of photos: the saved ide
 KEEP_CROPS = Field("keep_crops", False, "Keep face crops", "So that another face pack can be used later.")
 OVERWRITE = Field("overwrite", False, "Overwrite", "Replace the saved identity of that name.")
 HEAD_CROP = Field("head_crop", True, "Head crop", "The head as a small picture, which the start identity needs.")
-EXPORT_FIELDS = (*LOOK_FIELDS, KEEP_CROPS, HEAD_CROP)
+EXPORT_FIELDS = (*CHECK_FIELDS, KEEP_CROPS, HEAD_CROP)
 EXPORT_OPTIONS = tuple(field for field in EXPORT_FIELDS if field.key in QUERY_KEYS)
-SAVE_FIELDS = (NAME, RENAME_TO, *LOOK_FIELDS, KEEP_CROPS, OVERWRITE)
+SAVE_FIELDS = (NAME, RENAME_TO, *CHECK_FIELDS, KEEP_CROPS, OVERWRITE)
 
 
 class Body(bytearray):
@@ -61,7 +61,7 @@ class BusyError(BeyondFacialError):
 def schema_of(route: str) -> dict[str, Any]:
     """What may be posted to a route, by the last part of its path, as JSON Schema."""
     schemas = {
-        "faces": fields_to_schema("BeyondFacial face check", LOOK_FIELDS, ["references"]),
+        "faces": fields_to_schema("BeyondFacial face check", CHECK_FIELDS, ["references"]),
         "identities": fields_to_schema("BeyondFacial saved identity", SAVE_FIELDS, ["name"]),
         "identities/export": fields_to_schema("BeyondFacial exported identity", EXPORT_FIELDS, ["references"]),
         "validate": Settings.json_schema(),
@@ -86,7 +86,7 @@ async def read_body(request: Request) -> Body:
             body += chunk
             if len(body) > MAX_BODY:
                 break
-            if sum(len(each() or b"") for each in _bodies.valuerefs()) > MAX_HELD:
+            if sum(len(each() or b"") for each in _bodies.valuerefs()) > MAX_BODIES:
                 raise BusyError("Too many photos are being sent at once; try again in a moment.")
         else:
             return body

@@ -45,8 +45,8 @@ def validate(given: Mapping[str, Any]) -> dict[str, Any]:
     except BeyondFacialError as error:
         problems.append(sentence_of(error))
         return answer
-    told = (*loaded.warnings, *loaded.identity.warnings, *advise(settings, loaded.identity.gender, []))
-    answer["warnings"] = [each.removeprefix(PREFIX) for each in dict.fromkeys(told)]
+    warnings = (*loaded.warnings, *loaded.identity.warnings, *advise(settings, loaded.identity.gender, []))
+    answer["warnings"] = [each.removeprefix(PREFIX) for each in dict.fromkeys(warnings)]
     return answer
 
 

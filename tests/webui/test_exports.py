@@ -47,23 +47,23 @@ def exported(client, photo, **more):
 def test_an_export_of_photos_gives_the_photos_picture(client, photo, other_photo):
     unit = {"adapter": "fits", "references": [photo, other_photo], "show_mask": True}
     by_photos = client.post("/sdapi/v1/txt2img", json=with_args(unit, batch_size=2))
-    told = client.post(f"{ROOT}/export", json={"references": unit["references"], "adapter": "fits"}).json()
-    unit = {"adapter": "fits", "embedding": told["embedding"], "show_mask": True}
+    report = client.post(f"{ROOT}/export", json={"references": unit["references"], "adapter": "fits"}).json()
+    unit = {"adapter": "fits", "embedding": report["embedding"], "show_mask": True}
     by_export = client.post("/sdapi/v1/txt2img", json=with_args(unit, batch_size=2))
     assert by_export.status_code == 200, by_export.text
     assert pixels(by_export) == pixels(by_photos)
     first, second = (json.loads(answer.json()["info"])["extra_generation_params"] for answer in (by_photos, by_export))
-    assert first["BeyondFacial photos"] == second["BeyondFacial photos"] == told["photo_hash"]
+    assert first["BeyondFacial photos"] == second["BeyondFacial photos"] == report["photo_hash"]
     assert first["BeyondFacial report"] == second["BeyondFacial report"]
-    assert told["embedding"][:40] not in by_export.json()["info"]
+    assert report["embedding"][:40] not in by_export.json()["info"]
 
 
 def test_the_answer_lists_the_parts(client, photo):
-    told = exported(client, photo)
-    (pack,) = told["parts"].pop("packs")
+    report = exported(client, photo)
+    (pack,) = report["parts"].pop("packs")
     assert pack.startswith("squares:")
-    assert told["parts"] == {"photos": 1, "features": [], "head_crop": True, "face_crops": False}
-    assert told["warnings"] == []
+    assert report["parts"] == {"photos": 1, "features": [], "head_crop": True, "face_crops": False}
+    assert report["warnings"] == []
     more = exported(client, photo, keep_crops=True, head_crop=False)["parts"]
     assert (more["head_crop"], more["face_crops"]) == (False, True)
 
@@ -71,13 +71,13 @@ def test_the_answer_lists_the_parts(client, photo):
 def test_a_saved_identity_exports_what_it_would_be(client, photo):
     saved = client.post(ROOT, json={"name": "Anna", "references": [photo], "keep_crops": True})
     assert saved.status_code == 200, saved.text
-    told = client.get(f"{ROOT}/Anna/export?adapter=fits").json()
+    report = client.get(f"{ROOT}/Anna/export?adapter=fits").json()
     made = [
-        client.post("/sdapi/v1/txt2img", json=with_args({"adapter": "fits", **who}))
-        for who in ({"identity": "Anna"}, {"embedding": told["embedding"]})
+        client.post("/sdapi/v1/txt2img", json=with_args({"adapter": "fits", **person_unit}))
+        for person_unit in ({"identity": "Anna"}, {"embedding": report["embedding"]})
     ]
     assert pixels(made[0]) == pixels(made[1])
-    assert not told["parts"]["face_crops"]
+    assert not report["parts"]["face_crops"]
     assert client.get(f"{ROOT}/Anna/export?adapter=fits&keep_crops=true").json()["parts"]["face_crops"]
     assert client.get(f"{ROOT}/Berta/export").status_code == 404
     wrong = client.get(f"{ROOT}/Anna/export?crops=true")
@@ -87,8 +87,8 @@ def test_a_saved_identity_exports_what_it_would_be(client, photo):
 
 
 def test_no_adapter_is_a_warning_and_a_wrong_one_an_error(client, photo):
-    told = exported(client, photo, adapter="")
-    assert "several adapters" in told["warnings"][0] or told["warnings"] == []
+    report = exported(client, photo, adapter="")
+    assert "several adapters" in report["warnings"][0] or report["warnings"] == []
     answer = client.post(f"{ROOT}/export", json={"references": [photo], "adapter": "absent"})
     assert answer.status_code == 422
     assert '"absent"' in answer.json()["detail"]
@@ -114,9 +114,9 @@ def test_clip_features_travel_under_their_models_hash(client, photo, monkeypatch
     """An adapter that asks CLIP finds its features in the export, without a CLIP model and without crops."""
     features = {"clip:0123456789": np.random.default_rng(1).normal(size=(1, 257, 1280)).astype(np.float32)}
     monkeypatch.setattr(exports, "compute_portable", lambda *_: features)
-    told = exported(client, photo)
-    assert told["parts"]["features"] == ["clip:0123456789"]
-    made = Settings(adapter="fits", embedding=told["embedding"])
+    report = exported(client, photo)
+    assert report["parts"]["features"] == ["clip:0123456789"]
+    made = Settings(adapter="fits", embedding=report["embedding"])
     identity = person.load_person(made, True).identity
     (found,) = person.compute_features(identity, ["clip"], []).values()
     np.testing.assert_array_equal(found.numpy(), features["clip:0123456789"])

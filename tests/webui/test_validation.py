@@ -1,4 +1,4 @@
-"""POST /beyondfacial/v1/validate tells what a request would be told, and generates nothing."""
+"""POST /beyondfacial/v1/validate tells what a request would be report, and generates nothing."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def refusal(host):
 
 
 def test_a_good_unit_has_no_problems(ask, photo):
-    told = ask({"references": [photo], "adapter": "fits"})
-    assert told == {
+    report = ask({"references": [photo], "adapter": "fits"})
+    assert report == {
         "problems": [],
         "warnings": [],
         "adapter": "fits",
@@ -79,10 +79,10 @@ def test_a_problem_is_the_requests_sentence(ask, refusal, photo, unit):
 
 
 def test_all_problems_of_the_settings_are_told_at_once(ask):
-    told = ask({"weight": 99, "stride": 0, "wieght": 1, "references": []})
-    assert [each.split('"')[1] for each in told["problems"]] == ["stride", "weight", "wieght"]
-    told = ask({"start": 0.5, "stop": 0.5})
-    assert [each.split('"')[1] for each in told["problems"]] == ["start", "references"]
+    report = ask({"weight": 99, "stride": 0, "wieght": 1, "references": []})
+    assert [each.split('"')[1] for each in report["problems"]] == ["stride", "weight", "wieght"]
+    report = ask({"start": 0.5, "stop": 0.5})
+    assert [each.split('"')[1] for each in report["problems"]] == ["start", "references"]
 
 
 def test_switched_off_is_checked_as_if_it_were_on(ask, photo):
@@ -92,10 +92,10 @@ def test_switched_off_is_checked_as_if_it_were_on(ask, photo):
 
 def test_warnings_are_a_list(ask, photo):
     blank = to_base64(np.zeros((64, 64, 3), np.uint8))
-    told = ask({"references": [photo, blank], "adapter": "fits", "id_prompt": "{subject}"})
-    assert len(told["warnings"]) == 2
-    assert "photo 2" in told["warnings"][0]
-    assert "{subject}" in told["warnings"][1]
+    report = ask({"references": [photo, blank], "adapter": "fits", "id_prompt": "{subject}"})
+    assert len(report["warnings"]) == 2
+    assert "photo 2" in report["warnings"][0]
+    assert "{subject}" in report["warnings"][1]
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_rows_follow_the_settings(host, photo, more, identity):
 
 
 def test_rows_are_those_of_a_run(host, photo, monkeypatch):
-    seen, release = [], Run.release
-    monkeypatch.setattr(Run, "release", lambda run: (seen.append(run.report.identity_rows), release(run)))
+    recorded, release = [], Run.release
+    monkeypatch.setattr(Run, "release", lambda run: (recorded.append(run.report.identity_rows), release(run)))
     unit = {"references": [photo], "adapter": "fits", "refine_head": False, "start": 0.3, "stop": 0.9}
-    told = TestClient(host.app).post("/beyondfacial/v1/validate", json=unit).json()["rows"]
-    answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=with_args(unit, steps=told["steps"]))
+    report = TestClient(host.app).post("/beyondfacial/v1/validate", json=unit).json()["rows"]
+    answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=with_args(unit, steps=report["steps"]))
     assert answer.status_code == 200, answer.text
-    assert max(seen) == told["identity"] == 13
+    assert max(recorded) == report["identity"] == 13
 
 
 def test_the_routes_are_described(host):
@@ -130,7 +130,7 @@ def test_the_routes_are_described(host):
                 content = described["requestBody"]["content"]["application/json"]
                 assert content["example"].keys() <= content["schema"]["properties"].keys()
                 assert set(content["schema"].get("required", [])) <= content["example"].keys()
-    told = ours["/beyondfacial/v1/validate"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
-    assert told.keys() == {"problems", "warnings", "adapter", "pack", "rows"}
+    report = ours["/beyondfacial/v1/validate"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
+    assert report.keys() == {"problems", "warnings", "adapter", "pack", "rows"}
     options = ours["/beyondfacial/v1/identities/{name}/export"]["get"]["parameters"]
     assert [each["name"] for each in options] == ["name", "adapter", "adapter_family", "keep_crops", "head_crop"]
