@@ -21,15 +21,16 @@ ENABLED_KEY = BY_KEY["enabled"].infotext
 
 
 class Report(dict):
-    """What one picture is worth: similarity (None: no face found), face_area and mask_coverage, each 0 to 1; and a
-    note where it lacks what was asked for.
+    """What one picture is worth: similarity (None: no face found), face_area and mask_coverage (None: made
+    by another machine), each 0 to 1; and a note where it lacks what was asked for.
 
     As text it has no comma and no colon, so that hosts write it into an infotext unquoted.
     """
 
     def __str__(self) -> str:
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
-        numbers = f"similarity {similarity}; face {self['face_area']:.4f}; mask {self['mask_coverage']:.4f}"
+        mask = "" if self["mask_coverage"] is None else f"; mask {self['mask_coverage']:.4f}"
+        numbers = f"similarity {similarity}; face {self['face_area']:.4f}{mask}"
         return f"{numbers}; {self['note']}" if "note" in self else numbers
 
 
@@ -56,7 +57,7 @@ class Warnings(list):
     """The request's warnings: a list in the API's answer, and one text in each picture's infotext."""
 
     def __getitem__(self, _index: Any) -> Any:
-        return "; ".join(self) or None
+        return "; ".join(warning.removeprefix("BeyondFacial: ") for warning in self) or None
 
 
 class PasteKey(str):

@@ -27,16 +27,16 @@ def ask(host):
 
 
 @pytest.fixture
-def refusal(host):
+def sentence_for(host):
     """The sentence with which a real request is refused."""
     client = TestClient(host.app)
 
-    def refusal(unit):
+    def sentence_for(unit):
         answer = client.post("/sdapi/v1/txt2img", json=with_args(unit))
         assert answer.status_code == 422, answer.text
         return answer.json()["detail"].removeprefix("BeyondFacial: ")
 
-    return refusal
+    return sentence_for
 
 
 def test_a_good_unit_has_no_problems(ask, photo):
@@ -73,9 +73,9 @@ def test_nothing_is_generated(ask, photo, monkeypatch):
     ],
     ids=str,
 )
-def test_a_problem_is_the_requests_sentence(ask, refusal, photo, unit):
+def test_a_problem_is_the_requests_sentence(ask, sentence_for, photo, unit):
     unit = {"references": [photo], "adapter": "fits", **unit}
-    assert ask(unit)["problems"][0] == refusal(unit)
+    assert ask(unit)["problems"][0] == sentence_for(unit)
 
 
 def test_all_problems_of_the_settings_are_told_at_once(ask):
