@@ -20,7 +20,7 @@ from .failures import sentence_of
 
 FORWARDERS = ("distribute",)  # their scripts' titles, in lower case
 ATTRIBUTE = "_beyondfacial_forwarded"  # of `p`, plain values only: others copy `p` and turn it into JSON
-LOCAL = ("show_mask", "identity")  # masks are mixed up with pictures on their way, and names are of this machine only
+LOCAL = ("show_mask",)  # a mask that comes back would be taken for a picture
 
 
 def prepare(p: Any) -> None:
@@ -68,9 +68,10 @@ def make_unit(p: Any, args: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, 
         loaded = person.load_person(settings, is_api or isinstance(args[0], Mapping))
         warnings += loaded.identity.warnings
         settings = replace(settings, adapter=loaded.adapter.name, embedding=export_person(loaded))
-    settings = replace(settings, references=(), **{key: BY_KEY[key].default for key in LOCAL})
-    unit = {key: value for key, value in settings.to_dict().items() if value != BY_KEY[key].default}
-    unit.pop("references", None)
+    stays = (*LOCAL, "references", "identity")
+    unit = {
+        key: value for key, value in settings.to_dict().items() if key not in stays and value != BY_KEY[key].default
+    }
     return unit, {"warnings": warnings, "settings": local} if warnings or local else {}
 
 

@@ -19,7 +19,7 @@ from ..hosts.run import Run, run_of
 from ..sampling.advice import advise
 from ..sampling.plan import Plan, make_line
 from ..settings import FIELDS, Settings
-from . import cells, forwarding, infotext, neighbours, person, pictures
+from . import cells, forwarding, identities, infotext, neighbours, person, pictures
 from .failures import PREFIX, add_comment, fail_on_error, report_errors
 from .pictures import Output
 
@@ -54,6 +54,8 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         has_texts = is_api or isinstance(args[0], Mapping)  # ADetailer's inner job of an API request is no API job
         loaded = person.load_person(settings, has_texts)
         settings = replace(settings, adapter=loaded.adapter.name, **forwarding.kept(p, "settings", {}))
+        if settings.embedding and settings.identity_in_infotext:
+            settings = replace(settings, identity=identities.name_of_photos(loaded.identity.photo_hash))
         unload_with(weakref.ref(p.sd_model))
         run = request.begin(p, make_plan(settings, loaded), Output(settings, loaded, is_api))
         texts = getattr(p, "all_prompts", None) or [str(p.prompt)]
