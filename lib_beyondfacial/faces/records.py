@@ -80,13 +80,13 @@ def recogniser_of(space: str) -> str:
 
 
 def _space_of(record: Record, analyser: FaceAnalyser) -> Space | None:
-    """By the recogniser's file: a pack may lie in a folder of another name."""
+    """The embeddings of this recogniser, compared by hash, because the pack's folder may have another name."""
     wanted = recogniser_of(analyser.space)
     return next((space for space in record.spaces if recogniser_of(space.id) == wanted), None)
 
 
 def _space_from_crops(record: Record, analyser: FaceAnalyser) -> Space | None:
-    """This pack's embeddings of the saved crops, with the weights that the photos had."""
+    """Compute this pack's embeddings from the saved crops, with the saved weights."""
     if record.aligned is None:
         return None
     raw = analyser.embed(record.aligned).astype(np.float64)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..settings import BY_KEY, FIELDS, PERSON_KEYS, PRESETS, UI_FIELDS, Field, preset_values
+from ..settings import BY_KEY, FIELDS, PERSON_KEYS, UI_FIELDS, Field
+from . import presets
 
 ATTRIBUTE = "_beyondfacial_cell"  # of a cell's `p`: key -> value
-PRESET = Field(
-    "preset", "Defaults", "Preset", "Sets all of the method's parameters.", choices=tuple(PRESETS), axis=True
-)
+PRESET = Field("preset", "", "Preset", "Sets all of the method's parameters.", axis=True)
 AXES = {field.key: field for field in (PRESET, *FIELDS) if field.axis}
 
 
@@ -28,7 +27,7 @@ def apply_cell(p: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     A preset comes first, whatever its axis, so that other axes vary what it sets.
     """
     cell = dict(getattr(p, ATTRIBUTE, {}))
-    values = preset_values(cell.pop("preset")) if "preset" in cell else {}
+    values = presets.find_preset(cell.pop("preset")) if "preset" in cell else {}
     values |= cell
     if values.get("identity"):
         values = {key: BY_KEY[key].default for key in PERSON_KEYS} | values

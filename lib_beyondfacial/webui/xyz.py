@@ -11,16 +11,18 @@ from ..adapters import registry
 from ..errors import BeyondFacialError
 from ..hosts import request
 from ..settings import PREFIX, Field, check_value, text_to_value
-from . import cells, folders, forwarding, identities
+from . import cells, folders, forwarding, identities, presets
 
 FILE = "xyz_grid.py"
 NAMES: dict[str, Callable[[], Iterable[str]]] = {
     "adapter": folders.adapters_by_name,
     "identity": identities.names,
+    "preset": presets.all_presets,
 }
 CHECKS: dict[str, Callable[[str], object]] = {
     "adapter": lambda name: registry.peek_adapter(name, folders.adapters_by_name()),
     "identity": identities.entry_of,
+    "preset": presets.find_preset,
 }
 
 
@@ -57,7 +59,7 @@ def make_axis(axis_option: Callable[..., Any], field: Field) -> Any:
 def choices_of(field: Field) -> Callable[[], list[str]] | None:
     """What the plot's list offers; None for a number."""
     if field.key in NAMES:
-        return lambda: sorted(NAMES[field.key](), key=str.casefold)
+        return lambda: list(NAMES[field.key]())
     if field.kind == "bool":
         return lambda: ["True", "False"]
     return (lambda: list(field.choices)) if field.choices else None

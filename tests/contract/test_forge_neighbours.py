@@ -156,7 +156,7 @@ def test_refiner_ends_the_identity_with_a_warning(double, run, photo, monkeypatc
     assert "conditioning_modifiers" not in second.forge_objects.unet.model_options
 
 
-def test_options_that_the_host_deep_copies_hold_one_run_not_copies_of_it(double, run, monkeypatch):
+def test_deep_copied_options_share_one_run(double, run, monkeypatch):
     """Two more clones after ours: still one modifier, and one identity row a level."""
     fused, original = [], SamplingPass.delta
 

@@ -45,10 +45,10 @@ def exported(client, photo, **more):
 
 
 def test_an_export_of_photos_gives_the_photos_picture(client, photo, other_photo):
-    unit = {"adapter": "fits", "references": [photo, other_photo], "show_mask": True}
+    unit = {"adapter": "fits", "references": [photo, other_photo], "show_mask": True, "idap_strength": 0.5}
     by_photos = client.post("/sdapi/v1/txt2img", json=with_args(unit, batch_size=2))
     report = client.post(f"{ROOT}/export", json={"references": unit["references"], "adapter": "fits"}).json()
-    unit = {"adapter": "fits", "embedding": report["embedding"], "show_mask": True}
+    unit = {**unit, "references": [], "embedding": report["embedding"]}
     by_export = client.post("/sdapi/v1/txt2img", json=with_args(unit, batch_size=2))
     assert by_export.status_code == 200, by_export.text
     assert pixels(by_export) == pixels(by_photos)
@@ -96,7 +96,7 @@ def test_no_adapter_is_a_warning_and_a_wrong_one_an_error(client, photo):
 
 def test_a_head_crop_that_the_start_needs_is_named(client, photo):
     unit = {"adapter": "fits", "embedding": exported(client, photo, head_crop=False)["embedding"]}
-    answer = client.post("/sdapi/v1/txt2img", json=with_args(unit))
+    answer = client.post("/sdapi/v1/txt2img", json=with_args({**unit, "idap_strength": 0.5}))
     assert answer.status_code == 422
     assert '"head_crop"' in answer.json()["detail"]
     assert client.post("/sdapi/v1/txt2img", json=with_args({**unit, "idap_strength": 0})).status_code == 200

@@ -46,7 +46,7 @@ def test_a_good_unit_has_no_problems(ask, photo):
         "warnings": [],
         "adapter": "fits",
         "pack": "squares",
-        "rows": {"steps": 20, "plain": 40, "identity": 21, "refinement": 8},
+        "rows": {"steps": 20, "plain": 40, "identity": 14, "refinement": 8},
     }
 
 
@@ -103,7 +103,9 @@ def test_warnings_are_a_list(ask, photo):
     [({}, 21), ({"idap_strength": 0}, 20), ({"start": 0.5}, 11), ({"stride": 4}, 6), ({"mask_strength": 0}, 0)],
 )
 def test_rows_follow_the_settings(host, photo, more, identity):
-    settings = Settings(references=(photo,), adapter="fits", refine_head=False, **more)
+    settings = Settings(
+        references=(photo,), adapter="fits", refine_head=False, **{"start": 0, "idap_strength": 0.5, **more}
+    )
     plan = requests.make_plan(settings, person.load_person(settings, True))
     assert validation.count_rows(plan) == {"steps": 20, "plain": 40, "identity": identity, "refinement": 0}
 
@@ -111,7 +113,14 @@ def test_rows_follow_the_settings(host, photo, more, identity):
 def test_rows_are_those_of_a_run(host, photo, monkeypatch):
     recorded, release = [], Run.release
     monkeypatch.setattr(Run, "release", lambda run: (recorded.append(run.report.identity_rows), release(run)))
-    unit = {"references": [photo], "adapter": "fits", "refine_head": False, "start": 0.3, "stop": 0.9}
+    unit = {
+        "references": [photo],
+        "adapter": "fits",
+        "refine_head": False,
+        "start": 0.3,
+        "stop": 0.9,
+        "idap_strength": 0.5,
+    }
     report = TestClient(host.app).post("/beyondfacial/v1/validate", json=unit).json()["rows"]
     answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=with_args(unit, steps=report["steps"]))
     assert answer.status_code == 200, answer.text

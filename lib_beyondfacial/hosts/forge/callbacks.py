@@ -20,14 +20,14 @@ def install_callbacks() -> None:
 
 
 def before_launch(p: Processing, run: Run) -> None:
-    """Just before the sampler runs: all scripts have registered what they will."""
+    """Called just before the sampler runs, when all scripts have registered their functions."""
     move_ours_last(p)
     if is_tiler_on(p):
         disable_for_tiling(run)
 
 
 def on_cfg_denoiser(params: DenoiserParams) -> None:
-    """Before the host's model call: warn where the refiner has taken the model, and our modifier with it, away."""
+    """Before the host's model call: warn if the refiner has replaced the model and so our modifier."""
     run: Run | None = run_of(getattr(params.denoiser, "p", None))
     if run is not None and run.sampling is not None and run.sampling.schedule is not None:
         run.sampling.acts(float(params.sigma.flatten()[0]))

@@ -16,7 +16,7 @@ from ..model import WebUIHost, encode_prompts, first_conds
 from ..run import full_like_batch
 from ..types import Entry, HostModel, Processing
 
-MAX_SIGMA = 100.0  # a start of finite noise; SD's own ends at 14.6, zero-terminal-SNR schedules in the thousands
+MAX_SIGMA = 100.0  # below it a start is noise of finite sigma; SD: 14.6, zero-terminal-SNR schedules: thousands
 
 
 def unet_of(p: Processing) -> nn.Module:
@@ -24,7 +24,7 @@ def unet_of(p: Processing) -> nn.Module:
 
 
 def compile_cond(cond: Tensor | Mapping[str, Tensor]) -> Entry:
-    """An encoded prompt as the host's sampler takes it."""
+    """An encoded prompt in the form that the host's sampler takes."""
     try:
         from backend.sampling.condition import compile_conditions as compiled
     except ImportError:
@@ -33,7 +33,7 @@ def compile_cond(cond: Tensor | Mapping[str, Tensor]) -> Entry:
 
 
 def host_sampling() -> tuple[Callable, Callable]:
-    """The host's own model call with its memory check and ControlNets, and what loads the UNet before sampling."""
+    """The host's functions for a model call (with memory check and ControlNets) and for loading the UNet."""
     try:
         from backend.sampling.sampling_function import calc_cond_uncond_batch, sampling_prepare
     except ImportError:
@@ -48,17 +48,17 @@ def plain_condition(entry: Entry) -> type:
 
 
 def extra_memory(unet: HostModel, noise: Tensor, rows: int) -> int:
-    """Bytes that `rows` more rows want, by the host's own estimate; it asks itself for two a picture."""
+    """Bytes that `rows` more rows need by the host's estimate; the host itself reserves for two rows a picture."""
     shape = list(noise.shape[1:])
     plain, more = 2 * noise.shape[0], 2 * noise.shape[0] + rows
     return max(0, int(unet.memory_required([more, *shape]) - unet.memory_required([plain, *shape])))
 
 
 class ForgeHost(WebUIHost):
-    """sampling.host.Host for one pass of the Forge family. Everything is x0 at a sigma here, timestep samplers too.
+    """sampling.host.Host for one pass of the Forge family. Predictions are x0 at a sigma, also with timestep samplers.
 
-    is_tiled: another extension cuts the picture into tiles, so nothing of ours acts. is_inpainting: known once the
-    host has compiled its conds for the first level.
+    is_tiled: another extension cuts the picture into tiles, so the identity does not act.
+    is_inpainting: known only after the host has compiled its conds for the first level.
     """
 
     def __init__(self, p: Processing):
@@ -70,7 +70,7 @@ class ForgeHost(WebUIHost):
         return unet_of(self.p)
 
     def sigmas(self) -> Tensor:
-        """The model's own noise levels, ascending: one a timestep."""
+        """The model's noise levels, one a timestep, ascending."""
         model = self.p.sd_model.forge_objects.unet.model
         return (getattr(model, "predictor", None) or model.model_sampling).sigmas.detach().float().cpu()
 
@@ -84,7 +84,7 @@ class ForgeHost(WebUIHost):
         return compile_cond(encode_prompts(self.p, texts, size))
 
     def first_conds(self) -> Cond:
-        """With the ControlNets and the inpainting condition of the whole picture."""
+        """The first conds, with the ControlNets and the inpainting condition of the picture."""
         unet, entry = self.p.sd_model.forge_objects.unet, compile_cond(first_conds(self.sampler))
         x, concat = self.sampler.last_latent, self.sampler.sampler_extra_args["image_cond"]
         if unet.extra_concat_condition is not None:
@@ -101,7 +101,7 @@ class ForgeHost(WebUIHost):
         before = options.get("model_vae_regulation")
         options["model_vae_regulation"] = lambda posterior: posterior.mode()
         try:
-            # Tiled encoding does not ask for the regulation and samples; then at least from a generator of its own.
+            # Tiled encoding ignores the regulation and samples; let it use a separate random state.
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(0)
                 latent = objects.vae.encode(picture.permute(1, 2, 0)[None] / 2 + 0.5)
@@ -123,7 +123,7 @@ class ForgeHost(WebUIHost):
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        """Through everything that is hung on the host's UNet; ControlNets hang on the cond, so crops have none."""
+        """Call the model with all patches on the host's UNet; ControlNets are part of the cond, so crops have none."""
         unet, x = self.p.sd_model.forge_objects.unet, x.to(self.sampler.last_latent)
         calc, _ = host_sampling()
         return calc(unet.model, [cond], None, x, full_like_batch(x, sigma, x), unet.model_options)[0].float()
@@ -135,7 +135,7 @@ class ForgeHost(WebUIHost):
         unet = self.p.sd_model.forge_objects.unet
         along = list(unet.extra_model_patchers_during_sampling)
         host_sampling()[1](unet, self.sampler.last_latent)
-        unet.extra_model_patchers_during_sampling = along  # the hosts append the ControlNets' at every call
+        unet.extra_model_patchers_during_sampling = along  # the host appends the ControlNets' patchers at every call
 
     def starts_from_noise(self) -> bool:
         return not self.is_tiled and self.is_first_txt2img_pass() and float(self.sigmas()[-1]) < MAX_SIGMA
