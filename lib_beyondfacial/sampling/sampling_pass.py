@@ -71,6 +71,7 @@ class SamplingPass:
             latents: dict[tuple[int, Box], Tensor] = {}
             for i, box in enumerate(boxes):
                 crop = line.person_of(i).crop
+                assert crop is not None  # who loads an export without one refuses a start identity
                 if (id(crop), box) not in latents:
                     z = encode_reference(self.host.encode_image, crop, box, size, factor)
                     latents[id(crop), box] = z.to(noise.device)

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gradio as gr
+
 from ..errors import BeyondFacialError
 from ..hosts import request
 from ..settings import keys_to_labels
+from . import cells
 
 PREFIX = "BeyondFacial: "
 
@@ -33,8 +36,11 @@ def fail_on_error(p: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_api = getattr(p, "is_api", False)  # the UI shows the error's class before the sentence
-        request.fail(p, f"{PREFIX if is_api else ''}{sentence_of(error)}")
+        is_api = getattr(p, "is_api", False)  # the page shows the error's class before the sentence
+        sentence = sentence_of(error)
+        if cells.name_cell(p):  # a plot leaves the cell blank, and the error in the console
+            add_comment(p, sentence)
+        request.fail(p, f"{PREFIX if is_api else ''}{sentence}")
 
 
 @contextmanager
@@ -51,8 +57,12 @@ def add_comment(p: Any, text: str, processed: Any = None) -> None:
 
     `p` is always needed, since scripts that join several results use the comments of `p`.
     """
-    text = text if text.startswith(PREFIX) else PREFIX + text
-    text = text if getattr(p, "is_api", False) else keys_to_labels(text)
+    is_api = getattr(p, "is_api", False)
+    cell = cells.name_cell(p)
+    text = f"{PREFIX}{f'{cell}: ' if cell else ''}{text.removeprefix(PREFIX)}"
+    text = text if is_api else keys_to_labels(text)
     p.comment(text)
+    if cell and not is_api:  # a plot shows the comments of its first cell alone
+        gr.Warning(text)
     if processed is not None and text not in processed.comments.splitlines():
         processed.comments = f"{processed.comments}{text}\n"
