@@ -126,7 +126,7 @@ def run(pack: Path, count: int) -> dict[str, dict[str, Any]]:
         if done.returncode:
             raise SystemExit(f"{row}: {done.stderr[-2000:]}")
         rounds[row].append(json.loads(done.stdout.splitlines()[-1]))
-    return {row: {key: least(each[key] for each in seen) for key in COLUMNS} for row, seen in rounds.items()}
+    return {row: {key: least(each[key] for each in measured) for key in COLUMNS} for row, measured in rounds.items()}
 
 
 def least(values: Iterable[float | None]) -> float | None:
@@ -138,8 +138,8 @@ def to_markdown(rows: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     for row, values in rows.items():
         cells = ["" if values[key] is None else f"{values[key]:.1f}" for key in COLUMNS]
         lines.append("| " + " | ".join([ROWS[row], *cells]) + " |")
-    said = ", ".join(f"{key} {value}" for key, value in about.items())
-    return "\n".join(lines) + f"\n\n{said}. Memory: beyond Python with NumPy and Pillow, at the end.\n"
+    facts = ", ".join(f"{key} {value}" for key, value in about.items())
+    return "\n".join(lines) + f"\n\n{facts}. Memory: beyond Python with NumPy and Pillow, at the end.\n"
 
 
 def main() -> None:

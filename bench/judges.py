@@ -41,12 +41,12 @@ class Judges:
 
     def records(self, pairs: list[Pair], images: list[np.ndarray]) -> list[dict[str, Any]]:
         """One record a pair. A missed face counts as similarity 0, attributes 0, face area 0."""
-        heads = [self.look(pair, image) for pair, image in zip(pairs, images, strict=True)]
+        heads = [self.measure_face(pair, image) for pair, image in zip(pairs, images, strict=True)]
         squares = [square_round(image, head["box"]) for image, head in zip(images, heads, strict=True)]
-        seen = self.evaluator.judge(np.stack(squares))
+        verdicts = self.evaluator.judge(np.stack(squares))
         records = []
         for i, (pair, image, head) in enumerate(zip(pairs, images, heads, strict=True)):
-            shot, scene, action, style = (str(seen[key][i]) for key in ("shot", "scene", "action", "style"))
+            shot, scene, action, style = (str(verdicts[key][i]) for key in ("shot", "scene", "action", "style"))
             height, width = image.shape[:2]
             ceiling = self.ceiling(pair, head["face_area"] * width / height, height)
             records.append({
@@ -71,7 +71,7 @@ class Judges:
             self._persons[pair.seed] = self.analyser.find(pair.photo)[0].normed_embedding
         return self._persons[pair.seed]
 
-    def look(self, pair: Pair, image: np.ndarray) -> dict[str, Any]:
+    def measure_face(self, pair: Pair, image: np.ndarray) -> dict[str, Any]:
         """The face most like the person: how like, how large, where (shares of the picture), and what it shows."""
         height, width = image.shape[:2]
         faces = [face for face in self.analyser.find(image) if share_of(face.box, width, height) < WHOLE_PICTURE]
@@ -80,8 +80,8 @@ class Judges:
         cosines = [float(face.normed_embedding @ self.person(pair)) for face in faces]
         face = faces[int(np.argmax(cosines))]
         x0, y0, x1, y1 = (float(v) for v in np.clip(face.box / [width, height, width, height], 0, 1))
-        told = self.evaluator.attributes(align_face(image, face.landmarks)[None])
-        right = [told[name][0] == getattr(pair.person, name) for name in HEAD_CLASSES]
+        shown = self.evaluator.attributes(align_face(image, face.landmarks)[None])
+        right = [shown[name][0] == getattr(pair.person, name) for name in HEAD_CLASSES]
         return {
             "found": 1,
             "similarity": round(max(cosines), 6),
@@ -96,8 +96,8 @@ class Judges:
         radius = (face_area / (BOX_OF_RADIUS[0] * BOX_OF_RADIUS[1])) ** 0.5 or HEAD_RADIUS["full"]
         step = max(round(radius / RADIUS_STEP), 1)
         if (pair.seed, step) not in self._ceilings:
-            looked = self.look(pair, self.through_vae(draw_at_size(pair, step * RADIUS_STEP, side)))
-            self._ceilings[pair.seed, step] = {key: looked[key] for key in ("similarity", "attribute_accuracy")}
+            measured = self.measure_face(pair, self.through_vae(draw_at_size(pair, step * RADIUS_STEP, side)))
+            self._ceilings[pair.seed, step] = {key: measured[key] for key in ("similarity", "attribute_accuracy")}
         return self._ceilings[pair.seed, step]
 
 

@@ -64,7 +64,7 @@ TABLE = (
     ),
     Method(
         "oracle_mask",
-        "two lines, the mask is the head's box in the plain picture; no closer look",
+        "two lines, the mask is the head's box in the plain picture; no head refinement",
         {"refine_head": False},
         "oracle_mask",
     ),
@@ -77,7 +77,7 @@ TABLE = (
     Method("minus_decision", "without the decision: all that attention lets through", alternative="no_decision"),
     Method("minus_smoothing", "without smoothing over the levels", {"smoothing": 0.0}),
     Method("minus_idap", "without the start's identity", {"idap_strength": 0.0}),
-    Method("minus_close_look", "without the closer look", {"refine_head": False}),
+    Method("minus_refinement", "without the head refinement", {"refine_head": False}),
 )
 RESEARCH = (
     Method("single_line_w0.5", "the adapter in the one line, weight 0.5", single(0.5)),

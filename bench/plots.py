@@ -36,9 +36,9 @@ def plot_frontier(content: dict[str, Any], path: Path, across: str = "scene_accu
         spread = [
             [[value - ci[0]], [ci[1] - value]] for value, ci in ((x, row[f"{across}_ci"]), (y, row["similarity_ci"]))
         ]
-        is_ours = row["method"] == "beyondfacial"
+        is_default = row["method"] == "beyondfacial"
         axes.errorbar(
-            x, y, xerr=spread[0], yerr=spread[1], fmt="*" if is_ours else "o", ms=15 if is_ours else 7,
+            x, y, xerr=spread[0], yerr=spread[1], fmt="*" if is_default else "o", ms=15 if is_default else 7,
             color=colour, elinewidth=0.8, capsize=2, alpha=0.9,
         )  # fmt: skip
     axes.axhline(content["similarity_ceiling"], color="#999999", ls="--", lw=1)

@@ -45,10 +45,10 @@ def compare(committed: list[Record], fresh: list[Record]) -> dict[str, Any]:
             columns[name] = {"equal": old is new, "agrees": old is new}
             continue
         estimate = intervals.mean(old)
-        near = estimate.low - 1e-9 <= new.mean() <= estimate.high + 1e-9
+        is_within = estimate.low - 1e-9 <= new.mean() <= estimate.high + 1e-9
         equal = bool(np.array_equal(old, new))
         values = {"committed": round(estimate.value, 4), "fresh": round(float(new.mean()), 4)}
-        columns[name] = {**values, "equal": equal, "agrees": equal or bool(near)}
+        columns[name] = {**values, "equal": equal, "agrees": equal or bool(is_within)}
     return {
         "n": len(fresh),
         "bit_equal": same,
@@ -90,6 +90,6 @@ def to_markdown(verdicts: dict[str, Any]) -> str:
             for column, values in verdict["columns"].items()
             if not values["agrees"]
         ]
-        said = "yes" if verdict["agrees"] else "**no**: " + "; ".join(off)
-        lines.append([name, str(verdict["n"]), f"{verdict['bit_equal']} of {verdict['n']}", said])
+        answer = "yes" if verdict["agrees"] else "**no**: " + "; ".join(off)
+        lines.append([name, str(verdict["n"]), f"{verdict['bit_equal']} of {verdict['n']}", answer])
     return grid(["method", "n", "pictures bit-equal", "agrees"], lines)

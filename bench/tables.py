@@ -75,10 +75,10 @@ def by_area(records: list[Record]) -> list[dict[str, Any]]:
 def to_content(by_method: dict[str, list[Record]], about: dict[str, Any]) -> dict[str, Any]:
     """The JSON file: the ceiling is that of BeyondFacial's heads where it was measured, else of the last method's."""
     rows = [row_of(name, records) for name, records in by_method.items()]
-    own = next((row for row in rows if row["method"] == "beyondfacial"), rows[-1])
+    defaults = next((row for row in rows if row["method"] == "beyondfacial"), rows[-1])
     names, bases = list(by_method), {"plain", "beyondfacial"} & by_method.keys()
     content = {
-        "similarity_ceiling": own["ceiling"],
+        "similarity_ceiling": defaults["ceiling"],
         "rows": rows,
         "differences": [differences(by_method, m, base) for base in sorted(bases) for m in names if m != base],
         "by_face_area": {name: by_area(records) for name, records in by_method.items()},
@@ -90,10 +90,10 @@ def to_content(by_method: dict[str, list[Record]], about: dict[str, Any]) -> dic
 def reached(content: dict[str, Any]) -> list[dict[str, Any]]:
     """What BeyondFacial is to reach, the value, and whether it does."""
     rows = {row["method"]: row for row in content["rows"]}
-    own = rows.get("beyondfacial")
-    if own is None:
+    defaults = rows.get("beyondfacial")
+    if defaults is None:
         return []
-    margin = 0.02 if own["n"] >= 1500 else 0.05
+    margin = 0.02 if defaults["n"] >= 1500 else 0.05
     goals = []
 
     def goal(text: str, value: Any, ok: bool) -> None:
@@ -107,10 +107,10 @@ def reached(content: dict[str, Any]) -> list[dict[str, Any]]:
             goal(f"{key} not below plain's by more than {margin}", [change[key], ci], ci[0] >= -margin)
         ci = change["close_up_ci"]
         goal("close_up not above plain's by more than 0.02", [change["close_up"], ci], ci[1] <= 0.02)
-    share = own["similarity_of_ceiling"]
-    goal("similarity at least 0.9 of the ceiling", [share, own["similarity_of_ceiling_ci"]], share >= 0.9)
+    share = defaults["similarity_of_ceiling"]
+    goal("similarity at least 0.9 of the ceiling", [share, defaults["similarity_of_ceiling_ci"]], share >= 0.9)
     for rival in (rows[name] for name in RIVALS if name in rows):
-        low, high = own["scene_times_similarity_ci"][0], rival["scene_times_similarity_ci"][1]
+        low, high = defaults["scene_times_similarity_ci"][0], rival["scene_times_similarity_ci"][1]
         goal(f"scene x similarity ahead of {rival['method']}, intervals apart", [low, high], low > high)
     return goals
 
@@ -130,7 +130,7 @@ def grid(head: list[str], lines: list[list[str]]) -> str:
 def to_markdown(content: dict[str, Any], methods: dict[str, Method]) -> str:
     """For readers: the table, the differences, the goals, and what the methods are."""
     rows, about = content["rows"], content["about"]
-    said = ", ".join(f"{key} {value}" for key, value in about.items())
+    facts = ", ".join(f"{key} {value}" for key, value in about.items())
     columns = [*COLUMNS, "flicker", "scene_times_similarity", "similarity_of_ceiling"]
     digits = {"face_area": 3, "unet_rows": 1}
     parts = [
@@ -139,7 +139,7 @@ def to_markdown(content: dict[str, Any], methods: dict[str, Method]) -> str:
         "bootstrap intervals; similarity by a second recogniser that the adapter never saw, a missed face counts 0. "
         "unet_rows and seconds are per picture, persons already analysed.\n",
         f"Similarity ceiling, the true person drawn at the found head's size through the VAE: "
-        f"{content['similarity_ceiling']:.3f}. {said}.\n",
+        f"{content['similarity_ceiling']:.3f}. {facts}.\n",
         grid(
             ["method", "n", *columns],
             [[row["method"], str(row["n"]), *(cell(row, c, digits.get(c, 2)) for c in columns)] for row in rows],
@@ -171,20 +171,20 @@ MARKS = (
 def to_readme(content: dict[str, Any]) -> str:
     """README's table of the held-out split, and what each row is to be read against."""
     rows, about = {row["method"]: row for row in content["rows"]}, content["about"]
-    own = rows["beyondfacial"]
+    defaults = rows["beyondfacial"]
     sampling = about["sampling"]
-    share, (low, high) = own["similarity_of_ceiling"], own["similarity_of_ceiling_ci"]
+    share, (low, high) = defaults["similarity_of_ceiling"], defaults["similarity_of_ceiling_ci"]
     lines = [[name, str(row["n"]), *(cell(row, c) for c in README_COLUMNS)] for name, row in rows.items()]
     missed = [goal["goal"] for goal in content["reached"] if not goal["reached"]]
     not_reached = f"Of what BeyondFacial was to reach, this was **not**: {'; '.join(missed)}.\n\n" if missed else ""
     return (
         "**This is a toy world** (Dollhouse), and these figures say nothing about photographs. "
-        f'{own["n"]} persons whom no tuning run has seen, prompts such as "picture of a guy sprinting on the dunes, '
-        f'full body", the same seeds for every method, {sampling["sampler_name"]}, {sampling["steps"]} steps, CFG '
-        f"{sampling['cfg_scale']:g}; mean and 95% bootstrap interval. Similarity is the cosine of a second recogniser "
-        "that the adapter never saw (a missed face counts 0); the true person, drawn at the found head's size and put "
-        f"through the VAE, has {content['similarity_ceiling']:.2f}, of which BeyondFacial reaches {100 * share:.0f}% "
-        f"({100 * low:.0f} to {100 * high:.0f}).\n\n"
+        f'{defaults["n"]} persons whom no tuning run has seen, prompts such as "picture of a guy sprinting on the '
+        f'dunes, full body", the same seeds for every method, {sampling["sampler_name"]}, {sampling["steps"]} steps, '
+        f"CFG {sampling['cfg_scale']:g}; mean and 95% bootstrap interval. Similarity is the cosine of a second "
+        "recogniser that the adapter never saw (a missed face counts 0); the true person, drawn at the found head's "
+        f"size and put through the VAE, has {content['similarity_ceiling']:.2f}, of which BeyondFacial reaches "
+        f"{100 * share:.0f}% ({100 * low:.0f} to {100 * high:.0f}).\n\n"
         + grid(["method", "n", *README_COLUMNS], lines)
         + "\n"
         + not_reached

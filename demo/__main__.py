@@ -87,7 +87,7 @@ def make_pictures(host: Any, photo: np.ndarray, prompt: str, seed: int) -> list[
             if persons
             else None
         )
-        seen = evaluator.judge(picture[None])
+        verdict = evaluator.judge(picture[None])
         reports = info.get("extra_generation_params", {}).get("BeyondFacial report") or [{}]
         rows.append(
             {
@@ -95,7 +95,7 @@ def make_pictures(host: Any, photo: np.ndarray, prompt: str, seed: int) -> list[
                 "picture": picture,
                 "mask": np.asarray(images[1].convert("RGB")) if len(images) > 1 else np.zeros_like(picture),
                 "similarity": None if similarity is None else round(similarity, 3),
-                **{key: str(seen[key][0]) for key in ("shot", "scene", "action")},
+                **{key: str(verdict[key][0]) for key in ("shot", "scene", "action")},
                 "face_area": round(float(reports[0].get("face_area") or 0.0), 4) if extra is not None else None,
                 "mask_coverage": round(float(reports[0].get("mask_coverage") or 0.0), 4)
                 if extra is not None
@@ -160,9 +160,9 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(photo)).save(OUT / "reference.png")
     draw_sheet(photo, rows, args.prompt).save(OUT / "sheet.png")
-    told = [{k: v for k, v in row.items() if k not in ("picture", "mask")} for row in rows]
+    without_pictures = [{k: v for k, v in row.items() if k not in ("picture", "mask")} for row in rows]
     (OUT / "result.json").write_text(
-        json.dumps({"prompt": args.prompt, "seed": args.seed, "rows": told}, indent=1) + "\n"
+        json.dumps({"prompt": args.prompt, "seed": args.seed, "rows": without_pictures}, indent=1) + "\n"
     )
     print_table(rows)
     print(

@@ -1,5 +1,5 @@
-// Says in the accordion's own title who is in use (photos or a saved identity), so that a closed accordion tells it too.
-// Works on the page of gradio 3 (div.label-wrap) and gradio 4 (button.label-wrap); touches nothing outside ours.
+// Shows in the accordion's title which person is in use (photos or a saved identity), also while it is closed.
+// Works with gradio 3 (div.label-wrap) and gradio 4 (button.label-wrap); changes nothing outside our accordion.
 (function () {
     "use strict";
 
@@ -9,9 +9,9 @@
         return typeof gradioApp === "function" ? gradioApp() : document;
     }
 
-    function whoIsInUse(tab) {
-        const told = root().querySelector(`#beyondfacial_${tab}_status [data-beyondfacial]`);
-        return told ? told.dataset.beyondfacial : "";
+    function personInUse(tab) {
+        const status = root().querySelector(`#beyondfacial_${tab}_status [data-beyondfacial]`);
+        return status ? status.dataset.beyondfacial : "";
     }
 
     function relabel(tab) {
@@ -19,13 +19,13 @@
         if (!label) {
             return;
         }
-        const who = whoIsInUse(tab);
-        const text = who ? `${TITLE} (${who})` : TITLE;
+        const person = personInUse(tab);
+        const text = person ? `${TITLE} (${person})` : TITLE;
         if (label.dataset.beyondfacial !== text) {
             label.dataset.beyondfacial = text;
-            const words = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
-            if (words) {
-                words.data = text;
+            const textNode = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+            if (textNode) {
+                textNode.data = text;
             }
         }
     }
@@ -35,20 +35,20 @@
         relabel("img2img");
     }
 
-    // The page's own list of saved identities is as old as the server: read it again when our accordion is first used.
-    const isRead = new Set();
+    // gradio fills the list of saved identities when the server starts: refresh it at the first click into our accordion.
+    const refreshed = new Set();
 
-    function readIdentities(event) {
+    function refreshIdentities(event) {
         for (const tab of ["txt2img", "img2img"]) {
             const button = root().querySelector(`#beyondfacial_${tab}_refresh_identity`);
-            if (button && !isRead.has(tab) && event.target.closest(`#beyondfacial_${tab}`)) {
-                isRead.add(tab);
+            if (button && !refreshed.has(tab) && event.target.closest(`#beyondfacial_${tab}`)) {
+                refreshed.add(tab);
                 button.click();
             }
         }
     }
 
-    document.addEventListener("click", readIdentities);
+    document.addEventListener("click", refreshIdentities);
     if (typeof onUiUpdate === "function") {
         onUiUpdate(refresh);
     } else {

@@ -1,4 +1,4 @@
-"""What adapters and faces share, which do not know each other."""
+"""Constants and file functions that both adapters and faces need; neither imports the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHORT_HASH = 10  # hex digits by which a file or a set of photos is named
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file for reading; OSError where it is a pipe, a socket or a device, which might never answer."""
+    """Open a regular file for reading; OSError for a pipe, socket or device, because reading one can block forever."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,4 +1,4 @@
-"""The one error whose text users read, and what its sentences quote."""
+"""The one error whose text is shown to users, and functions that make user input safe to quote in it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Iterable
 
 
 class BeyondFacialError(ValueError):
-    """A request that cannot be served; ``str(error)`` is one sentence naming the thing and what to do.
+    """A request that cannot be served; ``str(error)`` is one sentence that names the cause and what to do.
 
-    Raised wherever a value of the user's enters (settings, photos, adapter files, the host's model) and caught
-    once, in scripts/beyondfacial.py, which makes the request fail with that sentence. Nothing else is shown to
-    users, so the sentence holds no folder of the machine and no part of a photo: what looks like base64, wherever a
-    client put it, is left out here.
+    It is raised where a value of the user enters (settings, photos, adapter files, the host's model). The request
+    then fails with this sentence, and users see nothing else. The sentence must not contain a folder of the machine
+    or any part of a photo; the constructor removes everything that looks like base64.
     """
 
     def __init__(self, sentence: str = ""):

@@ -123,9 +123,9 @@ def test_importing_does_nothing_but_import(unit):
     code = IMPORT_ONE_UNIT.format(root=str(ROOT), unit=f"lib_beyondfacial.{unit}", needs_host=unit.startswith("webui"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
-    seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen.pop("spent") < 0.25  # seconds of CPU, sources not yet compiled; 0.05 is the aim, warm
-    assert seen == {
+    state = json.loads(done.stdout.splitlines()[-1])
+    assert state.pop("spent") < 0.25  # seconds of CPU, sources not yet compiled; 0.05 is the aim, warm
+    assert state == {
         "opened": [],
         "same_environment": True,
         "same_threads": True,

@@ -204,23 +204,23 @@ def test_a_host_that_has_everything_gets_no_folder(installer, tmp_path, monkeypa
 
 
 def test_pip_is_told_to_touch_nothing_else(installer, tmp_path, monkeypatch):
-    seen = {}
+    recorded = {}
 
     def run(command, **options):
-        seen.update(command=command, env=options["env"])
+        recorded.update(command=command, env=options["env"])
         return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
 
     monkeypatch.setattr(installer.subprocess, "run", run)
     monkeypatch.setenv("INDEX_URL", "https://mirror.invalid/simple")
     with pytest.raises(RuntimeError, match="^the package index has no such package for Python 3"):
         installer.fetch(["onnx"], VERSIONS, tmp_path / "new")
-    command = seen["command"]
+    command = recorded["command"]
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
     assert command[-1] == "onnx==1.18.0"
     assert {"--no-deps", "--only-binary=:all:"} <= set(command)
     assert command[command.index("--target") + 1] == str(tmp_path / "new")
     assert command[command.index("--index-url") + 1] == "https://mirror.invalid/simple"
-    assert seen["env"]["PIP_USER"] == "0"
+    assert recorded["env"]["PIP_USER"] == "0"
 
 
 def test_leftovers_of_killed_starts_are_removed(installer, tmp_path):

@@ -78,12 +78,12 @@ def violations(path: Path) -> list[str]:
     """Each import of a lib_beyondfacial file that its unit's rule does not allow."""
     unit = unit_of(path)
     package = ("lib_beyondfacial", *path.relative_to(LIB).parts[:-1])
-    ours, top, lazy = RULES.get(unit, (set(), set(), set()))
+    below, top, lazy = RULES.get(unit, (set(), set(), set()))
     bad = []
     for name, at_top, line in imports_of(path, package):
         parts = name.split(".")
         if parts[0] == "lib_beyondfacial":
-            allowed = {f"lib_beyondfacial.{each}" for each in {unit, "__version__"} | ours}
+            allowed = {f"lib_beyondfacial.{each}" for each in {unit, "__version__"} | below}
             is_allowed = any(f"{name}.".startswith(f"{each}.") for each in allowed)
         else:
             is_allowed = parts[0] in STDLIB | top or (not at_top and parts[0] in lazy)
@@ -96,8 +96,8 @@ def test_rules_are_the_order_of_the_units():
     """Whatever a unit may import stands in a row before its own; method needs no more of settings than parameters."""
     row = {unit: number for number, units in enumerate(ORDER) for unit in units}
     assert row.keys() == RULES.keys()
-    for unit, (ours, _, _) in RULES.items():
-        assert all(row[each.split(".")[0]] < row[unit] for each in ours), unit
+    for unit, (below, _, _) in RULES.items():
+        assert all(row[each.split(".")[0]] < row[unit] for each in below), unit
     assert RULES["method"][0] == {"settings.parameters"}
 
 
@@ -169,7 +169,7 @@ def test_the_check_sees_prompt_parser(code):
 
 
 SOURCES = sorted(LIB.rglob("*.py"))
-OWN = sorted(
+OUR_FOLDERS = sorted(
     path
     for folder in ("lib_beyondfacial", "scripts", "demo", "bench", "tests")
     for path in (ROOT / folder).rglob("*.py")
@@ -230,6 +230,6 @@ def test_the_script_imports_at_load_time_only_and_stays_small():
     assert {name.split(".")[0] for name, _, _ in imports} <= {"lib_beyondfacial", "modules", "pathlib", "sys"}
 
 
-@pytest.mark.parametrize("path", OWN, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", OUR_FOLDERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_readable_in_one_sitting(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES

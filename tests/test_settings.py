@@ -158,13 +158,13 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "said"), BAD_VALUES, ids=lambda part: str(part)[:20])
-def test_bad_values_are_refused_by_name(key, value, said):
+@pytest.mark.parametrize(("key", "value", "expected"), BAD_VALUES, ids=lambda part: str(part)[:20])
+def test_bad_values_are_refused_by_name(key, value, expected):
     with pytest.raises(BeyondFacialError) as caught:
         Settings.from_script_args({"references": [PHOTO], key: value})
     sentence = str(caught.value)
     assert f'"{key}"' in sentence
-    assert said in sentence
+    assert expected in sentence
     assert BY_KEY[key].describe_range() in sentence
     assert PHOTO not in sentence
     assert len(sentence) < 300

@@ -73,14 +73,14 @@ def draw_body(c: Canvas, x: float, y: float, r: float, action: str, skin: Colour
     c.rectangle(x - 0.25 * r, y + 0.7 * r, x + 0.25 * r, neck + 0.12 * r, skin)
 
 
-def draw_hair_behind(c: Canvas, x: float, y: float, r: float, who: Identity) -> None:
-    hair, w = HAIR_COLOURS[who.hair_colour], who.width * r
-    if who.hair_style == "afro":
+def draw_hair_behind(c: Canvas, x: float, y: float, r: float, person: Identity) -> None:
+    hair, w = HAIR_COLOURS[person.hair_colour], person.width * r
+    if person.hair_style == "afro":
         c.ellipse(x, y - 0.3 * r, 1.35 * r, 1.15 * r, hair)
-    elif who.hair_style == "long":
+    elif person.hair_style == "long":
         c.ellipse(x, y - 0.15 * r, 1.18 * w, 1.05 * r, hair)
         c.rectangle(x - 1.18 * w, y - 0.1 * r, x + 1.18 * w, y + 1.25 * r, hair)
-    elif who.hair_style == "spiky":
+    elif person.hair_style == "spiky":
         for angle in np.deg2rad(np.arange(-80, 81, 32)):
             tip = (x + 1.5 * r * np.sin(angle), y - 1.5 * r * np.cos(angle))
             wide = 0.36 * r
@@ -89,47 +89,47 @@ def draw_hair_behind(c: Canvas, x: float, y: float, r: float, who: Identity) -> 
             c.polygon([tip, (base[0] - side[0], base[1] - side[1]), (base[0] + side[0], base[1] + side[1])], hair)
 
 
-def draw_hair_front(c: Canvas, x: float, y: float, r: float, who: Identity) -> None:
-    hair, w = HAIR_COLOURS[who.hair_colour], who.width * r
-    if who.hair_style == "bald":
+def draw_hair_front(c: Canvas, x: float, y: float, r: float, person: Identity) -> None:
+    hair, w = HAIR_COLOURS[person.hair_colour], person.width * r
+    if person.hair_style == "bald":
         return
-    if who.hair_style in ("short", "spiky"):
+    if person.hair_style in ("short", "spiky"):
         c.ellipse(x, y - 0.36 * r, 1.04 * w, 0.7 * r, hair, (180, 360))
         c.rectangle(x - 1.04 * w, y - 0.4 * r, x + 1.04 * w, y - 0.3 * r, hair)
     else:
         c.ellipse(x, y - 0.45 * r, 0.98 * w, 0.58 * r, hair, (180, 360))
 
 
-def draw_head(c: Canvas, x: float, y: float, r: float, who: Identity) -> np.ndarray:  # noqa: PLR0915  a head's parts in their order
+def draw_head(c: Canvas, x: float, y: float, r: float, person: Identity) -> np.ndarray:  # noqa: PLR0915  a head's parts in their order
     """The head at (x, y), half its height r; returns the five landmarks in the canvas's units."""
-    skin, w = skin_colour(who.skin), who.width * r
-    hair = HAIR_COLOURS[who.hair_colour]
-    draw_hair_behind(c, x, y, r, who)
+    skin, w = skin_colour(person.skin), person.width * r
+    hair = HAIR_COLOURS[person.hair_colour]
+    draw_hair_behind(c, x, y, r, person)
     for side in (-1, 1):
         c.ellipse(x + side * w, y + 0.05 * r, 0.14 * r, 0.2 * r, skin)
-        if who.gender == "woman":
+        if person.gender == "woman":
             c.ellipse(x + side * w, y + 0.3 * r, 0.09 * r, 0.09 * r, (255, 210, 60))
     c.ellipse(x, y, w, r, skin)
-    if who.beard:
+    if person.beard:
         c.ellipse(x, y + 0.42 * r, 0.78 * w, 0.56 * r, hair)
         c.ellipse(x, y + 0.2 * r, 0.6 * w, 0.34 * r, skin)
-    draw_hair_front(c, x, y, r, who)
+    draw_hair_front(c, x, y, r, person)
     eye_x, eye_y = 0.42 * w, y + 0.0 * r
     for side in (-1, 1):
         ex = x + side * eye_x
         c.ellipse(ex, eye_y, 0.2 * r, 0.22 * r, (252, 252, 252))
-        c.ellipse(ex, eye_y, 0.145 * r, 0.17 * r, EYE_COLOURS[who.eyes])
+        c.ellipse(ex, eye_y, 0.145 * r, 0.17 * r, EYE_COLOURS[person.eyes])
         c.ellipse(ex, eye_y, 0.06 * r, 0.07 * r, (10, 10, 10))
         c.stroke(
             [(ex - 0.2 * r, eye_y - 0.3 * r), (ex + 0.2 * r, eye_y - 0.3 * r)], 0.07 * r, tuple(0.5 * v for v in hair)
         )
-        if who.glasses:
+        if person.glasses:
             c.ellipse(ex, eye_y, 0.33 * r, 0.33 * r, (24, 24, 28), line=0.1 * r)
-    if who.glasses:
+    if person.glasses:
         c.stroke([(x - eye_x + 0.3 * r, eye_y), (x + eye_x - 0.3 * r, eye_y)], 0.08 * r, (24, 24, 28))
     c.stroke([(x, y + 0.12 * r), (x, y + 0.34 * r)], 0.09 * r, tuple(0.75 * v for v in skin))
-    lips = (206, 36, 60) if who.gender == "woman" else (130, 60, 50)
-    c.ellipse(x, y + 0.56 * r, 0.3 * w, 0.12 * r if who.gender == "woman" else 0.07 * r, lips)
+    lips = (206, 36, 60) if person.gender == "woman" else (130, 60, 50)
+    c.ellipse(x, y + 0.56 * r, 0.3 * w, 0.12 * r if person.gender == "woman" else 0.07 * r, lips)
     mouth = y + 0.56 * r
     return np.array(
         [(x - eye_x, eye_y), (x + eye_x, eye_y), (x, y + 0.34 * r), (x - 0.3 * w, mouth), (x + 0.3 * w, mouth)]

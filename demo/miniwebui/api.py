@@ -19,13 +19,13 @@ queue_lock = Lock()
 JOB, HINTS = processing.StableDiffusionProcessing, get_type_hints(processing.StableDiffusionProcessing)
 JOB_FIELDS = """prompt negative_prompt seed sampler_name scheduler batch_size n_iter steps cfg_scale width height eta
     s_min_uncond enable_hr override_settings"""
-OWN_FIELDS = {
+TXT2IMG_FIELDS = {
     "sampler_index": (str | None, None),
     "alwayson_scripts": (dict | None, None),
     "send_images": (bool, True),
 }
 _SHARED = {key: (HINTS[key] | None, getattr(JOB, key, None)) for key in JOB_FIELDS.split()}
-Txt2ImgRequest = create_model("Txt2ImgRequest", **_SHARED, **OWN_FIELDS)  # unknown keys are ignored, as in A1111
+Txt2ImgRequest = create_model("Txt2ImgRequest", **_SHARED, **TXT2IMG_FIELDS)  # unknown keys are ignored, as in A1111
 
 
 def handle_exception(request: Request, error: Exception) -> JSONResponse:

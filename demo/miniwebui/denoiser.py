@@ -22,6 +22,7 @@ class CFGDenoiser(nn.Module):
     """(x, sigma) -> guided prediction, in the space of `inner_model`. Rows: [cond rows..., B uncond rows]."""
 
     wrap: Callable[[Any], nn.Module]
+    cond_scale_miltiplier = 1.0  # sic; CFG++ samplers set it
 
     def __init__(self, sampler: Any):
         super().__init__()
@@ -108,6 +109,7 @@ class CFGDenoiser(nn.Module):
         if skip:
             x_out = torch.cat([x_out, x_out[firsts]])
         events.cfg_denoised_callback(events.CFGDenoisedParams(x_out, *step, self.inner_model))
+        cond_scale *= self.cond_scale_miltiplier
         denoised = self.combine_denoised(x_out, conds_list, uncond, 1.0 if skip else cond_scale)
         self.sampler.last_latent = self.get_pred_x0(x_in[firsts], x_out[firsts], sigma)
         shared.state.current_latent = self.get_pred_x0(x_in[firsts], denoised, sigma)

@@ -25,7 +25,7 @@ class Options:
     def __init__(self) -> None:
         self.__dict__["data"] = {}
 
-    def set(self, key: str, value: Any, **_how: bool) -> None:
+    def set(self, key: str, value: Any, **_options: bool) -> None:
         self.data[key] = value
 
     def __getattr__(self, key: str) -> Any:

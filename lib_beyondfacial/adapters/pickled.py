@@ -232,11 +232,11 @@ def pickled_tensors(data: bytes) -> dict[str, PickledTensor]:
     return _flatten(top, "", 0, set())
 
 
-def _flatten(table: Table, prefix: str, depth: int, seen: set[int]) -> dict[str, PickledTensor]:
+def _flatten(table: Table, prefix: str, depth: int, visited: set[int]) -> dict[str, PickledTensor]:
     """Tensors by their whole keys; a table that comes twice is a trap, and never written by torch.save of weights."""
-    if depth > MAX_DEPTH or id(table) in seen:
+    if depth > MAX_DEPTH or id(table) in visited:
         raise RefusedError("holds entries within entries, too deep or repeated; use another file")
-    seen.add(id(table))
+    visited.add(id(table))
     flat: dict[str, PickledTensor] = {}
     for key, value in table.items.items():
         if len(prefix) + len(key) > MAX_KEY:
@@ -244,7 +244,7 @@ def _flatten(table: Table, prefix: str, depth: int, seen: set[int]) -> dict[str,
         if isinstance(value, PickledTensor):
             flat[prefix + key] = value
         elif isinstance(value, Table):
-            flat |= _flatten(value, f"{prefix}{key}.", depth + 1, seen)
+            flat |= _flatten(value, f"{prefix}{key}.", depth + 1, visited)
         if len(flat) > MAX_TENSORS:
             raise RefusedError(f"holds more than {MAX_TENSORS} tensors; use another file")
     return flat

@@ -16,19 +16,19 @@ def weight_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     Linked folders and files count, each folder once, so that a link to a folder above ends the way. Pipes, sockets and
     links that lead nowhere do not count: opening one may take for ever.
     """
-    seen: set[tuple[int, int] | str] = set()
+    visited: set[tuple[int, int] | str] = set()
     for place, subfolders, files in os.walk(folder, followlinks=True):
-        here = Path(place)
+        location = Path(place)
         try:
-            found = here.stat()
+            found = location.stat()
         except OSError:
             continue
-        identity = (found.st_dev, found.st_ino) if found.st_ino else str(here.resolve())  # some have no numbers
-        is_known, deep = identity in seen, len(here.relative_to(folder).parts) >= DEPTH - 1
-        seen.add(identity)
+        identity = (found.st_dev, found.st_ino) if found.st_ino else str(location.resolve())  # some have no numbers
+        is_known, deep = identity in visited, len(location.relative_to(folder).parts) >= DEPTH - 1
+        visited.add(identity)
         subfolders[:] = [] if deep or is_known else sorted(each for each in subfolders if not each.startswith("."))
         names = () if is_known else (name for name in sorted(files) if Path(name).suffix.lower() in suffixes)
-        yield from (here / name for name in names if not name.startswith("._") and _is_regular(here / name))
+        yield from (location / name for name in names if not name.startswith("._") and _is_regular(location / name))
 
 
 def _is_regular(path: Path) -> bool:

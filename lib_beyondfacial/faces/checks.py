@@ -92,10 +92,10 @@ def check_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceCh
             )
         )
     judged = _judged(checks)
-    return _judged(_second_look(photos, found, judged)) if choice.kind == LARGEST.kind else judged
+    return _judged(_rejudge_group_photos(photos, found, judged)) if choice.kind == LARGEST.kind else judged
 
 
-def _second_look(
+def _rejudge_group_photos(
     photos: Sequence[Photo], found: Sequence[Sequence[Face]], judged: list[PhotoCheck]
 ) -> list[PhotoCheck]:
     """A group photo that was dropped for its largest face, with the one of its faces that the used photos agree on.

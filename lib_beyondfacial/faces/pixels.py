@@ -21,7 +21,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 SPACES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}  # of ICC profiles, and the mode that each can be used for
-SEEN = 2  # levels: profiles that move no colour further are taken for sRGB's
+VISIBLE = 2  # levels: profiles that move no colour further are taken for sRGB's
 ROWS = 256  # read at once from pictures of deep grey
 
 
@@ -85,11 +85,11 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     if SPACES.get(profile[16:20]) != plain.mode:
         return plain.convert("RGB")
     try:
-        theirs = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        change = ImageCms.buildTransform(theirs, ImageCms.createProfile("sRGB"), plain.mode, "RGB")
+        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        change = ImageCms.buildTransform(embedded, ImageCms.createProfile("sRGB"), plain.mode, "RGB")
         probe = _probe(plain.mode)
         moved = np.asarray(ImageCms.applyTransform(probe, change), np.int16) - np.asarray(probe.convert("RGB"))
-        if plain.mode != "CMYK" and np.abs(moved).max() <= SEEN:
+        if plain.mode != "CMYK" and np.abs(moved).max() <= VISIBLE:
             return plain.convert("RGB")
         return ImageCms.applyTransform(plain, change) or plain
     except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError):  # damaged, or Pillow without lcms

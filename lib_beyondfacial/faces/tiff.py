@@ -119,9 +119,9 @@ def _entries(data: bytes, order: str) -> Iterator[tuple[int, Entry]]:
     if count > MAX_ENTRIES:
         raise TiffError("with far too many entries")
     at, step = start + struct.calcsize(order + number), struct.calcsize(form) + inline
-    for here in range(at, at + count * step, step):
-        tag, kind, values = struct.unpack_from(form, data, here)
-        where = here + struct.calcsize(form)
+    for entry_at in range(at, at + count * step, step):
+        tag, kind, values = struct.unpack_from(form, data, entry_at)
+        where = entry_at + struct.calcsize(form)
         if SIZES.get(kind, 1) * values > inline:
             (where,) = struct.unpack_from(order + place, data, where)
         yield tag, Entry(kind, values, where)

@@ -127,7 +127,7 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     if not run.plan.can_act:
         return
     if noise is not None and min(noise.shape[-2:]) < MIN_LATENT:
-        run.report.stand_aside(TOO_SMALL)
+        run.report.warn_not_acting(TOO_SMALL)
         return
     try:  # an override, or the hires pass, may have brought another model
         check_fits(p, run.plan, adapter)

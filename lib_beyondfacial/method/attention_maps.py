@@ -1,4 +1,4 @@
-"""Where can the identity be? Maps from cross-attention (docs/method.md eq. 3). All maps (B, 1, H, W), fp32."""
+"""Maps of where the identity can be, from cross-attention (docs/method.md eq. 3). All are (B, 1, H, W), fp32."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 EPS = 1e-6
 ROUNDING = 1e-5
-FINEST_COARSE = 8  # dollhouse: sites of 4 x 4 find the head no better than chance
+FINEST_COARSE = 8  # measured in Dollhouse: sites of 4 x 4 find the head no better than chance
 
 
 def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
@@ -23,7 +23,7 @@ def grid_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
 
 
 def compute_probe_shares(query: Tensor, key_text: Tensor, key_probe: Tensor, heads: int) -> Tensor:
-    """The share of attention each probe word would draw, had it stood in the prompt; the UNet's softmax never sees it.
+    """The share of attention that each probe word would get if it were in the prompt; the UNet's softmax is unchanged.
 
         share = exp(l_probe) / (exp(l_probe) + sum exp(l_text)),  mean over heads
 
@@ -46,15 +46,15 @@ def compute_probe_shares(query: Tensor, key_text: Tensor, key_probe: Tensor, hea
 
 
 def compute_margin(shares: Tensor, shares_reference: Tensor) -> Tensor:
-    """How much more than the reference words the probe's words draw here, in nats: (B, n, p), (B, n, r) -> (B, n).
+    """By how much the probe's words exceed the reference words, in nats: (B, n, p), (B, n, r) -> (B, n).
 
-    The contrast finds the head: a word's bare share follows its place in the prompt and the start token's pull.
+    A word's share alone depends on its position in the prompt and on the start token; the difference does not.
     """
     return shares.log().mean(-1) - shares_reference.log().mean(-1)
 
 
 def is_fine(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a site's grid can point at a head in a latent of that size."""
+    """Whether a site's grid is fine enough to locate a head in a latent of that size."""
     return all(4 * g >= s and g >= min(FINEST_COARSE, s) for g, s in zip(grid, size, strict=True))
 
 
@@ -72,14 +72,14 @@ def normalise(a: Tensor) -> Tensor:
 
 
 def average_sites(responses: Sequence[Tensor], height: int, width: int, relative: bool = True) -> Tensor | None:
-    """Average the sites that can best point at a head, resized to the latent; (B, 1, H, W), raw.
+    """The average of the sites whose grid is fine enough, resized to the latent: (B, 1, H, W), not normalised.
 
     Args:
         responses: per site (B, n).
         relative: divide each site by its spatial mean first, since layers differ in scale (energies; not margins).
 
-    These are the ones of at least a quarter of the latent's resolution, and FINEST_COARSE px; where there is none (a
-    small picture), the finest that there are. Returns None where no site's grid is one of this latent.
+    Fine enough is a quarter of the latent's resolution and FINEST_COARSE px; if no site is (small pictures), the
+    finest ones are used. Returns None if no site's grid belongs to a latent of this size.
     """
     grids = [grid_of(response.shape[-1], height, width) for response in responses]
     known = {grid for grid in grids if grid is not None}

@@ -1,4 +1,4 @@
-"""Who is right at this position? The noise decision mask (docs/method.md eq. 4-7). fp32 throughout."""
+"""The noise decision mask: which line is used at each position (docs/method.md eq. 4-7). All in fp32."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compute_saliency(response: Tensor, region: Tensor, sigma: float) -> Tensor:
 
     Args:
         response: (B, C, H, W), a difference of predictions; any scale, which drops out.
-        region: (B, 1, H, W) bool. Where it is empty the picture's own mean stands in (the gate is shut anyway).
+        region: (B, 1, H, W) bool. If it is empty, the mean of the whole picture is used (the gate is 0 then anyway).
         sigma: blur in latent px.
     """
     s = blur(response.float().abs().mean(1, keepdim=True), sigma)
@@ -61,15 +61,15 @@ def compute_decision(  # noqa: PLR0913  the equation's own parameters
 
     Args:
         a: (B, 1, H, W) in [0, 1].
-        s_identity, s_semantic: saliencies; the semantic one is 1 where no uncond row tells it.
-        gate: (a0, a1) of G = smoothstep(A): nothing outside {A > a0} can ever be the identity's.
+        s_identity, s_semantic: saliencies; the semantic one is 1 if there is no uncond row to compute it from.
+        gate: (a0, a1) of G = smoothstep(A): outside {A > a0} the mask is 0.
     """
     mask = smoothstep(a, *gate) * torch.sigmoid(kappa * (a * s_identity - lam * (1 - a) * s_semantic - tau))
     return torch.where(mask < MASK_FLOOR, torch.zeros_like(mask), mask)
 
 
 def smooth(mask_before: Tensor | None, mask: Tensor, beta: float, distance: float) -> Tensor:
-    """M <- beta^d M + (1 - beta^d) M*; the first mask stands as it is (docs/method.md eq. 7)."""
+    """M <- beta^d M + (1 - beta^d) M*; the first mask is not smoothed (docs/method.md eq. 7)."""
     if mask_before is None or mask_before.shape != mask.shape:
         return mask
     kept = beta**distance

@@ -20,7 +20,7 @@ def fuse(differences: Mapping[str, Tensor], masks: Mapping[str, Tensor], rho: fl
         masks: by line, (B, 1, H, W) in [0, 1]; 1 = identity line.
         rho: damping, [0, 2].
 
-    Exactly zero where all masks are zero, whatever the lines say there. fp32. Inputs are not modified.
+    Returns fp32, exactly zero where all masks are zero. Inputs are not modified.
     """
     deltas = [
         torch.where(masks[name] > 0, rho * masks[name] * difference, torch.zeros_like(difference))
@@ -45,7 +45,7 @@ def align_style(pred_identity: Tensor, pred_semantic: Tensor, mask: Tensor, styl
 
         pred_identity + style * mask * (mean_mask(pred_semantic) - mean_mask(pred_identity))
 
-    AdaIN's mean alone. Channel means also carry skin tone, so `style` 0 is the default and changes nothing.
+    The mean part of AdaIN. Channel means also carry skin tone, so the default is `style` 0, which changes nothing.
     """
     if style == 0:
         return pred_identity

@@ -1,9 +1,9 @@
 """Head refinement: once in a pass the identity line draws the head large, in pixels (docs/method.md eq. 13-15).
 
-A full shot's head is a handful of latent pixels, too few for an adapter that has learnt from close-ups. So the
-picture that the pass is heading for is decoded, a square around the head is enlarged to a picture of its own, the
-identity line denoises that for a few steps, and it is pasted back: from then on, x0 inside an ellipse is the result.
-This is ours and not the paper's; ADetailer's second pass is its relative.
+In a full shot the head covers a few latent pixels, too few for an adapter that was trained on close-ups. The pass
+therefore decodes its present x0, enlarges a square around the head, lets the identity line denoise this crop for a few
+steps, and pastes it back. From then on, x0 inside an ellipse is held at the result. The paper has no such part; it is
+similar to ADetailer's second pass.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REFINE_AT = (2.5, 1.5, 0.9)  # heads are looked for at the first level at or below each, until all have been found
+REFINE_AT = (2.5, 1.5, 0.9)  # sigmas: at the first level at or below each, heads are searched for until all are found
 CROP = 1.7  # side of the square that is cut out, in sides of the head's box
-RADIUS, EDGE = 0.42, 0.19  # the ellipse in that square: its radius by the square's side, its soft edge by the radius
+RADIUS, EDGE = 0.42, 0.19  # the ellipse: its radius as a share of the square's side, its soft edge of the radius
 STEPS, CURVE = 4, 1.5
-NOISIER = 2.0  # the refinement starts at so many times the level's sigma
+NOISIER = 2.0  # the refinement starts at this multiple of the level's sigma
 MAX_CFG = 4.0  # of the refinement
 REFINE_PROMPT = "close-up portrait, {prompt}"
 
@@ -35,9 +35,10 @@ class CropBox:
 
 @dataclass(frozen=True, eq=False)
 class RefinedHeads:
-    """What the refinement made of a batch: x0 (B, C, H, W), and the ellipses where it counts (B, 1, H, W); fp32.
+    """The refined heads of a batch: their x0 (B, C, H, W), and the ellipses to use it in (B, 1, H, W); both fp32.
 
-    refined: in which pictures a head was refined. done: in which nothing is left to do (refined, or large enough).
+    refined: per picture, whether its head was refined.
+    done: per picture, whether it needs no refinement any more (refined, or its head is large enough).
     """
 
     denoised: Tensor
@@ -51,12 +52,12 @@ class RefinedHeads:
         return torch.tensor(self.refined, device=self.mask.device)[:, None, None, None]
 
     def replace_masks(self, masks: Mapping[str, Tensor], strength: float) -> Mapping[str, Tensor]:
-        """The lines' masks, with the ellipse in the pictures whose head is refined."""
+        """The lines' masks; in pictures with a refined head the ellipse instead."""
         ellipse = self.mask * strength
         return {name: torch.where(self.is_refined, ellipse, mask) for name, mask in masks.items()}
 
     def merge(self, later: RefinedHeads) -> RefinedHeads:
-        """These heads, and of the pictures without one the later ones."""
+        """These heads, and for pictures that have none yet, the later ones."""
         return RefinedHeads(
             torch.where(self.is_refined, self.denoised, later.denoised),
             torch.where(self.is_refined, self.mask, later.mask),
@@ -66,40 +67,45 @@ class RefinedHeads:
 
 
 def attempts_due(sigma: float) -> int:
-    """How often heads should have been looked for by this level."""
+    """How many searches for heads are due at this level or before."""
     return sum(sigma <= each for each in REFINE_AT)
 
 
 def apply_target(  # noqa: PLR0913  the equation's own parameters
-    delta: Tensor, heads: RefinedHeads | None, denoised: Tensor, gain: float, strength: float = 1.0, rho: float = 1.0
+    delta: Tensor,
+    heads: RefinedHeads | None,
+    denoised: Tensor,
+    guidance: float,
+    strength: float = 1.0,
+    rho: float = 1.0,
 ) -> Tensor:
-    """The delta by which x0 behind CFG becomes the refined head inside its ellipse (docs/method.md eq. 15).
+    """The delta that makes x0 behind CFG equal to the refined head inside its ellipse (docs/method.md eq. 15).
 
-        delta = rho * strength * mask * (heads - denoised) / gain        in the pictures with a refined head
+        delta = rho * strength * mask * (heads - denoised) / guidance        in the pictures with a refined head
 
     Args:
-        delta: (B, C, H, W) fp32 of eq. 8, which stays in the other pictures.
+        delta: (B, C, H, W) fp32, of eq. 8; kept in pictures without a refined head.
         denoised: the semantic line's x0 behind CFG.
-        gain: by how much that x0 changes with delta: the CFG scale.
+        guidance: by how much that x0 changes with delta: the CFG scale.
         strength: the mask strength.
     """
-    if heads is None or gain == 0 or not any(heads.refined):
+    if heads is None or guidance == 0 or not any(heads.refined):
         return delta
     mask = heads.mask * strength
     difference = heads.denoised.float() - denoised.float()
-    pull = torch.where(mask > 0, rho * mask * difference, torch.zeros_like(difference)) / gain
+    pull = torch.where(mask > 0, rho * mask * difference, torch.zeros_like(difference)) / guidance
     return torch.where(heads.is_refined, pull, delta)
 
 
 def crop_around(box: tuple[float, float, float, float], size: tuple[int, int]) -> CropBox | None:
-    """The square around a head's box (x0, y0, x1, y1) in px; None where the head is large enough as it is."""
+    """The square around a head's box (x0, y0, x1, y1) in px; None if the head is large enough already."""
     x0, y0, x1, y1 = box
     side = CROP * max(x1 - x0, y1 - y0)
     return CropBox((y0 + y1) / 2, (x0 + x1) / 2, side) if 0 < side < min(size) else None
 
 
 def crop_resize(picture: Tensor, crop: CropBox, side: int) -> Tensor:
-    """The crop as a picture of its own, border-replicated: (3, H, W) -> (3, side, side)."""
+    """Cut the square out and resize it, border-replicated: (3, H, W) -> (3, side, side)."""
     height, width = picture.shape[-2:]
     square = [
         [crop.side / width, 0, 2 * crop.x / width - 1],
@@ -110,7 +116,7 @@ def crop_resize(picture: Tensor, crop: CropBox, side: int) -> Tensor:
 
 
 def paste(picture: Tensor, refined: Tensor, crop: CropBox) -> Tensor:
-    """The picture with the refined crop (3, side, side) in its place, inside the ellipse."""
+    """The picture with the refined crop (3, side, side) pasted over its square, inside the ellipse."""
     height, width = picture.shape[-2:]
     small = max(1, round(crop.side))
     refined = F.interpolate(refined[None], (small, small), mode="bicubic", antialias=True, align_corners=False)
@@ -126,7 +132,7 @@ def paste(picture: Tensor, refined: Tensor, crop: CropBox) -> Tensor:
 def encode_compensated(
     picture: Tensor, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """The latents (C, h, w) of a picture (3, H, W) in [-1, 1], moved by what the way through the autoencoder loses.
+    """The latents (C, h, w) of a picture (3, H, W) in [-1, 1], corrected for the autoencoder's round-trip error.
 
     decode: (C, h, w) -> (3, H, W) in [-1, 1].
     """
@@ -135,7 +141,7 @@ def encode_compensated(
 
 
 def elliptical_mask(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Where the head counts, on a grid laid over a picture of `size`: 1 inside, 0 outside the ellipse, (1, h, w)."""
+    """The ellipse of the head on a grid over a picture of `size`: 1 inside, 0 outside, soft between; (1, h, w)."""
     y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(grid, size, strict=True))
     distance = ((y[:, None] - crop.y) ** 2 + (x[None] - crop.x) ** 2).sqrt() / (RADIUS * crop.side)
     return ((1 + EDGE - distance) / EDGE).clamp(0, 1)[None]
@@ -148,13 +154,13 @@ class VarianceExploding:
         return x0 + sigma * noise
 
     def refine_sigmas(self, sigma: float) -> list[float]:
-        """The first level is high enough for a head to become another."""
+        """The levels down to 0; the first is so high that the head can change its identity."""
         first = max(NOISIER * sigma, REFINE_AT[0])
         return [first * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
 
 
 def sample_euler(predict: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
-    """Euler's steps down the levels: (B, C, h, w) at sigmas[0] -> x0.
+    """Sample with Euler steps: latents (B, C, h, w) at sigmas[0] -> x0.
 
     predict: (x, sigma) -> x0 behind CFG.
     """

@@ -1,4 +1,4 @@
-"""Where the identity lines count, level by level (docs/method.md eq. 3-7): a policy for each pass."""
+"""Mask policies: where each identity line is used at each noise level (docs/method.md eq. 3-7)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from . import decision
 from .predictions import AttentionReadings, Predictions
 
 HEAD_SHARE = 0.22  # a full-shot head's share of the shorter side; the saliency's blur is a fifth of it
-GATE_CENTRE = 0.725  # dollhouse: the tight gate (0.6, 0.85) keeps the composition
-PROBE_FLOOR = 0.05  # nats by which the best place must stand out of the picture, else "no head here"
+GATE_CENTRE = 0.725  # measured in Dollhouse: the narrow gate (0.6, 0.85) keeps the composition
+PROBE_FLOOR = 0.05  # nats by which the maximum must exceed the mean, else no head is assumed
 SAME_LEVEL = 1e-4  # in ranks of the schedule
 
 
@@ -24,15 +24,15 @@ class NoAttentionError(Exception):
 
 
 class MaskPolicy(Protocol):
-    """Decides where each identity line counts; one a pass, it keeps its own state.
+    """Computes the masks of one pass, and keeps state between its levels.
 
-    reads_attention: whether compute_maps looks at the readings at all.
+    reads_attention: whether compute_maps needs the attention readings.
     """
 
     reads_attention: bool
 
     def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
-        """Where each line's person can be: (B, 1, H, W) in [0, 1], by line; empty without reads_attention."""
+        """By line, a map of where its person can be, (B, 1, H, W) in [0, 1]; empty without reads_attention."""
         ...
 
     def compute_masks(
@@ -66,7 +66,7 @@ class WholeMask:
 
 
 class AdaptiveMask:
-    """Attention says where the head can be, the predictions decide who is right there (docs/method.md eq. 3-7)."""
+    """Attention limits where the head can be; there the predictions choose the line (docs/method.md eq. 3-7)."""
 
     reads_attention = True
 
@@ -81,7 +81,7 @@ class AdaptiveMask:
         return GATE_CENTRE - half, GATE_CENTRE + half
 
     def candidates(self, a: Tensor) -> Tensor:
-        """Over which places eq. 5 takes its mean: those that the gate lets through, (B, 1, H, W) bool."""
+        """The positions where the gate of eq. 6 is above 0, over which eq. 5 takes its mean: (B, 1, H, W) bool."""
         return a > self.gate()[0]
 
     def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
@@ -89,14 +89,14 @@ class AdaptiveMask:
         return {name: self.compute_map(readings, predictions.size) for name, readings in predictions.readings.items()}
 
     def compute_map(self, readings: AttentionReadings, size: tuple[int, int]) -> Tensor:
-        """A of eq. 3, (B, 1, H, W) in [0, 1]. NoAttentionError where no site could be read."""
+        """A of eq. 3, (B, 1, H, W) in [0, 1]; NoAttentionError if no attention site was read."""
         a_semantic = compute_semantic_map(readings, size)
         if a_semantic is None:
             raise NoAttentionError
         energy = maps.average_sites(readings.energy, *size)
         if energy is None:
             return a_semantic
-        # 0^0 is 1: an empty semantic map must not hand the whole picture to the identity line.
+        # 0^0 is 1: without this, an empty semantic map would give the whole picture to the identity line.
         mixed = maps.mix(a_semantic, maps.normalise(energy))
         return torch.where(a_semantic.amax((-1, -2), keepdim=True) > 0, mixed, torch.zeros_like(mixed))
 
@@ -109,7 +109,7 @@ class AdaptiveMask:
         return {name: self._smooth(name, position, mask) * strength for name, mask in fresh.items()}
 
     def compute_decision(self, name: str, predictions: Predictions, a: Tensor) -> Tensor:
-        """M* of eq. 6 for one line; where there is no uncond row, the line's last S_s stands in, else 1."""
+        """M* of eq. 6 for one line; without an uncond row it uses the line's last S_s, or 1 if there is none."""
         semantic, uncond = predictions.semantic, predictions.uncond
         candidates, sigma = self.candidates(a), HEAD_SHARE * min(predictions.size) / 5
         is_to_uncond = self.parameters.decision_reference == "uncond"
@@ -122,7 +122,7 @@ class AdaptiveMask:
         return decision.compute_decision(a, s_identity, self._saliency_semantic.get(name, 1.0), self.gate())
 
     def _smooth(self, name: str, position: float, fresh: Tensor) -> Tensor:
-        """eq. 7; the state advances only when the level falls below the last accepted one."""
+        """Eq. 7; the state changes only at a level below the last accepted one (samplers may repeat a level)."""
         if name not in self._smoothed:
             self._smoothed[name] = position, fresh
             return fresh
@@ -140,9 +140,9 @@ def choose_mask_policy(parameters: MethodParameters) -> MaskPolicy:
 
 
 def compute_semantic_map(readings: AttentionReadings, size: tuple[int, int]) -> Tensor | None:
-    """A_s: the head probe's map; where no head stands out, the subject words' map stands in, else 0.
+    """A_s: the head probe's map; if no head stands out, the map of the subject words; if these do not either, 0.
 
-    An absolute floor on the un-normalised margin's contrast says "no head here". None where no site could be read.
+    A map stands out if its contrast, before normalising, exceeds PROBE_FLOOR. None if no attention site was read.
     """
     head = maps.average_sites(readings.head, *size, relative=False)
     if head is None:
@@ -157,5 +157,5 @@ def _normalise_if_found(margin: Tensor) -> Tensor:
 
 
 def _contrast(margin: Tensor) -> Tensor:
-    """By how much a map's best place stands out of the picture, (B, 1, 1, 1)."""
+    """The difference of a map's maximum and its mean, (B, 1, 1, 1)."""
     return margin.amax((-1, -2), keepdim=True) - margin.mean((-1, -2), keepdim=True)

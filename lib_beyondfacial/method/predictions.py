@@ -1,4 +1,4 @@
-"""What the lines of one noise level predicted, and what attention said about them."""
+"""The predictions of the lines at one noise level, and the attention read during them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AttentionReadings:
-    """What attention said about one line's person, per site (B, n).
+    """The attention read for one line's person: one tensor (B, n) a site.
 
-    head: margins of the head words; subject: margins of the words that mean the person; energy: of the identity line.
+    head: margins of the head words; subject: margins of the words for the person; energy: norms of the identity's
+    attention output.
     """
 
     head: list[Tensor] = field(default_factory=list)

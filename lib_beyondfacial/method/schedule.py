@@ -1,4 +1,4 @@
-"""Where a noise level stands in its own sampling pass, and how noise is added (docs/method.md section 1)."""
+"""The position of a noise level in its sampling pass, and how noise is added (docs/method.md section 1)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise levels of one pass, descending; the trailing zero is dropped. No model call is ever counted."""
+    """The noise levels of one pass, descending, without the final zero; model calls are never counted."""
 
     levels: tuple[float, ...]
 
     @classmethod
     def from_levels(cls, levels: Sequence[float], first: float | None = None) -> Schedule:
-        """Sort and clean what a host hands out; with `first`, drop levels above the one the pass really starts at."""
+        """Sort the host's levels, without duplicates; with `first`, drop those above the level the pass starts at."""
         kept = sorted({float(v) for v in levels if v >= 0}, reverse=True)
         if first is not None:
             kept = [v for v in kept if v <= first * (1 + 1e-3) + 1e-6]
@@ -27,7 +27,7 @@ class Schedule:
         return cls(tuple(kept) or (float(first or 1.0),))
 
     def position(self, level: float) -> float:
-        """Rank of a level among the pass's own, 0 = first, between two of them interpolated; in [0, n - 1]."""
+        """The rank of a level in the pass, interpolated between its levels: 0 is the first, n - 1 the last."""
         ascending = self.levels[::-1]
         return float(len(ascending) - 1 - np.interp(level, ascending, range(len(ascending))))
 
@@ -38,7 +38,7 @@ class Schedule:
 
 
 class NoiseLaw(Protocol):
-    """How a model's latents carry noise: what depends on the parametrisation, and nothing else does."""
+    """How noise is added to a model's latents: all that depends on its parametrisation."""
 
     def noised(self, x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
         """The latents at this level, of unit-variance noise."""

@@ -1,4 +1,4 @@
-"""Identity Aggregation Prepending: a start that already carries the identity (docs/method.md eq. 11-12)."""
+"""Identity Aggregation Prepending: start noise that contains the identity (docs/method.md eq. 11-12)."""
 
 from __future__ import annotations
 
@@ -50,8 +50,10 @@ def from_band(coefficients: Tensor, size: tuple[int, int]) -> Tensor:
 def mix_band(noise: Tensor, identity: Tensor, g: float, mean_limit: float) -> Tensor:
     """Mix two low bands (C, i, j) at strength g, keeping the noise's norm per channel, its mean within `mean_limit`.
 
-    (sqrt(1 - g^2)) Pn + g Pz |Pn| / |Pz|, the constant term held within +- mean_limit of the noise's,
-    then the rest of the band rescaled so that the band's norm is |Pn|
+        sqrt(1 - g^2) Pn + g Pz |Pn| / |Pz|
+
+    Then the constant term is clamped to the noise's +- mean_limit, and the rest of the band is rescaled so that the
+    norm of the band stays |Pn|.
     """
     norm_n = noise.flatten(1).norm(dim=1)
     norm_z = identity.flatten(1).norm(dim=1)
@@ -65,19 +67,19 @@ def mix_band(noise: Tensor, identity: Tensor, g: float, mean_limit: float) -> Te
     rest = (norm_n**2 - constant**2).clamp(min=0).sqrt()
     mixed = mixed * (rest / norm_rest.clamp(min=1e-12))[:, None, None]
     mixed[:, 0, 0] = constant
-    # A band of the constant term alone has nothing that could take up its energy: it stays the noise's.
+    # A band of the constant term alone has no other term to keep the norm with: leave the noise as it is.
     return torch.where((norm_rest > 1e-9)[:, None, None], mixed, noise)
 
 
 def prepend_identity(noise: Tensor, identity_latent: Tensor, box: Box, g: float, band: float = 1.0) -> Tensor:
-    """The start that carries the identity inside `box` (docs/method.md eq. 11).
+    """Mix the identity into the start noise inside `box` (docs/method.md eq. 11).
 
     Args:
         noise: (C, H, W), unit variance, one image's.
         identity_latent: (C, h, w), the scaled VAE latent of the reference head, cut to the box.
         box: h x w, inside H x W.
-        g: strength in [0, 1]; 0 returns the very tensor that came in.
-        band: share of the box's DCT frequencies, per axis, that may change; the others stay exactly.
+        g: strength in [0, 1]; 0 returns `noise` itself.
+        band: share of the box's DCT frequencies, per axis, that may change; the other frequencies stay the same.
 
     Returns: a new tensor of the noise's dtype and device; per channel its energy is the noise's, its mean within 0.02.
     """
@@ -95,21 +97,21 @@ def prepend_identity(noise: Tensor, identity_latent: Tensor, box: Box, g: float,
 
 
 def prior_box(height: int, width: int, share: float = 0.25) -> Box:
-    """Where a full-shot head usually is, when nothing has looked ahead: upper middle, `share` of the shorter side."""
+    """The usual box of a full-shot head, for use without a look-ahead: upper middle, `share` of the shorter side."""
     size = max(2, round(share * min(height, width)))
     top, left = round(0.27 * height - size / 2), round((width - size) / 2)
     return fit_box(Box(top, left, top + size, left + size), height, width)
 
 
 def fit_box(box: Box, height: int, width: int) -> Box:
-    """The box moved, and if it must be cut, so that it lies inside height x width."""
+    """The box moved so that it lies inside height x width; cut if it is too large."""
     h, w = min(box.size[0], height), min(box.size[1], width)
     top, left = min(max(box.top, 0), height - h), min(max(box.left, 0), width - w)
     return Box(top, left, top + h, left + w)
 
 
 def box_of_region(a: Tensor, gate: float, least: int = 2) -> Box | None:
-    """The square box round the blob of {A > gate} that holds A's maximum; None where nothing passes the gate.
+    """A square box around the connected part of {A > gate} with A's maximum; None if A never exceeds the gate.
 
     Args:
         a: (H, W) in [0, 1].

@@ -1,1 +1,1 @@
-"""One request, one sampling pass, on any host: a Plan goes in, a Report comes out."""
+"""The sampling of one request on any host: a Plan is the input, a Report the output."""

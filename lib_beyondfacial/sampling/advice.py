@@ -1,4 +1,4 @@
-"""Advice on prompts before anything is sampled: what in them cannot mean the person."""
+"""Warnings about prompts before sampling: words that cannot refer to the person."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .gender import gender_warning
 from .words import PERSON_WORDS, words_of
 
 PLACEHOLDER = re.compile(r"\{\s*(\w+)\s*\}")
-# Words that show a person although they are none of PERSON_WORDS, which the probe reads.
+# Words that show a person, although they are not among PERSON_WORDS, which the probe reads.
 ALSO_PERSONS = frozenset({
     "adult", "baby", "barista", "boxer", "bust", "captain", "chef", "child", "children", "clown", "cop",
     "couple", "cowboy", "cowgirl", "detective", "doctor", "elf", "emperor", "empress", "engineer", "face",
@@ -24,9 +24,9 @@ ALSO_PERSONS = frozenset({
 
 
 def advise(settings: Settings, gender: str | None, prompts: Sequence[str]) -> list[str]:
-    """One sentence for each word of the settings or prompts that cannot do what it is there for.
+    """One sentence for each word in the settings or prompts that has no effect or a wrong one.
 
-    gender: the photos', where the face pack told it. prompts: the request's.
+    gender: of the photos, if the face pack gives it. prompts: all of the request.
     """
     warned = [gender_warning(gender, prompt) for prompt in prompts if settings.gender_alignment == "warn"]
     given = [*placeholder_advice(settings), *subject_advice(settings, prompts)]
@@ -43,7 +43,7 @@ def placeholder_advice(settings: Settings) -> list[str]:
 
 
 def subject_advice(settings: Settings, prompts: Sequence[str]) -> list[str]:
-    """What the person is called: by "subject", or by the prompt's own person words."""
+    """Warnings if no word of the prompt refers to the person, neither by "subject" nor as a person word."""
     spoken = [{word.text for word in words_of(f"{prompt} {settings.id_prompt}")} for prompt in prompts]
     subject = list(dict.fromkeys(word.text for word in words_of(settings.subject)))
     if settings.subject and not subject:
@@ -57,8 +57,8 @@ def subject_advice(settings: Settings, prompts: Sequence[str]) -> list[str]:
     nameless = [words for words in spoken if not words & (PERSON_WORDS | ALSO_PERSONS)]
     if subject or not nameless:
         return []
-    said = " ".join(prompts[spoken.index(nameless[0])].split())[:40]
+    shown_text = " ".join(prompts[spoken.index(nameless[0])].split())[:40]
     return [
-        f'The prompt ("{said}") names no person that is known here, so a head may not be made; say "a man" or '
+        f'The prompt ("{shown_text}") names no person that is known here, so a head may not be made; say "a man" or '
         '"a woman", or name its word for the person in "subject".'
     ]

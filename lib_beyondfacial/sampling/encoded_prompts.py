@@ -11,16 +11,16 @@ from . import prompts
 from .host import BatchImage, Cond, Host
 from .plan import IdentityLine, Plan
 
-HEAD = "head words"  # the probe's group for every line; the lines' own groups bear their names
+HEAD = "head words"  # the probe's group for all lines; each line's own group has the line's name
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedPrompts:
-    """What a pass feeds to the UNet beside the host's own conds.
+    """The encoded texts that a pass needs in addition to the host's own conds.
 
-    probe: reads the head words, and each line's subject words.
-    lines: by line, its own prompts, as prompt editing ends them; a line without an entry has the semantic line's.
-    refine: by line, the head refinement's prompts; refine_uncond: its negative ones. Empty where nothing is refined.
+    probe: for the head words and each line's subject words.
+    lines: by line, its own prompts after prompt editing; a line without an entry uses the semantic line's.
+    refine: by line, the prompts of the head refinement; refine_uncond: its negative prompts. Empty without refinement.
     """
 
     probe: Probe
@@ -32,18 +32,18 @@ class EncodedPrompts:
 def encode_pass(
     plan: Plan, host: Host, images: Sequence[BatchImage], sites: Sequence[AttentionSite]
 ) -> EncodedPrompts:
-    """Encode every text of the pass. Before the UNet is loaded: the text encoder could push it out."""
+    """Encode all texts of the pass. Call it before the UNet is loaded: the text encoder may need its memory."""
     texts, size = [image.prompt for image in images], host.picture_size
     changed = {line.name: prompts.line_prompts(line, texts) for line in plan.lines}
-    own_prompts = {name: host.prompts_at_end(own) for name, own in changed.items() if own is not None}
-    lines = {name: host.encode_prompts(own, size) for name, own in own_prompts.items()}
+    line_texts = {name: host.prompts_at_end(of_line) for name, of_line in changed.items() if of_line is not None}
+    lines = {name: host.encode_prompts(of_line, size) for name, of_line in line_texts.items()}
     probe = make_probe(plan.lines, host, texts, sites)
     if not plan.refines:
         return EncodedPrompts(probe, lines, {}, None)
     side = plan.refine_size(host.native_side)
     refine = {
-        name: host.encode_prompts(prompts.refine_prompts(own or texts, host.prompts_at_end), (side, side))
-        for name, own in changed.items()
+        name: host.encode_prompts(prompts.refine_prompts(of_line or texts, host.prompts_at_end), (side, side))
+        for name, of_line in changed.items()
     }
     negatives = host.prompts_at_end([image.negative_prompt for image in images])
     return EncodedPrompts(probe, lines, refine, host.encode_prompts(negatives, (side, side)))

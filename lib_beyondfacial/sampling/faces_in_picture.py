@@ -1,4 +1,4 @@
-"""Which face of a generated picture is meant, and whether another picture of it is better."""
+"""Which face of a generated picture is the person, and whether a redrawn one is better."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from ..faces.face import Face
 
 PixelBox = tuple[float, float, float, float]
-SAME_PLACE = 0.3  # overlap (intersection over union) from which two boxes are of the same face
+SAME_PLACE = 0.3  # two boxes with at least this overlap (intersection over union) show the same face
 
 
 def choose_face(faces: Sequence[Face], attention: Tensor, size: Sequence[int]) -> Face | None:
-    """The face on which attention is strongest; None without a face.
+    """The face with the strongest attention; None if there is no face.
 
     Args:
         attention: (h, w). size: (height, width) in px of the picture with these faces.
@@ -44,7 +44,7 @@ def similarity(face: Face, embedding: np.ndarray) -> float:
 
 
 def is_better(before: Face, after: Sequence[Face], embedding: np.ndarray) -> bool:
-    """Whether the face in the same place is at least as similar to the person as it was; none there is worse."""
+    """Whether the face at the same place is at least as similar to the person as before; False if it has vanished."""
     there = [face for face in after if overlap(box_of(before), box_of(face)) >= SAME_PLACE]
     return any(similarity(face, embedding) >= similarity(before, embedding) for face in there)
 

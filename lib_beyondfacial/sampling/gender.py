@@ -1,4 +1,4 @@
-"""The photo's gender against the prompt's generic person words (setting `gender_alignment`)."""
+"""Compares the photo's gender with the prompt's generic person words (setting `gender_alignment`)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from .words import GENERIC_WORDS, replace_words, words_of
 
 
 def gender_in_prompt(prompt: str) -> str | None:
-    """The gender that a prompt's generic person words name: "male", "female"; None where none does, or both do."""
+    """The gender that a prompt's generic person words name, "male" or "female"; None for neither or both."""
     words = {word.text for word in words_of(prompt)}
     named = [gender for gender, generic in GENERIC_WORDS.items() if words & set(generic)]
     return named[0] if len(named) == 1 else None
 
 
 def follow_gender(prompt: str, gender: str) -> str:
-    """The prompt with the other gender's generic person words in this one's; others (king, nurse, bride) stay.
+    """Change the prompt's generic person words to this gender; other words (king, nurse, bride) stay.
 
-    A prompt that names both stays as it is: its words may mean two people.
+    A prompt that names both genders is not changed, because it may be about two people.
     """
     if gender_in_prompt(prompt) in (None, gender):
         return prompt
@@ -24,7 +24,7 @@ def follow_gender(prompt: str, gender: str) -> str:
 
 
 def gender_warning(gender: str | None, prompt: str) -> str | None:
-    """The warning where the photo's gender and the prompt's disagree; None where there is none."""
+    """A warning if the photo's gender and the prompt's differ; None if they do not."""
     named = gender_in_prompt(prompt)
     if not gender or not named or named == gender:
         return None

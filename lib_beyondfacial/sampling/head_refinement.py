@@ -1,5 +1,5 @@
-"""Head refinement of a batch (docs/method.md eq. 13-14): find the head in the picture so far, let the identity line
-draw it large, paste it back."""
+"""Head refinement of a batch (docs/method.md eq. 13-14): find the head in the decoded x0, let the identity line redraw
+it enlarged, paste it back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOT_WITH_INPAINTING = (
 
 
 class NoPictureError(Exception):
-    """The autoencoder's output is of no use."""
+    """The autoencoder gave numbers that are not finite."""
 
 
 class InterruptError(Exception):
@@ -43,9 +43,9 @@ class InterruptError(Exception):
 
 @dataclass(eq=False)
 class HeadRefinement:
-    """The head refinement of one pass, and what it remembers.
+    """The head refinement of one pass, with its state.
 
-    attempts: how many of eq.REFINE_AT have had theirs. heads: what has been refined so far.
+    attempts: how many of the levels eq.REFINE_AT are done. heads: the heads refined so far.
     """
 
     plan: Plan
@@ -62,18 +62,18 @@ class HeadRefinement:
         return self.heads is not None and all(self.heads.refined)
 
     def should_refine(self, sigma: float) -> bool:
-        """Whether heads are to be looked for at this level."""
+        """Whether a search for heads is due at this level."""
         is_open = self.heads is None or not all(self.heads.done)
         return self.plan.refines and is_open and eq.attempts_due(sigma) > self.attempts
 
     def disable(self, warning: str = "") -> None:
-        """Look for no further head; what is refined stays so."""
+        """Search for no more heads in this pass; heads that are refined stay so."""
         self.attempts = len(eq.REFINE_AT)
         if warning:
             self.report.warn(warning)
 
     def refine_heads(self, step: Step, delta: Tensor, attention: Mapping[str, Tensor]) -> None:
-        """Refine every head that can be found at this level (eq. 13-14); what prevents it is a warning or an error.
+        """Refine every head that is found at this level (eq. 13-14); failures become a warning or an error.
 
         Args:
             delta: (B, C, H, W), of eq. 8. attention: A of eq. 3, by line.
@@ -82,14 +82,14 @@ class HeadRefinement:
             self.disable(NOT_WITH_INPAINTING)
             return
         try:
-            heads = self.redraw(step, step.denoised.float() + step.gain * delta, attention)
+            heads = self.redraw(step, step.denoised.float() + step.guidance * delta, attention)
         except BeyondFacialError:
             raise
-        except NoPictureError:  # the hosts mend their VAE, but only when the pictures are done
+        except NoPictureError:  # the hosts switch a VAE that gives NaN to fp32, but only for the final pictures
             self.disable(NO_PICTURE)
         except InterruptError:
             self.disable()
-        except Exception as error:  # of the host's VAE or model, or of an extension that is hung on them
+        except Exception as error:  # errors of the host's VAE or model, or of extensions that have patched them
             raise BeyondFacialError(
                 f"BeyondFacial: the head refinement failed ({type(error).__name__}: {error}); switch "
                 '"refine_head" off, or the other extensions that change the model.'
@@ -98,7 +98,7 @@ class HeadRefinement:
             self.note_attempt(step.sigma, heads)
 
     def redraw(self, step: Step, so_far: Tensor, attention: Mapping[str, Tensor]) -> RefinedHeads:
-        """One attempt, on the x0 that the pass is heading for; the UNet is where it samples afterwards."""
+        """One search and refinement, on the pass's present x0; reloads the UNet afterwards."""
         line, done = self.plan.lines[0], self.heads.done if self.heads else (False,) * len(so_far)
         found = find_heads(self.host, self.plan.find_faces, so_far, attention[line.name], done)
         predict = self.crop_predictor(line, min(step.cfg_scale, eq.MAX_CFG))
@@ -111,7 +111,7 @@ class HeadRefinement:
     def keep_better(
         self, line: IdentityLine, found: HeadsToRefine, pictures: Mapping[int, Tensor]
     ) -> dict[int, Tensor]:
-        """The pictures whose redrawn head is no less similar to its person than before; the others are told."""
+        """The pictures whose redrawn head is at least as similar to the person; a warning for each of the others."""
         kept = {}
         for i, picture in pictures.items():
             after = self.plan.find_faces(to_image(picture))
@@ -125,13 +125,13 @@ class HeadRefinement:
         return kept
 
     def note_attempt(self, sigma: float, found: RefinedHeads) -> None:
-        """Remember what an attempt made; shortfalls.py tells of the pictures without a face."""
+        """Store the result of one search; shortfalls.py warns about pictures without a face."""
         self.attempts = eq.attempts_due(sigma)
         self.heads = found if self.heads is None else self.heads.merge(found)
         self.report.refined = self.heads.refined
 
     def crop_predictor(self, line: IdentityLine, cfg_scale: float) -> Predict:
-        """(x, sigma) -> the identity line's x0 behind CFG, on the refinement's own prompts."""
+        """A function (x, sigma) -> the identity line's x0 behind CFG, with the refinement's prompts."""
 
         def predict(x: Tensor, sigma: float) -> Tensor:
             prompts = self.prompts.refine[line.name]
@@ -153,9 +153,9 @@ class HeadRefinement:
 
 @dataclass(frozen=True, eq=False)
 class HeadsToRefine:
-    """The heads that one attempt has found: by picture, the decoded picture, the face, and the square to cut out.
+    """The heads that one search found: by picture, the decoded picture, the face, and the square to cut out.
 
-    done: in which pictures nothing is left to do once these are refined.
+    done: per picture, whether it needs no further search once these heads are refined.
     """
 
     pictures: Mapping[int, Tensor]
@@ -171,11 +171,11 @@ def find_heads(
     attention: Tensor,
     done: Sequence[bool],
 ) -> HeadsToRefine:
-    """Look for a head in every picture that is not done.
+    """Search for a head in every picture that is not done.
 
     Args:
-        denoised: (B, C, H, W), the x0 that the pass is heading for.
-        attention: (B, 1, H, W), A of eq. 3: of several faces the one counts on which it is strongest.
+        denoised: (B, C, H, W), the pass's present x0.
+        attention: (B, 1, H, W), A of eq. 3; of several faces, the one with the strongest attention is taken.
     """
     pictures: dict[int, Tensor] = {}
     faces: dict[int, Face] = {}
@@ -194,11 +194,11 @@ def find_heads(
 def redraw_heads(
     host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Sequence[int], side: int
 ) -> dict[int, Tensor]:
-    """By picture, the decoded picture with its head redrawn by the identity line.
+    """By picture, the decoded picture with the head that the identity line has redrawn.
 
     Args:
         predict: (x, sigma) -> the identity line's x0 behind CFG on enlarged crops, one a picture.
-        seeds: the pictures' own; the noise is drawn from generators of ours.
+        seeds: of the pictures; the noise is drawn from separate generators, so the host's random state stays.
         side: px of the enlarged crops.
     """
     if not heads.crops:
@@ -210,7 +210,7 @@ def redraw_heads(
 
 
 def encode_heads(host: Host, pictures: Mapping[int, Tensor], heads: HeadsToRefine, like: Tensor) -> RefinedHeads:
-    """The target of eq. 14 from the pictures whose redrawn head is kept; `like`: the batch's latents (B, C, H, W)."""
+    """The target of eq. 14, from the pictures whose redrawn head is kept; `like`: the batch's latents (B, C, H, W)."""
     target = torch.zeros_like(like, dtype=torch.float32)
     mask = torch.zeros_like(target[:, :1])
     for i, picture in pictures.items():
@@ -225,7 +225,7 @@ def encode_heads(host: Host, pictures: Mapping[int, Tensor], heads: HeadsToRefin
 def denoise_crops(
     host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Sequence[int], side: int
 ) -> Tensor:
-    """The crops' latents, (B, C, h, w), as the identity line leaves them; without meaning where there is no crop."""
+    """Denoise the crops with the identity line: latents (B, C, h, w), undefined for pictures without a crop."""
     enlarged = {i: eq.crop_resize(heads.pictures[i], crop, side).clamp(-1, 1) for i, crop in heads.crops.items()}
     encoded = {i: require_finite(host.encode_image(picture)) for i, picture in enlarged.items()}
     blank = torch.zeros_like(next(iter(encoded.values())))
@@ -238,7 +238,7 @@ def denoise_crops(
 
 
 def until_interrupted(host: Host, predict: Predict) -> Predict:
-    """As the hosts' own samplers do: ask before every step whether the user still wants it."""
+    """Check before every step, as the hosts' samplers do, whether the user has interrupted; then InterruptError."""
 
     def step(x: Tensor, sigma: float) -> Tensor:
         if host.is_interrupted():
@@ -254,7 +254,7 @@ def decode(host: Host, latents: Tensor) -> Tensor:
 
 
 def require_finite(x: Tensor) -> Tensor:
-    """An autoencoder's output in fp32; NoPictureError where it is not finite."""
+    """An autoencoder's output in fp32; NoPictureError if it is not finite."""
     if not torch.isfinite(x).all():
         raise NoPictureError
     return x.float()

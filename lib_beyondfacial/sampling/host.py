@@ -1,4 +1,4 @@
-"""What a sampling pass asks of the host that it runs in, and what it is told at each level."""
+"""The functions of a host that a sampling pass needs, and the data that the host gives it at each noise level."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from ..method.schedule import NoiseLaw
 from .plan import IdentityLine
 
-Cond = object  # an encoded prompt, in the host's own form; only the host looks into it
+Cond = object  # an encoded prompt in the host's own type; only the host reads it
 
 
 @dataclass(frozen=True)
 class BatchImage:
-    """One picture of the batch, as the host was asked for it."""
+    """One picture of the batch: the host's prompts and seed for it."""
 
     prompt: str
     negative_prompt: str
@@ -25,41 +25,42 @@ class BatchImage:
 
 @dataclass(frozen=True)
 class Step:
-    """One noise level, as the host's CFG sees it.
+    """One noise level.
 
-    cfg_scale: the scale that was asked for. gain: by how much `denoised` changes with delta (1 without a real uncond
-    row). denoised: (B, C, H, W), the semantic line's x0 behind CFG, or what it were if CFG were linear.
+    cfg_scale: the scale that the user set.
+    guidance: by how much `denoised` changes with delta: the CFG scale, or 1 where the host computes no uncond row.
+    denoised: (B, C, H, W), the semantic line's x0 behind CFG; where CFG is not linear, what linear CFG would give.
     """
 
     sigma: float
     cfg_scale: float
-    gain: float
+    guidance: float
     denoised: Tensor
 
 
 class Host(Protocol):
     """One sampling pass of a host. Latents are x0 + sigma noise; pictures are (3, H, W) in [-1, 1]."""
 
-    native_side: int  # px that the model draws best
+    native_side: int  # px, the picture size that the model was trained on
     picture_size: tuple[int, int]  # (height, width) in px
     law: NoiseLaw
 
     def unet(self) -> nn.Module: ...
 
     def model_key(self) -> object:
-        """Equal as long as the same weights sample."""
+        """A key that is equal as long as the same weights are loaded."""
         ...
 
     def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
-        """The text encoder's output at the run's CLIP skip, one row a text; size: (height, width) of what is drawn."""
+        """The text encoder's output at the request's CLIP skip, a row a text; size: the picture's (height, width)."""
         ...
 
     def encode_words(self, words: Sequence[str]) -> Tensor:
-        """(n, context_dim): each word encoded by itself, the token after the start token."""
+        """Encode each word by itself: (n, context_dim), the token after the start token."""
         ...
 
     def prompts_at_end(self, texts: Sequence[str]) -> list[str]:
-        """Each text as the host's prompt editing ends it."""
+        """Each text as the host's prompt editing leaves it at the last step."""
         ...
 
     def first_conds(self) -> Cond:
@@ -67,32 +68,32 @@ class Host(Protocol):
         ...
 
     def encode_image(self, picture: Tensor) -> Tensor:
-        """The scaled latent mean of a picture: (C, h, w) fp32. Nothing is sampled."""
+        """The scaled mean of a picture's latent distribution, (C, h, w) fp32; no random numbers are drawn."""
         ...
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """The picture, in about [-1, 1], of scaled latents (1, C, h, w)."""
+        """The picture (3, H, W), in about [-1, 1], of scaled latents (1, C, h, w)."""
         ...
 
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
-        """The sampler's own start as x0 + sigma noise; some samplers keep it at unit variance."""
+        """Convert the sampler's start to x0 + sigma noise (some samplers keep it at unit variance)."""
         ...
 
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        """x0 before CFG, fp32, one row a picture, by a call of our own; `line`'s units act, others' do not.
+        """Call the model: x0 before CFG, fp32, one row a picture, with the ControlNet units of `line` only.
 
-        is_crop: x is not the picture; what others have set over the UNet for the whole picture is off.
+        is_crop: x is a crop, so patches and ControlNets that other extensions made for the picture are off.
         """
         ...
 
     def can_crop(self) -> bool:
-        """Whether a part of the picture can be denoised by itself (not by an inpainting model)."""
+        """Whether the model can denoise a crop alone; an inpainting model cannot."""
         ...
 
     def load_unet(self) -> None:
-        """Bring the UNet back where the autoencoder has taken its place."""
+        """Load the UNet again if the autoencoder has replaced it in memory."""
         ...
 
     def is_interrupted(self) -> bool: ...

@@ -1,4 +1,4 @@
-"""What a request asks of its sampling: the lines, who is in them, and how they are fused."""
+"""The plan of a request: its identity lines, their persons, and how the lines are fused."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ GRID = 64  # px: UNets halve a crop's latents three times
 
 @dataclass(frozen=True, eq=False)
 class IdentityLine:
-    """One identity line: whose it is, and what it adds to the UNet.
+    """One identity line: its persons, and what it adds to the UNet.
 
-    name: unique in the plan, and none of the hosts' own names for their rows.
-    persons: one for the whole batch, or one a picture.
+    name: unique in the plan; not a name that the host adapters use for their own rows.
+    persons: one for the whole batch, or one for each picture.
     injections: attached together, in this order.
     weight: their strength; at 0 the line never runs.
-    prompt: template of the line's own prompt; "{prompt}" is the picture's.
-    follows_gender: whether the prompt's generic person words become those of the person's gender.
-    subject: the prompt's words that mean this person; "": its person words.
+    prompt: template of the line's prompt; "{prompt}" stands for the picture's.
+    follows_gender: whether the prompt's generic person words are changed to the person's gender.
+    subject: the words of the prompt for this person; "": all its person words.
     """
 
     name: str
@@ -53,12 +53,12 @@ class IdentityLine:
     subject: str = ""
 
     def person_of(self, image: int) -> Identity:
-        """Whose face a picture of the batch gets in this line."""
+        """The person of this line in one picture of the batch."""
         return self.persons[image if len(self.persons) > 1 else 0]
 
     @contextmanager
     def attached(self, sites: Sequence[AttentionSite], where: LineRows) -> Iterator[list[Attached]]:
-        """Add the identity to these rows of the UNet call made meanwhile; it must have reached some site."""
+        """Add the identity to these rows of the UNet call made inside the context; it must reach at least one site."""
         with ExitStack() as scope:
             attached = [scope.enter_context(each.attached(sites, where, self.weight)) for each in self.injections]
             yield attached
@@ -67,10 +67,10 @@ class IdentityLine:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """One request.
+    """The plan of one request.
 
-    find_faces: the faces of an RGB uint8 picture, for the head refinement.
-    mask_policy: makes the policy of one pass.
+    find_faces: finds the faces of an RGB uint8 picture, for the head refinement.
+    mask_policy: creates the mask policy of one pass.
     find_boxes: (readings of the look-ahead, batch, size of the latents) -> where each picture's start gets the head.
     """
 
@@ -82,17 +82,17 @@ class Plan:
 
     @property
     def can_act(self) -> bool:
-        """Whether the identity can act at any level of any pass."""
+        """Whether the settings let the identity act at all."""
         p = self.parameters
         return p.mask_strength > 0 and p.start < p.stop and any(line.weight > 0 for line in self.lines)
 
     @property
     def refines(self) -> bool:
-        """Whether heads are refined at all: not where the identity is meant to be everywhere."""
+        """Whether heads are refined; not if the mask is whole, since the identity is everywhere then."""
         return self.parameters.refine_head and self.parameters.mask_mode == "adaptive"
 
     def refine_size(self, native_side: int) -> int:
-        """The side in px to which heads are enlarged. Another than the model's own makes it draw monsters."""
+        """The side in px of enlarged heads; by default the model's training size, as others give distorted heads."""
         side = self.parameters.refine_size or native_side
         return max(GRID, side - side % GRID)
 
@@ -103,9 +103,9 @@ def make_line(
     adapter: LoadedAdapter,
     features: Sequence[Features],
 ) -> IdentityLine:
-    """The line of one person (or of one a picture) as the settings describe it.
+    """Make an identity line from the settings, for one person or for one person a picture.
 
-    features: each person's, those of adapter.spec.features.
+    features: for each person, the features named in adapter.spec.features.
     """
     tokens = [project_identity(adapter.spec, adapter.weights, each, settings.clip_weight) for each in features]
     return IdentityLine(
@@ -129,7 +129,7 @@ def refuse_host_nan(prediction: Tensor, sigma: float) -> None:
 
 
 def refuse_nan(prediction: Tensor, sigma: float) -> None:
-    """BeyondFacialError where an identity line's prediction is not finite."""
+    """BeyondFacialError if an identity line's prediction is not finite."""
     if not torch.isfinite(prediction).all():
         raise BeyondFacialError(
             f"BeyondFacial: the identity line gave NaN at noise level {sigma:.3g}; lower the identity weight, "

@@ -1,4 +1,4 @@
-"""Plain text work on prompts: the probe's words, the identity line's prompt, the refinement's."""
+"""Prompts as text: the probe's words, the identity line's prompt, the refinement's prompt."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .plan import IdentityLine
 from .words import PERSON_WORDS, words_of
 
 HEAD_WORDS = ("face", "hair", "eyes")
-# What the head words are judged against: words of no part of a person. dollhouse: with scenery among them the head is
-# found in 93% of the pictures, with articles and prepositions alone in a third.
+# The head words are compared with these words, which are no part of a person. Measured in Dollhouse: with scenery
+# among them the head is found in 93% of the pictures, with articles and prepositions alone in a third.
 REFERENCE_WORDS = ("the", "in", "at", "of", "a", "photo", "shot", "body", "forest", "city", "beach", "night", "snow")
 AND_PART = re.compile(r"\bAND\b")
 AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?|\d*\.\d+)\s*$")
 
 
 def subject_words(subject: str, prompts: Sequence[str]) -> list[str]:
-    """The words that mean the person, each once: the user's `subject`, else the person words of the prompts."""
+    """The words for the person, each once: the user's `subject`, else the person words of the prompts."""
     words = dict.fromkeys(word.text for word in words_of(subject or " ".join(prompts)))
     return [word for word in words if subject or word in PERSON_WORDS]
 
 
 def line_prompts(line: IdentityLine, prompts: Sequence[str]) -> list[str] | None:
-    """The line's own prompt for each picture; None where they are the semantic line's."""
+    """The line's own prompt for each picture; None if they equal the semantic line's."""
     changed = []
     for image, prompt in enumerate(prompts):
         text, gender = line.prompt.replace("{prompt}", prompt), line.person_of(image).gender
@@ -34,7 +34,7 @@ def line_prompts(line: IdentityLine, prompts: Sequence[str]) -> list[str] | None
 
 
 def refine_prompts(prompts: Sequence[str], at_end: Callable[[Sequence[str]], list[str]]) -> list[str]:
-    """The head refinement's prompts: as prompt editing ends them, AND parts as one, a close-up by name.
+    """The head refinement's prompts: after prompt editing, AND parts joined, with a phrase for a close-up.
 
     at_end: Host.prompts_at_end.
     """

@@ -1,4 +1,4 @@
-"""What came of a request: of the batch sampled last, per picture; warnings and rows of the whole request."""
+"""Results of a request: warnings and rows of the whole request, masks and heads of the batch sampled last."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class Batch:
-    """What the identity did in one batch, over all of its passes; shortfalls.py judges it.
+    """What the identity did in one batch, over all its passes; shortfalls.py reads it.
 
     passes: how many were prepared. steps: noise levels of the pass that was sampled last.
-    in_window: whether any of them was one at which the identity may act. guided: whether CFG was other than 0 there.
-    acted: (B,) bool, the pictures of which delta changed anything; None where no level was fused.
-    looked_for_heads: whether the head refinement looked for heads. heads_found: per picture, in any pass.
-    explained: whether a warning says already why the identity does not act.
+    in_window: whether the identity could act at any of these levels.
+    had_guidance: whether the CFG scale was not 0 at one of them.
+    acted: (B,) bool, the pictures that delta changed; None if no level was fused.
+    looked_for_heads: whether the head refinement searched for heads. heads_found: per picture, in any pass.
+    explained: whether there is a warning already that says why the identity does not act.
     """
 
     passes: int = 0
     steps: int = 0
     in_window: bool = False
-    guided: bool = False
+    had_guidance: bool = False
     acted: Tensor | None = None
     looked_for_heads: bool = False
     heads_found: tuple[bool, ...] = ()
     explained: bool = False
 
-    def note_level(self, delta: Tensor, gain: float) -> None:
-        """Remember what delta (B, C, H, W), behind CFG `gain` times as large, changes at a level."""
-        self.guided = self.guided or gain != 0
-        changed = (delta != 0).flatten(1).any(1) & (gain != 0)
+    def note_level(self, delta: Tensor, guidance: float) -> None:
+        """Record which pictures delta (B, C, H, W) changes at a level; CFG multiplies it by `guidance`."""
+        self.had_guidance = self.had_guidance or guidance != 0
+        changed = (delta != 0).flatten(1).any(1) & (guidance != 0)
         self.acted = changed if self.acted is None else self.acted | changed
 
     def note_heads(self, found: tuple[bool, ...]) -> None:
-        """Remember in which pictures a head was found by now; () where none could be looked for."""
+        """Record in which pictures a head was found so far; () if no search was possible."""
         self.looked_for_heads = True
         known = self.heads_found or (False,) * len(found)
         self.heads_found = tuple(a or b for a, b in zip(known, found, strict=False)) or known
@@ -51,13 +52,13 @@ class Batch:
 
 @dataclass(eq=False)
 class Report:
-    """What a request tells.
+    """The results of a request.
 
-    masks: by line, the mask of the last fused level, (B, 1, h, w) fp32 in [0, 1]; empty where none was fused.
+    masks: by line, the mask of the last fused level, (B, 1, h, w) fp32 in [0, 1]; empty if none was fused.
     refined: per picture, whether its head was refined.
     batch: what the identity did in the batch sampled last.
-    warnings: sentences, each once.
-    identity_rows: UNet rows that the identity cost so far.
+    warnings: sentences without repetition.
+    identity_rows: UNet rows computed for the identity so far.
     """
 
     masks: Mapping[str, Tensor] = field(default_factory=dict)
@@ -70,18 +71,18 @@ class Report:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
-    def stand_aside(self, sentence: str) -> None:
-        """Warn of what keeps the identity from acting in this batch, from now on."""
+    def warn_not_acting(self, sentence: str) -> None:
+        """Add a warning that says why the identity does not act in the rest of this batch."""
         self.batch.explained = True
         self.warn(sentence)
 
     def begin_pass(self, is_later: bool) -> None:
-        """What belonged to the pass before is gone; what to the batch, too, unless this is a later pass of it."""
+        """Clear the results of the previous pass, and those of the batch unless this is a later pass of it."""
         self.masks, self.refined = {}, ()
         self.batch = self.batch if is_later else Batch()
         self.batch.passes += 1
 
     def mask_of(self, image: int) -> np.ndarray | None:
-        """(h, w) float32, all lines' masks of a picture together; None where none was fused."""
+        """The sum of all lines' masks of a picture, (h, w) float32; None if none was fused."""
         masks = [mask[image, 0].float() for mask in self.masks.values() if image < len(mask)]
         return torch.stack(masks).sum(0).cpu().numpy() if masks else None

@@ -29,12 +29,12 @@ REFINER = "BeyondFacial: the refiner took over; the identity ends there, as the 
 
 
 class SamplingPass:
-    """What one sampling pass remembers, and the method's answer at each of its levels.
+    """The method in one sampling pass, with the state that it keeps between noise levels.
 
-    At every level a host asks `acts`, then `active_lines`; it evaluates these lines and adds `delta`, before CFG, to
-    the semantic prediction. Everything is x0.
+    At every level the host calls `acts`, then `active_lines`; it evaluates these lines and adds `delta` to the
+    semantic prediction before CFG. All predictions are x0.
 
-    levels: the pass's sigmas, set by the host as soon as its sampler has asked for them.
+    levels: the sigmas of the pass; the host sets them when its sampler has chosen them.
     """
 
     levels: Sequence[float] | None = None
@@ -54,15 +54,15 @@ class SamplingPass:
         self._evaluated_at: float | None = None
 
     def edits_start(self) -> bool:
-        """Whether the pass's start is to carry the identity: not where the identity never acts."""
+        """Whether the identity is mixed into this pass's start noise; not if the identity never acts."""
         p, schedule = self.parameters, Schedule.from_levels(self.levels or [1.0])
         return p.idap_strength > 0 and any(schedule.in_window(s, p.start, p.stop) for s in schedule.levels)
 
     def edit_start(self, start: Tensor, scale: float) -> None:
-        """Let the sampler's start carry each picture's face where its head will be (docs/method.md eq. 11), in place.
+        """Mix each picture's face into the sampler's start where its head will be (docs/method.md eq. 11), in place.
 
         Args:
-            start: (B, C, H, W), the sampler's own, which is `scale` times noise of unit variance.
+            start: (B, C, H, W), the sampler's start: `scale` times noise of unit variance.
         """
         size = (start.shape[-2], start.shape[-1])
         factor = pixels_per_latent(self.host.picture_size[1], size[1])
@@ -79,7 +79,7 @@ class SamplingPass:
         self.host.load_unet()
 
     def look_ahead(self, start: Tensor) -> list[tuple[IdentityLine, list[Box]]]:
-        """Where each picture will put each line's head, by one step of the semantic line with the probe."""
+        """Predict where each picture will have each line's head, by one probed call of the semantic line."""
         batch, sigma = len(start), max(self.levels or [1.0])
         with torch.no_grad(), self.prompts.probe.attached(LineRows.one_each(batch)) as reading:
             self.host.predict_x0(self.host.start_to_x(start, sigma), sigma, self.host.first_conds(), None)
@@ -88,7 +88,7 @@ class SamplingPass:
         return [(line, self.plan.find_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
 
     def acts(self, sigma: float) -> bool:
-        """Whether the identity may act at this level at all; outside, no identity row runs."""
+        """Whether the identity may act at this level; if not, no identity row is computed."""
         if self.schedule is None:
             self.schedule = Schedule.from_levels(self.levels or [sigma], first=sigma)
             self.report.batch.steps = len(self.schedule.levels)
@@ -96,14 +96,14 @@ class SamplingPass:
         if not self.plan.can_act or not self.schedule.in_window(sigma, p.start, p.stop):
             return False
         if self.host.model_key() != self.model_key:
-            self.report.stand_aside(REFINER)
+            self.report.warn_not_acting(REFINER)
             return False
         self.report.batch.in_window = True
         return True
 
     def active_lines(self, sigma: float) -> tuple[IdentityLine, ...]:
-        """The lines to be evaluated at this level: none where the last differences are reused (stride), and none once
-        every head is refined."""
+        """The lines to evaluate at this level; none if the last differences are reused (stride), and none once every
+        head is refined."""
         if self.refinement.all_refined:
             return ()
         if self.parameters.stride > 1 and self._evaluated_at is not None:
@@ -114,7 +114,7 @@ class SamplingPass:
 
     @contextmanager
     def watched(self, where: LineRows, ledger: RowLedger | None = None) -> Iterator[ProbeReading]:
-        """Read the semantic rows of the UNet call made meanwhile, where the mask policy wants it."""
+        """Read the semantic rows of the UNet call made inside the context, if the mask policy needs them."""
         if not self.mask_policy.reads_attention:
             yield ProbeReading()
             return
@@ -124,7 +124,7 @@ class SamplingPass:
     def readings(
         self, reading: ProbeReading, attached: Mapping[str, Sequence[Attached]]
     ) -> dict[str, AttentionReadings]:
-        """What attention said about each line's person: the probe's margins, and the energy of what was attached."""
+        """The attention readings of each line: the probe's margins, and the energy of the attached injections."""
         head = reading.margins(HEAD)
         return {
             line.name: AttentionReadings(
@@ -136,21 +136,21 @@ class SamplingPass:
         }
 
     def delta(self, step: Step, predictions: Predictions | None) -> Tensor:
-        """What to add to the semantic prediction at this level, before CFG: the method as a whole.
+        """The addition to the semantic prediction at this level, before CFG: the whole method.
 
         Args:
-            predictions: of the active lines; None where there were none.
+            predictions: of the active lines; None if there are none.
 
-        Returns (B, C, H, W) fp32, exactly 0 where no mask is.
+        Returns (B, C, H, W) fp32, exactly 0 where the mask is 0.
         """
         p = self.parameters
         refuse_host_nan(step.denoised, step.sigma)  # first, or the identity line would be blamed for it
         if predictions is not None:
             for identity in predictions.identity.values():
-                refuse_nan(identity, step.sigma)  # a map of NaN would be an empty mask
+                refuse_nan(identity, step.sigma)  # NaN would silently give an empty mask
             self.attention = self.mask_policy.compute_maps(predictions)
             self.masks = self.mask_policy.compute_masks(self._position(step.sigma), predictions, self.attention)
-            style = p.style if self.attention else 0.0  # eq. 9 is about a head: not where the mask is everywhere
+            style = p.style if self.attention else 0.0  # eq. 9 is for a head, not for a whole mask
             self.differences = compute_differences(predictions, self.masks, style)
             self._evaluated_at = step.sigma
         delta = fuse(self.differences, self.masks, p.rho)
@@ -158,9 +158,9 @@ class SamplingPass:
             self.refinement.refine_heads(step, delta, self.attention)
             self.report.batch.note_heads(self.refinement.heads.done if self.refinement.heads else ())
         heads = self.refinement.heads
-        delta = apply_target(delta, heads, step.denoised, step.gain, p.mask_strength, p.rho)
+        delta = apply_target(delta, heads, step.denoised, step.guidance, p.mask_strength, p.rho)
         refuse_nan(delta, step.sigma)
-        self.report.batch.note_level(delta, step.gain)
+        self.report.batch.note_level(delta, step.guidance)
         self.report.masks = self.masks if heads is None else heads.replace_masks(self.masks, p.mask_strength)
         return delta
 

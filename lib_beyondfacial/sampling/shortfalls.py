@@ -1,6 +1,6 @@
-"""Where a picture is without what was asked for: the one place that decides it, once its batch is sampled.
+"""Decides, after a batch is sampled, which pictures lack something that the request asked for.
 
-A request that asked for a person never ends in a plain picture without a word.
+A picture without the requested person always comes with a warning that says why.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Shortfall:
     """One thing that a picture lacks.
 
     note: for the infotext, without comma and colon.
-    sentence: what to do about it, to be filled by `tell`; "" where a warning has said it already.
+    sentence: why, and what to do; a template for `tell`; "" if there is a warning already.
     """
 
     note: str
     sentence: str = ""
 
     def tell(self, pictures: Sequence[int], of: int) -> str:
-        """The sentence for some pictures of a request; they count from 0."""
+        """The sentence for these pictures of a request (numbered from 0)."""
         several, listed = len(pictures) > 1, " and ".join(", ".join(str(i + 1) for i in pictures).rsplit(", ", 1))
         return self.sentence.format(
             pictures=f"picture{'s' * several} {listed} of {of}" if of > 1 else "the picture",
@@ -37,12 +37,12 @@ class Shortfall:
 
 
 def find_shortfall(plan: Plan, batch: Batch, image: int, is_interrupted: bool = False) -> Shortfall | None:
-    """What a picture of a finished batch lacks; None where it has all that was asked for."""
+    """What a picture of a finished batch lacks; None if nothing."""
     return why_nowhere(plan, batch, is_interrupted) or why_not_in_picture(plan, batch, image, is_interrupted)
 
 
 def why_nowhere(plan: Plan, batch: Batch, is_interrupted: bool) -> Shortfall | None:
-    """Why the identity acted in no picture of the batch, by its settings or by what kept it out; else None."""
+    """Why the identity acted in no picture of the batch (its settings or another extension); None if it did act."""
     if batch.acted is not None and bool(batch.acted.any()):
         return None
     p, weight = plan.parameters, max((line.weight for line in plan.lines), default=0.0)
@@ -53,7 +53,7 @@ def why_nowhere(plan: Plan, batch: Batch, is_interrupted: bool) -> Shortfall | N
     cases += [
         (batch.explained, ""),
         (
-            is_interrupted and not batch.guided,
+            is_interrupted and not batch.had_guidance,
             "The sampling was interrupted before the identity acted; let it run longer.",
         ),
         (
@@ -67,7 +67,7 @@ def why_nowhere(plan: Plan, batch: Batch, is_interrupted: bool) -> Shortfall | N
             "sampled, so the identity never acted; widen it, or take more steps.",
         ),
         (
-            not batch.guided,
+            not batch.had_guidance,
             "At a CFG scale of 0 neither prompt nor identity counts; set the CFG scale to 1 or more.",
         ),
     ]
@@ -75,7 +75,7 @@ def why_nowhere(plan: Plan, batch: Batch, is_interrupted: bool) -> Shortfall | N
 
 
 def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: bool) -> Shortfall | None:
-    """What one picture lacks, of a batch in which the identity could act."""
+    """What one picture lacks in a batch in which the identity could act."""
     if not batch.acted_on(image):
         return Shortfall(
             NOT_ACTED,
@@ -95,7 +95,7 @@ def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: boo
             NOT_REFINED,
             f'{late}, so no head was refined; take more steps, widen "stop", or switch "refine_head" off.',
         )
-    if not batch.heads_found:  # it could not look, and has warned of it
+    if not batch.heads_found:  # the search failed, and has warned already
         return Shortfall(NOT_REFINED)
     return Shortfall(
         NOT_REFINED,

@@ -1,5 +1,5 @@
-"""Identity Aggregation Prepending on a sampler's start (docs/method.md section 3): where each head will be, and what
-the reference looks like there."""
+"""Identity Aggregation Prepending for a sampler's start (docs/method.md section 3): the boxes of the heads, and the
+encoded reference for them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..method.start_noise import Box, box_of_region, prior_box
 GREY = 127
 BOX_GATE = 0.6
 BAND = 0.75  # share of the box's frequencies per axis
-SAME_NOISE_COSINE = 0.99  # of the start to the host's noise, above which the one is the other, scaled
+SAME_NOISE_COSINE = 0.99  # if the cosine of start and host noise is above this, the start is the scaled noise
 
 
 def find_scale(noise: Tensor, start: Tensor) -> float:
-    """By what the host multiplied the noise: by projection, since each sampler scales its own way.
+    """The factor by which the host multiplied the noise, by projection: each sampler scales in another way.
 
-    Where another extension has put a noise of its own in the host's place, the start's spread is the scale.
+    If another extension has replaced the host's noise, the factor is the standard deviation of the start.
     """
     noise, start = noise.float(), start.float()
     inner = float((noise * start).sum())
@@ -33,7 +33,7 @@ def find_scale(noise: Tensor, start: Tensor) -> float:
 
 
 def find_head_boxes(readings: AttentionReadings, batch: int, size: tuple[int, int]) -> list[Box]:
-    """Where each picture will put its head, by what the probe read in a look-ahead, else the prior."""
+    """The box of each picture's head, from the probe's readings of a look-ahead, else the usual box."""
     a = compute_semantic_map(readings, size)
     found = [None] * batch if a is None else [box_of_region(one[0].cpu(), BOX_GATE) for one in a]
     prior = prior_box(*size)
@@ -43,7 +43,7 @@ def find_head_boxes(readings: AttentionReadings, batch: int, size: tuple[int, in
 def encode_reference(
     encode_image: Callable[[Tensor], Tensor], crop: np.ndarray, box: Box, size: tuple[int, int], factor: int
 ) -> Tensor:
-    """The scaled latent (C, h, w) of the head: resized in pixels to the box on grey, encoded, cut out again.
+    """The scaled latent (C, h, w) of the head: pasted on grey at the box's place and size, encoded, cut to the box.
 
     Args:
         crop: RGB uint8, the reference's head. size: (H, W) of the latents. factor: px per latent px.

@@ -1,11 +1,11 @@
-"""The words of a prompt, for everything that reads them: subject words, gender words, advice. Plain text work."""
+"""Splits prompts into words, for the modules that read subject words, gender words, or give advice."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-EXTRA_NETWORK = re.compile(r"<\w+:[^<>]*>")  # "<lora:name:1>": the host's, no word of the picture
+EXTRA_NETWORK = re.compile(r"<\w+:[^<>]*>")  # "<lora:name:1>": a tag for the host, no word of the prompt
 LETTERS = re.compile(r"[^\W\d_]+")
 
 GENERIC_WORDS = {
@@ -22,7 +22,7 @@ PERSON_WORDS = frozenset({
 
 @dataclass(frozen=True)
 class Word:
-    """A word in lower case, and where it stands in its text."""
+    """A word in lower case, and its position in the text."""
 
     text: str
     start: int
@@ -30,13 +30,13 @@ class Word:
 
 
 def words_of(text: str) -> list[Word]:
-    """All runs of letters, in their order; digits and signs around them do not count: "1girl" is "girl"."""
+    """All runs of letters, in order, without digits and signs: "1girl" gives "girl"."""
     blanked = EXTRA_NETWORK.sub(lambda tag: " " * len(tag[0]), text)
     return [Word(found[0].lower(), *found.span()) for found in LETTERS.finditer(blanked)]
 
 
 def replace_words(text: str, table: dict[str, str]) -> str:
-    """The text with the table's words (in lower case) replaced; capitals stay capitals, other words as they are."""
+    """Replace words by a table (keys in lower case); capitals are kept, other words stay."""
     for word in reversed(words_of(text)):
         if word.text in table:
             before, new = text[word.start : word.end], table[word.text]

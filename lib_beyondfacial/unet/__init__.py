@@ -1,1 +1,1 @@
-"""UNets with ldm's or diffusers' names: their attention sites, the head probe that reads these, what lines inject."""
+"""UNets with ldm's or diffusers' names: their attention sites, the head probe, and injections."""

@@ -1,7 +1,7 @@
-"""What an identity line adds to some rows of a UNet call: hooks on the leaves of its attentions.
+"""Hooks on the UNet's attentions that add the identity to some rows of a call.
 
-`to_q`'s forward hook hands over the query; a forward pre-hook on `to_out[0]` adds to the text attention's output what
-IP-Adapter adds to it, whatever attention optimisation runs between the two. Nothing of the host is replaced.
+A forward hook on `to_q` keeps the query; a forward pre-hook on `to_out[0]` adds the identity's attention to the output
+of the text attention. This works with every attention optimisation of the host, and replaces none of its functions.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ LORA_LEAVES = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 class LeafDelta(Protocol):
-    """What a LoRA adds to one leaf's output for its input (..., in), in the input's dtype and device."""
+    """The addition of a LoRA to one linear layer's output, for its input (..., in), in its dtype and device."""
 
     def delta(self, x: Tensor) -> Tensor: ...
 
 
 class IdentityAttention(Protocol):
-    """What an identity adapter adds to the text attention of each site."""
+    """The addition of an identity adapter to the text attention of each site."""
 
     def __call__(self, site: int, query: Tensor, text_out: Tensor, images: Sequence[int]) -> Tensor:
         """The addition at weight 1, (rows, n, h), to the text attention's output.
@@ -49,10 +49,10 @@ class IdentityAttention(Protocol):
 
 @dataclass
 class Attached:
-    """What an injection did while it was attached.
+    """Record of an injection while it is attached.
 
-    fired: at how many sites, over all calls.
-    energy: the norm of the addition at each query, of the decoder's sites.
+    fired: how often it added something, counted over sites and calls.
+    energy: at the decoder's sites, the norm of the addition at each query.
     """
 
     fired: int = 0
@@ -60,22 +60,22 @@ class Attached:
 
 
 class Injection(Protocol):
-    """What one line adds to its rows of a UNet call.
+    """An addition of one identity line to its rows of a UNet call.
 
-    device_bytes: what it keeps on the UNet's device.
+    device_bytes: memory that it needs on the UNet's device.
     """
 
     @property
     def device_bytes(self) -> int: ...
 
     def check_fits(self, sites: Sequence[Site]) -> None:
-        """Raise BeyondFacialError where it was made for another UNet than the one with these sites."""
+        """Raise BeyondFacialError if it was made for a UNet with other sites."""
         ...
 
     def attached(
         self, sites: Sequence[AttentionSite], where: LineRows, weight: float
     ) -> AbstractContextManager[Attached]:
-        """Act on these rows of the call made meanwhile; nothing is left on any exit."""
+        """Add to these rows of the UNet call made inside the context; all hooks are removed on every exit."""
         ...
 
 
@@ -83,7 +83,7 @@ class Injection(Protocol):
 def attach_attention(
     attention: IdentityAttention, sites: Sequence[AttentionSite], where: LineRows, weight: float
 ) -> Iterator[Attached]:
-    """Add weight * attention to the text attention of `where`'s rows, at every site; so does the LoRA."""
+    """Add weight * attention, and the adapter's LoRA, to the rows of `where` at every site, inside the context."""
     attached = Attached(energy=RowsPerSite({}, where.images, where.weights))
     queries: dict[int, Tensor] = {}
 
@@ -112,7 +112,7 @@ def attach_attention(
 def lora_of_site(
     attention: IdentityAttention, number: int, site: AttentionSite
 ) -> Iterator[tuple[nn.Module, LeafDelta]]:
-    """Each leaf of the site's attentions that the adapter's LoRA changes, with the change."""
+    """The linear layers of the site's attentions that the adapter's LoRA changes, each with its delta."""
     for kind, module in (("attn1", site.attn1), ("attn2", site.attn2)):
         for leaf in LORA_LEAVES:
             delta = attention.lora(kind, number, leaf)
@@ -130,7 +130,7 @@ def add_delta(delta: LeafDelta, rows: Rows) -> Callable[..., Tensor]:
 
 
 def check_fired(attached: Sequence[Attached]) -> None:
-    """BeyondFacialError where an identity call reached no site: never a plain picture without a word."""
+    """BeyondFacialError if an identity call reached no attention site, since the picture would be plain."""
     if attached and not any(each.fired for each in attached):
         raise BeyondFacialError(
             "BeyondFacial: the host's UNet is compiled or replaced by another engine (torch.compile, TensorRT or the "

@@ -1,4 +1,4 @@
-"""The head probe: how strongly the semantic line attends to words that are not in its prompt. It changes nothing."""
+"""The head probe: reads how strongly the semantic line would attend to words outside its prompt; changes nothing."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from .sites import AttentionSite
 
 @dataclass
 class ProbeReading:
-    """What was read of the semantic rows: group of words -> the margin at each query, per site (rows, n)."""
+    """Readings of the semantic rows: by group of words and site, the margin at each query, (rows, n)."""
 
     groups: dict[str, RowsPerSite] = field(default_factory=dict)
 
     def margins(self, group: str) -> list[Tensor]:
-        """Per site the margin of a group's words, (B, n), averaged over AND parts; empty where nothing was read."""
+        """By site, the margin of a group's words, (B, n), averaged over AND parts; empty if nothing was read."""
         return self.groups[group].by_image() if group in self.groups else []
 
     def extend(self, other: ProbeReading) -> None:
-        """Append what was read in a further call."""
+        """Append the readings of another call."""
         for group, rows in other.groups.items():
             self.groups.setdefault(group, RowsPerSite()).extend(rows)
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Reads the attention to groups of words through each decoder site's own `to_k`, without entering its softmax.
+    """Computes the attention to groups of words with each decoder site's own `to_k`; the site's softmax is unchanged.
 
     Args:
         contexts: group -> (p, context_dim), the text encoder's output at the group's words.
-        reference: (r, context_dim), the same for words that mean no part of a person.
+        reference: (r, context_dim), the same for words that are no part of a person.
     """
 
     sites: Sequence[AttentionSite]
@@ -44,11 +44,11 @@ class Probe:
 
     @contextmanager
     def attached(self, where: LineRows, ledger: RowLedger | None = None) -> Iterator[ProbeReading]:
-        """Read the rows of the UNet calls made meanwhile; the hooks come off on every exit.
+        """Read the rows of the UNet calls made inside the context; the hooks are removed on every exit.
 
         Args:
             where: the semantic line's rows of the call.
-            ledger: already counting, where the host feeds these rows in several calls.
+            ledger: counts the rows, for hosts that split these rows into several calls; it must be counting already.
         """
         reading = ProbeReading({g: RowsPerSite({}, where.images, where.weights) for g in self.contexts})
         queries: dict[int, Tensor] = {}
@@ -75,8 +75,8 @@ class Probe:
                 return
 
             def shares(context: Tensor) -> Tensor:
-                # Not a call of the module, which would come back to this hook; its own forward knows where its weight
-                # is (offloaded, quantised or patched by a LoRA).
+                # module.forward, because calling the module would run this hook again; and not its weight, which may
+                # be offloaded, quantised or patched by a LoRA.
                 probe_key = module.forward(context.to(key.device, key.dtype))
                 return compute_probe_shares(query[rows], key[rows], probe_key, heads)
 

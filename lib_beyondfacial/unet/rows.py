@@ -1,4 +1,4 @@
-"""Whose rows are whose in a UNet call, and how the AND parts of one picture are averaged."""
+"""Which rows of a UNet call belong to which line, and the average over the AND parts of one picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL_ROWS = slice(None)
 class LineRows:
     """The rows of one line.
 
-    rows: which rows of a UNet call. With a RowLedger: of the calls that follow, counted through.
+    rows: their indices in a UNet call; with a RowLedger, counted over several calls.
     images: per row, which picture of the batch it is.
     weights: per row, the weight of its AND part in its picture's prompt.
     """
@@ -34,7 +34,7 @@ class LineRows:
         return cls(ALL_ROWS, tuple(range(batch)), (1.0,) * batch)
 
     def parts_of(self, image: int) -> list[int]:
-        """Where among these rows the AND parts of one picture are."""
+        """The positions, among these rows, of one picture's AND parts."""
         return [i for i, each in enumerate(self.images) if each == image]
 
     @property
@@ -48,9 +48,10 @@ class LineRows:
 
 @dataclass
 class RowLedger:
-    """Finds the first `cond_rows` rows where a host feeds its rows in order, in one UNet call or in several.
+    """Counts the rows of a host's UNet calls, to find the cond rows, which come first, in one call or in several.
 
-    rows_done counts the rows of all calls so far; more than `cond_rows` means that unconditional rows were computed.
+    rows_done: rows of all calls so far; above `cond_rows` if the host also computed unconditional rows.
+    current: first and last row (exclusive) of the present call.
     """
 
     cond_rows: int
@@ -62,14 +63,14 @@ class RowLedger:
         self.rows_done += rows
 
     def current_rows(self) -> Rows | None:
-        """Which rows of the present call belong to the first `cond_rows`; None where none does."""
+        """The rows of the present call that are cond rows; None if there is none."""
         start, end = self.current
         stop = max(0, min(end, self.cond_rows) - start)
         return slice(0, stop) if stop else None
 
     @contextmanager
     def counting(self, sites: Sequence[AttentionSite]) -> Iterator[None]:
-        """Hear of every UNet call made meanwhile; in adapter order the first site is the first that a call reaches."""
+        """Count every UNet call made inside the context, by a hook on the site that each call reaches first."""
         count = sites[0].leaf("to_q").register_forward_hook(lambda module, args, query: self.begin_call(len(query)))
         try:
             yield
@@ -79,7 +80,7 @@ class RowLedger:
 
 @dataclass
 class RowsPerSite:
-    """What the rows of one line gave at each site, over one or several UNet calls.
+    """Values of one line's rows at each site, over one or several UNet calls.
 
     per_site: number of the site -> its values (rows, n), call by call.
     images, weights: of these rows, in the same order.
@@ -118,7 +119,7 @@ def average_parts(rows: Tensor, where: LineRows) -> Tensor:
 
 
 def add_to_rows(x: Tensor, rows: Rows, addition: Tensor) -> Tensor:
-    """x with something added to some of its rows; the others stay what they are, bit by bit."""
+    """x plus `addition` in some of its rows; the other rows stay bit-equal."""
     if rows == ALL_ROWS:
         return x + addition
     x = x.clone()

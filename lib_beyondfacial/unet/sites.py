@@ -44,7 +44,7 @@ class AttentionSite:
 
     @property
     def in_decoder(self) -> bool:
-        """Maps are read in the decoder alone: its sites point at the head, the encoder's do not (docs/method.md)."""
+        """Whether it is in the UNet's decoder; only there do attention maps locate the head (docs/method.md)."""
         return "output_blocks" in self.site.name or "up_blocks" in self.site.name
 
     def leaf(self, name: str) -> nn.Module:
@@ -85,8 +85,8 @@ def leaf_widths(leaf: nn.Module, name: str = "leaf") -> tuple[int, int]:
 def adapter_order(names: Iterable[str]) -> list[str]:
     """Module names of attention sites in the order of adapter files, for ldm's and diffusers' names alike.
 
-    Down (input) blocks, up (output) blocks, the middle block last; by number within each. Whatever stands before the
-    block's name ("diffusion_model.") does not matter. Raises BeyondFacialError for a name outside those blocks.
+    The order is: down (input) blocks, up (output) blocks, middle block; by number within each. A prefix such as
+    "diffusion_model." is ignored. Raises BeyondFacialError for a name outside these blocks.
     """
     return sorted(names, key=_key)
 

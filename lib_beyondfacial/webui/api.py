@@ -47,11 +47,11 @@ def answering(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
             return await endpoint(*args, **kwargs)
         except Exception as error:
             status = next(status for kind, status in STATUS if isinstance(error, kind))
-            refusal = HTTPException(status, sentence_of(error))
+            answer_error = HTTPException(status, sentence_of(error))
         try:
-            raise refusal  # here, where no exception is being handled that it would remember
+            raise answer_error  # here, where no exception is being handled that it would remember
         finally:
-            del refusal  # the frame is in its traceback
+            del answer_error  # the frame is in its traceback
 
     return answer
 
@@ -121,7 +121,7 @@ async def post_faces(request: Request) -> dict[str, Any]:
     body = await bodies.read_body(request)
 
     def work() -> dict[str, Any]:
-        return face_check.check_request(bodies.parse_body(body, bodies.LOOK_FIELDS))
+        return face_check.check_request(bodies.parse_body(body, bodies.CHECK_FIELDS))
 
     return await in_face_thread(work)
 
@@ -163,7 +163,7 @@ def save_or_rename(values: dict[str, Any]) -> dict[str, Any]:
         identities.rename(name, rename_to)
         name = check_name(rename_to)
     else:
-        settings = Settings(**{field.key: values[field.key] for field in bodies.LOOK_FIELDS})
+        settings = Settings(**{field.key: values[field.key] for field in bodies.CHECK_FIELDS})
         identity, warnings = person.identify(settings, is_api=True)
         identities.save(name, identity, values["keep_crops"], values["overwrite"])
     return {**identities.entry_to_json(identities.entry_of(name)), "warnings": list(warnings)}

@@ -14,16 +14,16 @@ from ..settings import BY_KEY, MAX_REFERENCES, Field, check_value, fields_to_sch
 from .bounded_json import BoundsError, parse_json
 
 MAX_BODY = int(MAX_REFERENCES * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
-MAX_HELD = 2 * MAX_BODY  # of all bodies that are being sent or wait for a thread, together
+MAX_BODIES = 2 * MAX_BODY  # of all bodies that are being sent or wait for a thread, together
 
-LOOK_FIELDS = tuple(
+CHECK_FIELDS = tuple(
     BY_KEY[key] for key in ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
 )
 NAME = Field("name", "", "Name", "Of the saved identity.")
 RENAME_TO = Field("rename_to", "", "New name", "Instead of photos: the saved identity's new name.")
 KEEP_CROPS = Field("keep_crops", False, "Keep face crops", "So that another face pack can be used later.")
 OVERWRITE = Field("overwrite", False, "Overwrite", "Replace the saved identity of that name.")
-SAVE_FIELDS = (NAME, RENAME_TO, *LOOK_FIELDS, KEEP_CROPS, OVERWRITE)
+SAVE_FIELDS = (NAME, RENAME_TO, *CHECK_FIELDS, KEEP_CROPS, OVERWRITE)
 
 
 class Body(bytearray):
@@ -48,7 +48,7 @@ class BusyError(BeyondFacialError):
 def schema_of(route: str) -> dict[str, Any]:
     """What may be posted to a route, by the last part of its path, as JSON Schema."""
     schemas = {
-        "faces": fields_to_schema("BeyondFacial face check", LOOK_FIELDS, ["references"]),
+        "faces": fields_to_schema("BeyondFacial face check", CHECK_FIELDS, ["references"]),
         "identities": fields_to_schema("BeyondFacial saved identity", SAVE_FIELDS, ["name"]),
     }
     if route not in schemas:
@@ -71,7 +71,7 @@ async def read_body(request: Request) -> Body:
             body += chunk
             if len(body) > MAX_BODY:
                 break
-            if sum(len(each() or b"") for each in _bodies.valuerefs()) > MAX_HELD:
+            if sum(len(each() or b"") for each in _bodies.valuerefs()) > MAX_BODIES:
                 raise BusyError("Too many photos are being sent at once; try again in a moment.")
         else:
             return body

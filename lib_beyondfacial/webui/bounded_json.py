@@ -36,7 +36,7 @@ def parse_json(body: bytearray) -> Any:
     finally:
         body.clear()  # not left to whoever holds the body, or an exception's frame
     _check_structure(rest)
-    return _put_back(json.loads(rest, parse_int=_parse_int), photos)
+    return _restore_photos(json.loads(rest, parse_int=_parse_int), photos)
 
 
 def _cut_photos(body: bytearray) -> tuple[bytes, dict[str, str]]:
@@ -101,11 +101,11 @@ def _parse_int(digits: str) -> float:
     return int(digits) if len(digits) <= 20 else float(digits)
 
 
-def _put_back(value: Any, photos: dict[str, str]) -> Any:
+def _restore_photos(value: Any, photos: dict[str, str]) -> Any:
     if isinstance(value, str):
         return photos.get(value, value)
     if isinstance(value, list):
-        return [_put_back(each, photos) for each in value]
+        return [_restore_photos(each, photos) for each in value]
     if isinstance(value, dict):
-        return {_put_back(key, photos): _put_back(each, photos) for key, each in value.items()}
+        return {_restore_photos(key, photos): _restore_photos(each, photos) for key, each in value.items()}
     return value

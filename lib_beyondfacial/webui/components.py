@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..errors import BeyondFacialError
 from ..settings import NONE, Field, keys_to_labels
-from .failures import page_sentence_of
+from .failures import ui_sentence_of
 
 ERROR_CLASS = "beyondfacial-error"
 MARK = "\N{WARNING SIGN}"
@@ -18,45 +18,45 @@ STYLE = f"<style>.{ERROR_CLASS} {{color: #b91c1c}} .dark .{ERROR_CLASS} {{color:
 REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
 
 
-def own(kind: type, tab: str, name: str, **options: Any) -> Any:
+def component(kind: type, tab: str, name: str, **options: Any) -> Any:
     """A component of ours, with its elem_id."""
-    return forgettable(kind(elem_id=f"beyondfacial_{tab}_{name}", **options))
+    return no_ui_config(kind(elem_id=f"beyondfacial_{tab}_{name}", **options))
 
 
-def forgettable(component: Any) -> Any:
-    """Keep the host from writing the component's value into its ui-config.json, by label, for good."""
-    component.do_not_save_to_config = True
-    return component
+def no_ui_config(made: Any) -> Any:
+    """Keep the host from writing a component's value into its ui-config.json, by label, for good."""
+    made.do_not_save_to_config = True
+    return made
 
 
 def field_component(tab: str, field: Field) -> Any:
     """The component of one field, by its kind."""
     common = {"label": field.label}
     if field.kind == "photos":
-        return own(gr.File, tab, field.key, file_count="multiple", file_types=["image"], **common)
+        return component(gr.File, tab, field.key, file_count="multiple", file_types=["image"], **common)
     common["info"] = field.help
     if field.kind == "bool":
-        return own(gr.Checkbox, tab, field.key, value=field.default, **common)
+        return component(gr.Checkbox, tab, field.key, value=field.default, **common)
     if field.kind == "choice":
-        return own(gr.Radio, tab, field.key, choices=list(field.choices), value=field.default, **common)
+        return component(gr.Radio, tab, field.key, choices=list(field.choices), value=field.default, **common)
     if field.kind == "text":
-        return own(gr.Textbox, tab, field.key, value=field.default, **common)
+        return component(gr.Textbox, tab, field.key, value=field.default, **common)
     limits = {"minimum": field.minimum, "maximum": field.maximum, "step": field.step}
-    return own(gr.Slider, tab, field.key, value=field.default, **limits, **common)
+    return component(gr.Slider, tab, field.key, value=field.default, **limits, **common)
 
 
 def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], none_found: str) -> Any:
     """A dropdown of names with a button that reads the folders again; a name that is not listed may be typed."""
     names, sentence = read_names(list_names, none_found)
-    with own(gr.Row, tab, f"row_{field.key}"):
-        dropdown = own(
+    with component(gr.Row, tab, f"row_{field.key}"):
+        dropdown = component(
             gr.Dropdown, tab, field.key,
             choices=names, value="", label=field.label, info=field.help, allow_custom_value=True, scale=8,
         )  # fmt: skip
-        refresh = own(
+        refresh = component(
             gr.Button, tab, f"refresh_{field.key}", value=REFRESH, scale=0, min_width=44, elem_classes=["tool"]
         )
-    missing = own(gr.HTML, tab, f"missing_{field.key}", value=html.escape(sentence), visible=bool(sentence))
+    missing = component(gr.HTML, tab, f"missing_{field.key}", value=html.escape(sentence), visible=bool(sentence))
 
     def clear(value: str | None) -> Any:
         return gr.update() if chosen_name(value) == value else gr.update(value="")
@@ -79,7 +79,7 @@ def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tupl
     try:
         names = sorted(list_names(), key=str.casefold)
     except (OSError, BeyondFacialError) as error:
-        return [NONE], page_sentence_of(error)
+        return [NONE], ui_sentence_of(error)
     return [NONE, *names], "" if names else none_found
 
 
@@ -88,11 +88,11 @@ def chosen_name(value: str | None) -> str:
     return "" if value in (None, NONE) else str(value)
 
 
-def complaint(sentence: str) -> str:
+def error_html(sentence: str) -> str:
     """A sentence as HTML: with a mark, and red in light and dark themes (gradio's own colour of errors is black)."""
     return f'{STYLE}<span class="{ERROR_CLASS}">{MARK} {html.escape(keys_to_labels(sentence))}</span>'
 
 
-def said(error: Exception) -> str:
+def exception_html(error: Exception) -> str:
     """An exception as HTML for the page."""
-    return complaint(page_sentence_of(error))
+    return error_html(ui_sentence_of(error))

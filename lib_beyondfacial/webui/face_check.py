@@ -14,18 +14,18 @@ from ..faces import photos
 from ..faces.checks import PhotoCheck, check_photos, draw_check, summarise
 from ..settings import Settings
 from . import identities, person
-from .bodies import LOOK_FIELDS
-from .components import NONE, chosen_name, complaint, said
+from .bodies import CHECK_FIELDS
+from .components import NONE, chosen_name, error_html, exception_html
 from .failures import sentence_of
 from .previews import to_base64_png
 
-INPUTS = tuple(field.key for field in LOOK_FIELDS)
+INPUTS = tuple(field.key for field in CHECK_FIELDS)
 USED, DROPPED = "\N{CHECK MARK}", "\N{BALLOT X}"
 HINT = "Check faces shows what a run would make of each photo."
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class FaceCheck:
     """The photos, one check for each, and what is said of them all; `problem` is why a run would refuse them."""
 
     photos: Sequence[photos.Photo]
@@ -42,26 +42,26 @@ def settings_of(*values: Any) -> Settings:
     return Settings(**{key: "" if value == NONE else value for key, value in given.items()})
 
 
-def look_at(settings: Settings, given: Sequence[photos.Photo]) -> Look:
+def run_check(settings: Settings, given: Sequence[photos.Photo]) -> FaceCheck:
     """Check the photos with the face pack and the choice of face that a run with these settings would take."""
     analyser, warnings = person.open_analyser(settings.face_pack, person.pack_of_adapter(settings))
     choice = person.choice_of(settings)
     checks = check_photos(given, analyser, choice)
     problem, more, gender = summarise(checks, choice)
-    return Look(given, checks, analyser.name, problem, (*warnings, *more), gender)
+    return FaceCheck(given, checks, analyser.name, problem, (*warnings, *more), gender)
 
 
 def check_request(values: dict[str, Any]) -> dict[str, Any]:
     """The answer of POST /beyondfacial/v1/faces, for a checked body."""
     settings = Settings(**values)
-    look = look_at(settings, person.load_photos(settings, is_api=True))
-    pairs = zip(look.photos, look.checks, strict=True)
+    checked = run_check(settings, person.load_photos(settings, is_api=True))
+    pairs = zip(checked.photos, checked.checks, strict=True)
     return {
-        "pack": look.pack,
+        "pack": checked.pack,
         "photos": [_photo_to_json(photo, check) for photo, check in pairs],
-        "problem": look.problem,
-        "warnings": list(look.warnings),
-        "gender": look.gender,
+        "problem": checked.problem,
+        "warnings": list(checked.warnings),
+        "gender": checked.gender,
     }
 
 
@@ -78,24 +78,24 @@ def show(*values: Any) -> tuple[Any, str]:
         if not settings.references:
             raise BeyondFacialError("There is no photo to check; give at least one.")
         readable, bad = _read_uploads(settings.references)
-        look = look_at(settings, readable) if readable else None
+        checked = run_check(settings, readable) if readable else None
     except Exception as error:
-        return gr.update(), said(error)
-    if look is None:
+        return gr.update(), exception_html(error)
+    if checked is None:
         return gr.update(value=[]), "<br>".join(bad)
-    marked = zip(look.photos, look.checks, strict=True)
+    marked = zip(checked.photos, checked.checks, strict=True)
     shown = [(draw_check(photo, check), f"{USED if check.used else DROPPED} {check.name}") for photo, check in marked]
-    return gr.update(value=shown), "<br>".join([*_lines(look), *bad])
+    return gr.update(value=shown), "<br>".join([*_check_lines(checked), *bad])
 
 
 def show_saved(name: str) -> tuple[Any, str]:
     """The saved identity in place of photos, which were checked when it was saved."""
     entry = identities.entry_of(name)
     if entry.sentence:
-        return gr.update(), complaint(entry.sentence)
+        return gr.update(), error_html(entry.sentence)
     count = "1 photo was" if entry.photos == 1 else f"{entry.photos} photos were"
-    told = f'{USED} The saved identity "{name}" is in use; its {count} checked when it was saved.'
-    return gr.update(value=[] if entry.thumbnail is None else [(entry.thumbnail, name)]), html.escape(told)
+    text = f'{USED} The saved identity "{name}" is in use; its {count} checked when it was saved.'
+    return gr.update(value=[] if entry.thumbnail is None else [(entry.thumbnail, name)]), html.escape(text)
 
 
 def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]]:
@@ -104,18 +104,18 @@ def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]
         try:
             readable.append(photos.decode_upload(upload, pixels=pixels))
         except BeyondFacialError as error:
-            bad.append(complaint(f"{sentence_of(error)} A run would stop there: take it out."))
+            bad.append(error_html(f"{sentence_of(error)} A run would stop there: take it out."))
     return readable, bad
 
 
-def _lines(look: Look) -> list[str]:
+def _check_lines(checked: FaceCheck) -> list[str]:
     """One line of HTML a photo, then one on all of them, then what else is to be said."""
-    count = sum(check.used for check in look.checks)
-    gender = f"; by the pack {look.gender}" if look.gender else ""
-    total = f'{count} of {len(look.checks)} used, with the face pack "{look.pack}"{gender}.'
-    in_lines = {check.sentence for check in look.checks} | {check.note for check in look.checks}
-    notes = [each for each in (look.problem, *look.warnings) if each and each not in in_lines]
-    return [*map(_line, look.checks), f"<b>{html.escape(total)}</b>", *map(complaint, notes)]
+    count = sum(check.used for check in checked.checks)
+    gender = f"; by the pack {checked.gender}" if checked.gender else ""
+    total = f'{count} of {len(checked.checks)} used, with the face pack "{checked.pack}"{gender}.'
+    in_lines = {check.sentence for check in checked.checks} | {check.note for check in checked.checks}
+    notes = [each for each in (checked.problem, *checked.warnings) if each and each not in in_lines]
+    return [*map(_line, checked.checks), f"<b>{html.escape(total)}</b>", *map(error_html, notes)]
 
 
 def _line(check: PhotoCheck) -> str:
@@ -127,7 +127,7 @@ def _line(check: PhotoCheck) -> str:
         facts.append(f"detector {check.detector_size}{' with a border' if check.padded else ''}")
     if check.used:
         return html.escape(f"{USED} {check.name}: {', '.join(facts)}. {check.note}".strip())
-    return complaint(f"{DROPPED} {check.sentence}") + html.escape(f" ({', '.join(facts)})" if check.faces else "")
+    return error_html(f"{DROPPED} {check.sentence}") + html.escape(f" ({', '.join(facts)})" if check.faces else "")
 
 
 def _photo_to_json(photo: photos.Photo, check: PhotoCheck) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..settings import keys_to_labels
 PREFIX = "BeyondFacial: "
 
 
-def page_sentence_of(error: BaseException) -> str:
+def ui_sentence_of(error: BaseException) -> str:
     """The sentence as the page shows it, with the labels that stand there."""
     return keys_to_labels(sentence_of(error))
 
@@ -28,7 +28,7 @@ def sentence_of(error: BaseException) -> str:
 
 
 @contextmanager
-def failing(p: Any) -> Iterator[None]:
+def fail_on_error(p: Any) -> Iterator[None]:
     """Whatever is raised inside makes the request of `p` fail with its sentence: hosts swallow script errors."""
     try:
         yield
@@ -38,15 +38,15 @@ def failing(p: Any) -> Iterator[None]:
 
 
 @contextmanager
-def remarking(p: Any, processed: Any = None) -> Iterator[None]:
+def report_errors(p: Any, processed: Any = None) -> Iterator[None]:
     """Whatever is raised inside is said beside the picture, which is finished by now and goes out all the same."""
     try:
         yield
     except Exception as error:
-        remark(p, sentence_of(error), processed)
+        add_comment(p, sentence_of(error), processed)
 
 
-def remark(p: Any, text: str, processed: Any = None) -> None:
+def add_comment(p: Any, text: str, processed: Any = None) -> None:
     """Say `text` under the pictures; once the host has made `processed`, its comments are what the page shows.
 
     Scripts that join several such results make another one, of the comments on `p`.

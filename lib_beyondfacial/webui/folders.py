@@ -63,15 +63,16 @@ class Pack(NamedTuple):
 
     def fits(self, wanted: str) -> bool:
         """False where it holds another published recogniser than the pack `wanted`; others are trusted."""
-        mine, theirs = self.recogniser, recogniser_of(wanted)
-        return mine is None or theirs is None or mine == theirs
+        own_recogniser, wanted_recogniser = self.recogniser, recogniser_of(wanted)
+        return own_recogniser is None or wanted_recogniser is None or own_recogniser == wanted_recogniser
 
     def __str__(self) -> str:
         """Its name as sentences quote it, and what is in it where the name says otherwise."""
-        mine = self.recogniser
-        if mine in (None, recogniser_of(self.name)) or recogniser_of(self.name) is None:
+        own_recogniser = self.recogniser
+        if own_recogniser in (None, recogniser_of(self.name)) or recogniser_of(self.name) is None:
             return f'"{self.name}"'
-        return f'"{self.name}", which holds the files of {next(name for name in BY_PACK if BY_PACK[name] == mine)}'
+        published = next(name for name in BY_PACK if BY_PACK[name] == own_recogniser)
+        return f'"{self.name}", which holds the files of {published}'
 
 
 def choose_pack(name: str, wanted: str = "") -> Pack:

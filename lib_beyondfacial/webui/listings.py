@@ -10,7 +10,7 @@ from ..adapters.families import FAMILIES
 from ..adapters.features import FEATURES, list_models
 from ..errors import BeyondFacialError
 from . import folders
-from .components import chosen_name, complaint, said
+from .components import chosen_name, error_html, exception_html
 
 NO_ADAPTER = (
     f"None found. {FAMILIES['faceid'].where_from} Put it into models/ipadapter, then read the list again. "
@@ -42,11 +42,11 @@ def adapter_text(name: str | None, family: str | None) -> str:
         if card is None:
             return html.escape(f"{len(listing)} adapters found; choose one.")
         if card.spec is None:
-            return complaint(card.sentence)
+            return error_html(card.sentence)
         facts = card.spec.facts
         lines = [html.escape(f"{card.name}: {facts.name} for {card.spec.base}. {facts.hint}"), *_needs(facts)]
     except Exception as error:
-        return said(error)
+        return exception_html(error)
     small = html.escape(f"{facts.licence} {facts.where_from}")
     return "<br>".join([*lines, f'<small style="opacity: 0.75">{small}</small>'])
 
@@ -66,14 +66,14 @@ def _needs(facts: Any) -> list[str]:
     lines = []
     try:
         pack = folders.choose_pack("", facts.pack)
-        own = "" if pack.name == facts.pack else f' (made with "{facts.pack}", which is not there)'
-        lines.append(html.escape(f'Face pack: "{pack.name}"{own}.'))
+        pack_note = "" if pack.name == facts.pack else f' (made with "{facts.pack}", which is not there)'
+        lines.append(html.escape(f'Face pack: "{pack.name}"{pack_note}.'))
     except BeyondFacialError as error:
-        lines.append(complaint(str(error)))
+        lines.append(error_html(str(error)))
     for model in (FEATURES[name].model for name in facts.features):
         if model is not None:
             files = model.list_files(folders.model_roots())
-            lines.append(html.escape(f'{model.label}: "{next(iter(files))}".') if files else complaint(model.missing))
+            lines.append(html.escape(f'{model.label}: "{next(iter(files))}".') if files else error_html(model.missing))
     return lines
 
 

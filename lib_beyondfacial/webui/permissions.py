@@ -34,7 +34,7 @@ def require_user(
     """
     users = api_users()
     if not users:
-        users = page_users(request.app)
+        users = ui_users(request.app)
         if users is None or is_logged_in(request):
             return
     expected = users.get(credentials.username) if credentials else None
@@ -48,7 +48,7 @@ def api_users() -> dict[str, str]:
     return _to_users((getattr(shared.cmd_opts, "api_auth", None) or "").split(","))
 
 
-def page_users(app: Any) -> Optional[dict[str, str]]:  # noqa: UP045
+def ui_users(app: Any) -> Optional[dict[str, str]]:  # noqa: UP045
     """User -> password of the page's login; None: the page is open.
 
     gradio's application has them as `auth`, which may be a function, too: then none is known here. Under --nowebui

@@ -110,7 +110,7 @@ def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) 
 
     The reports and texts of the answer are mended; files that the host has saved keep the earlier value.
     """
-    saves, told = bool(p.save_samples()) if hasattr(p, "save_samples") else True, []
+    saves, sentences = bool(p.save_samples()) if hasattr(p, "save_samples") else True, []
     for position, index in found.items():
         picture, image = output.pictures[position], processed.images[index]
         if checksum(image) == picture.checksum:
@@ -121,11 +121,11 @@ def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) 
         now = str(picture.report)
         mend_texts(processed, processed.index_of_first_image + position, image, before, now)
         if saves and now != before:
-            told.append(
+            sentences.append(
                 f"Another extension changed picture {position + 1} after the web UI had saved it: the file's infotext "
                 f'says "{before}", the picture is now "{now}".'
             )
-    return told
+    return sentences
 
 
 def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: str) -> None:

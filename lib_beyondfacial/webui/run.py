@@ -19,7 +19,7 @@ from ..sampling.advice import advise
 from ..sampling.plan import Plan, make_line
 from ..settings import Settings
 from . import infotext, neighbours, person, pictures
-from .failures import PREFIX, failing, remark, remarking
+from .failures import PREFIX, add_comment, fail_on_error, report_errors
 from .pictures import Output
 
 
@@ -34,7 +34,7 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
     if request.leave_copy(p):
         return
     request.end(p)
-    with failing(p):
+    with fail_on_error(p):
         is_api = bool(getattr(p, "is_api", False))
         settings = Settings.from_script_args(*args, is_api=is_api)
         if not settings.enabled:
@@ -58,7 +58,7 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
 
 def stay_out(p: Any, warning: str) -> None:
     """Leave the request to the host, and say why: under the pictures, in their infotexts, in the API's info."""
-    remark(p, warning)
+    add_comment(p, warning)
     p.extra_generation_params[infotext.WARNINGS_KEY] = warning
 
 
@@ -86,7 +86,7 @@ def report_image(p: Any, image: Image.Image) -> None:
     """In the last callback of one finished picture: measure it and keep its mask."""
     found = output_of(p)
     if found is not None:
-        with remarking(p):
+        with report_errors(p):
             pictures.add_picture(p, *found, image)
 
 
@@ -97,15 +97,15 @@ def finish(p: Any, processed: Any) -> None:
         return
     run, output = found
     output.reports.first = 0
-    with remarking(p, processed):
+    with report_errors(p, processed):
         places = pictures.find_pictures(output, processed)
         for sentence in (*pictures.tell_changes(p, output, processed, places), *pictures.tell_lacks(output)):
             run.report.warn(sentence)
         masks = show_masks(p, run, output, processed, places)
         for warning in run.report.warnings:
-            remark(p, warning, processed)
+            add_comment(p, warning, processed)
         if output.is_api:
-            tell_api(processed, run.report.warnings, places, masks)
+            answer_api(processed, run.report.warnings, places, masks)
     request.end(p)
 
 
@@ -134,7 +134,7 @@ def text_of(processed: Any, position: int) -> str:
     return processed.infotexts[at] if at < len(processed.infotexts) else processed.info
 
 
-def tell_api(processed: Any, warnings: list[str], places: dict[int, int], masks: list[int]) -> None:
+def answer_api(processed: Any, warnings: list[str], places: dict[int, int], masks: list[int]) -> None:
     """What the API's answer says beside the pictures, in `info`; not on `p`, whose next infotext would hold it."""
     more: dict[str, Any] = {infotext.PICTURES_KEY: list(places.values())}
     if masks:

@@ -16,8 +16,8 @@ from PIL import Image
 from ..errors import BeyondFacialError
 from ..faces import photos
 from ..settings import BY_KEY, FIELDS, FOLDS, PRESETS, Field, preset_values
-from . import face_check, folders, identities_page, listings
-from .components import chosen_name, complaint, field_component, forgettable, listing, own
+from . import face_check, folders, identities_ui, listings
+from .components import chosen_name, component, error_html, field_component, listing, no_ui_config
 from .failures import sentence_of
 from .infotext import PASTED_FIELDS, paste_key
 
@@ -42,7 +42,7 @@ CONSENT = "Use only photos of people who agreed to it."
 
 
 @dataclass
-class Page:
+class ScriptUI:
     """What a script's ui() hands to the host: components in FIELDS' order and the tables for pasting infotexts."""
 
     components: list[Any]
@@ -50,39 +50,41 @@ class Page:
     paste_field_names: list[str]
 
 
-def build(is_img2img: bool) -> Page:
+def build(is_img2img: bool) -> ScriptUI:
     """Build the accordion in the surrounding gradio context. Re-entrant: hosts call it again for API defaults."""
     tab = "img2img" if is_img2img else "txt2img"
     made: dict[str, Any] = {}
     accordion = _open_accordion(tab, made)
     with accordion:
         made["references"] = field_component(tab, BY_KEY["references"])
-        with own(gr.Row, tab, "row_status", equal_height=False):
-            status = own(gr.HTML, tab, "status", value=status_text(0, ""))
-            check = own(gr.Button, tab, "check", value="Check faces", scale=0, min_width=140, size="sm")
-        gallery = own(gr.Gallery, tab, "previews", label="Person in use", columns=6, height=160)
-        checked = own(gr.HTML, tab, "checked", value=face_check.HINT)
-        made["identity"], manager = identities_page.build(tab)
+        with component(gr.Row, tab, "row_status", equal_height=False):
+            status = component(gr.HTML, tab, "status", value=status_text(0, ""))
+            check = component(gr.Button, tab, "check", value="Check faces", scale=0, min_width=140, size="sm")
+        gallery = component(gr.Gallery, tab, "previews", label="Person in use", columns=6, height=160)
+        checked = component(gr.HTML, tab, "checked", value=face_check.HINT)
+        made["identity"], manager = identities_ui.build(tab)
         made["adapter"] = _component(tab, BY_KEY["adapter"])
-        described = own(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
+        described = component(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
         for row in ROWS:
-            with own(gr.Row, tab, f"row_{row[0]}"):
+            with component(gr.Row, tab, f"row_{row[0]}"):
                 made |= {key: field_component(tab, BY_KEY[key]) for key in row}
-        with own(gr.Row, tab, "row_presets"):
-            presets = [own(gr.Button, tab, f"preset_{n}", value=name, size="sm") for n, name in enumerate(PRESETS)]
+        with component(gr.Row, tab, "row_presets"):
+            presets = [
+                component(gr.Button, tab, f"preset_{n}", value=name, size="sm") for n, name in enumerate(PRESETS)
+            ]
         for fold in FOLDS:
-            with own(gr.Accordion, tab, fold, label=fold.capitalize(), open=False):
+            with component(gr.Accordion, tab, fold, label=fold.capitalize(), open=False):
                 made |= {field.key: _component(tab, field) for field in FIELDS if field.section == fold}
-    forgettable(getattr(made["enabled"], "accordion", accordion))
+    no_ui_config(getattr(made["enabled"], "accordion", accordion))
 
-    look = [made[key] for key in face_check.INPUTS]
+    check_inputs = [made[key] for key in face_check.INPUTS]
     made["references"].change(
-        fn=look_at_photos,
+        fn=show_photos,
         inputs=[made["references"], made["identity"]],
         outputs=[gallery, status, checked, made["identity"]],
     )
-    check.click(fn=face_check.show, inputs=[*look, made["identity"]], outputs=[gallery, checked])
-    manager.connect(look, made["references"], gallery, status, status_text)
+    check.click(fn=face_check.show, inputs=[*check_inputs, made["identity"]], outputs=[gallery, checked])
+    manager.connect(check_inputs, made["references"], gallery, status, status_text)
     # Leaving the field counts, too: the answers to what is typed may come in another order.
     for event in (made["adapter"].change, made["adapter"].blur, made["adapter_family"].change):
         event(fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described])
@@ -90,7 +92,7 @@ def build(is_img2img: bool) -> Page:
         values = preset_values(name)
         button.click(functools.partial(preset_updates, name), inputs=[], outputs=[made[key] for key in values])
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
-    return Page([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
+    return ScriptUI([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
 
 
 def preset_updates(name: str) -> list[Any]:
@@ -98,7 +100,7 @@ def preset_updates(name: str) -> list[Any]:
     return [gr.update(value=value) for value in preset_values(name).values()]
 
 
-def look_at_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, Any]:
+def show_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, Any]:
     """Thumbnails of the uploads, and one line on them: what cannot be read as a photo is named at once.
 
     Photos given take the place of a saved identity, and of what was checked before.
@@ -120,10 +122,16 @@ def look_at_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, A
 
 def status_text(count: int, identity: str, problems: list[str] | None = None) -> str:
     """Who is in use, as HTML; the page's script reads `data-beyondfacial` into the accordion's title."""
-    who = f"{count} photo{'' if count == 1 else 's'}" if count else f'saved identity "{identity}"' if identity else ""
-    told = html.escape(identity if identity and not count else who, quote=True)
-    line = html.escape(f"{who[:1].upper()}{who[1:]}." if who else "No photo yet.")
-    lines = [f'<span data-beyondfacial="{told}">{line}</span>', *map(complaint, problems or ()), html.escape(CONSENT)]
+    person = (
+        f"{count} photo{'' if count == 1 else 's'}" if count else f'saved identity "{identity}"' if identity else ""
+    )
+    shown_name = html.escape(identity if identity and not count else person, quote=True)
+    line = html.escape(f"{person[:1].upper()}{person[1:]}." if person else "No photo yet.")
+    lines = [
+        f'<span data-beyondfacial="{shown_name}">{line}</span>',
+        *map(error_html, problems or ()),
+        html.escape(CONSENT),
+    ]
     return "<br>".join(lines)
 
 
@@ -141,9 +149,9 @@ def _open_accordion(tab: str, made: dict[str, Any]) -> Any:
     """The host's accordion that is a checkbox too; else a plain one with a checkbox in it."""
     field = BY_KEY["enabled"]
     if InputAccordion is not None:
-        made["enabled"] = forgettable(InputAccordion(False, label=field.label, elem_id=f"beyondfacial_{tab}"))
+        made["enabled"] = no_ui_config(InputAccordion(False, label=field.label, elem_id=f"beyondfacial_{tab}"))
         return made["enabled"]
-    accordion = forgettable(gr.Accordion(field.label, open=False, elem_id=f"beyondfacial_{tab}"))
+    accordion = no_ui_config(gr.Accordion(field.label, open=False, elem_id=f"beyondfacial_{tab}"))
     with accordion:
-        made["enabled"] = own(gr.Checkbox, tab, "enabled", value=False, label="Enable")
+        made["enabled"] = component(gr.Checkbox, tab, "enabled", value=False, label="Enable")
     return accordion

@@ -145,8 +145,8 @@ def main(folder: Path, count: int, seed: int) -> None:
         except BaseException as error:  # noqa: BLE001  that is what is looked for
             outcome = f"{type(error).__name__}: {error}"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        told = {"mutation": mutation.__name__, "family": family, "outcome": outcome}
-        print(json.dumps(told | {"seconds": time.perf_counter() - start, "peak_kb": peak}), flush=True)
+        answer = {"mutation": mutation.__name__, "family": family, "outcome": outcome}
+        print(json.dumps(answer | {"seconds": time.perf_counter() - start, "peak_kb": peak}), flush=True)
 
 
 if __name__ == "__main__":

@@ -219,19 +219,19 @@ def measured(name: str, folder: Path) -> dict[str, object]:
     """Listed, peeked at, loaded: one file alone in its folder."""
     if Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
-    before, began, told = peak_mb(), time.process_time(), {"name": name}
+    before, began, outcome = peak_mb(), time.process_time(), {"name": name}
     listing = list_adapters([folder])
     (key,) = listing
     card = peek_adapter(key, listing)
     try:
         adapter = get_adapter(key, listing)
-        told["dtypes"] = sorted({str(t.dtype) for t in adapter.weights.ip_adapter.values()})
-        told["sum"] = float(sum(t.double().abs().sum() for t in adapter.weights.ip_adapter.values()))
+        outcome["dtypes"] = sorted({str(t.dtype) for t in adapter.weights.ip_adapter.values()})
+        outcome["sum"] = float(sum(t.double().abs().sum() for t in adapter.weights.ip_adapter.values()))
     except BeyondFacialError as error:
-        told["sentence"] = str(error)
-    told["peeked"] = card.sentence
+        outcome["sentence"] = str(error)
+    outcome["peeked"] = card.sentence
     unload_adapters()
-    return told | {"seconds": time.process_time() - began, "grown": peak_mb() - before}
+    return outcome | {"seconds": time.process_time() - began, "grown": peak_mb() - before}
 
 
 def main(root: Path) -> None:
@@ -240,10 +240,10 @@ def main(root: Path) -> None:
         folder = root / str(i)
         folder.mkdir()
         (folder / name).write_bytes(make())
-        told = measured(name, folder)
+        outcome = measured(name, folder)
         (folder / name).unlink()
         if i:  # the first one warms everything
-            print(json.dumps(told), flush=True)
+            print(json.dumps(outcome), flush=True)
 
 
 if __name__ == "__main__":

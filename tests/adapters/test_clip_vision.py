@@ -26,7 +26,7 @@ TINY = ClipShape(
 
 
 @pytest.fixture(scope="module")
-def theirs():
+def reference():
     """A whole tiny CLIP vision model of theirs, with its projection, as the published files have."""
     torch.manual_seed(0)
     model = transformers.CLIPVisionModelWithProjection(
@@ -48,47 +48,47 @@ def _nothing_is_kept():
     clip_vision.unload_features()
 
 
-def put(theirs, path, dtype=torch.float32, prefix=""):
-    tensors = {prefix + key: tensor.to(dtype).contiguous() for key, tensor in theirs.state_dict().items()}
+def put(reference, path, dtype=torch.float32, prefix=""):
+    tensors = {prefix + key: tensor.to(dtype).contiguous() for key, tensor in reference.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
     return path
 
 
-def their_features(theirs, face) -> torch.Tensor:
+def their_features(reference, face) -> torch.Tensor:
     processor = transformers.CLIPImageProcessor(
         size={"shortest_edge": TINY.image_size}, crop_size={"height": TINY.image_size, "width": TINY.image_size}
     )
     pixels = processor(images=face, return_tensors="pt").pixel_values
     with torch.no_grad():
-        return theirs(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+        return reference(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin", "pth"])
-def test_equal_to_their_last_layer_but_one(theirs, face, tmp_path, ending):
-    path = put(theirs, tmp_path / f"clip_h.{ending}")
-    expected, found = their_features(theirs, face), encode_face(path, face, TINY)
+def test_equal_to_their_last_layer_but_one(reference, face, tmp_path, ending):
+    path = put(reference, tmp_path / f"clip_h.{ending}")
+    expected, found = their_features(reference, face), encode_face(path, face, TINY)
     assert found.shape == (1, 17, 32)
     assert found.dtype is torch.float32
     assert float((found - expected).abs().max()) <= 1e-5
     assert float(expected.std()) > 0.1
 
 
-def test_half_precision_files_and_files_with_stored_positions(theirs, face, tmp_path):
-    half = put(theirs, tmp_path / "half.safetensors", torch.float16)
-    expected = their_features(theirs, face)
+def test_half_precision_files_and_files_with_stored_positions(reference, face, tmp_path):
+    half = put(reference, tmp_path / "half.safetensors", torch.float16)
+    expected = their_features(reference, face)
     assert float((encode_face(half, face, TINY) - expected).abs().max() / expected.abs().max()) <= 1e-2
-    tensors = theirs.state_dict() | {"vision_model.embeddings.position_ids": torch.arange(17)[None]}
+    tensors = reference.state_dict() | {"vision_model.embeddings.position_ids": torch.arange(17)[None]}
     torch.save(tensors | {"text_model.final_layer_norm.weight": torch.ones(4)}, tmp_path / "whole.bin")
-    assert torch.equal(encode_face(tmp_path / "whole.bin", face, TINY), encode_face_of(theirs, face, tmp_path))
+    assert torch.equal(encode_face(tmp_path / "whole.bin", face, TINY), encode_face_of(reference, face, tmp_path))
 
 
-def encode_face_of(theirs, face, tmp_path):
-    return encode_face(put(theirs, tmp_path / "plain.safetensors"), face, TINY)
+def encode_face_of(reference, face, tmp_path):
+    return encode_face(put(reference, tmp_path / "plain.safetensors"), face, TINY)
 
 
-def test_the_answer_is_kept_until_the_file_changes_and_the_model_is_not(theirs, face, tmp_path, monkeypatch):
-    path = put(theirs, tmp_path / "clip_h.safetensors")
+def test_the_answer_is_kept_until_the_file_changes_and_the_model_is_not(reference, face, tmp_path, monkeypatch):
+    path = put(reference, tmp_path / "clip_h.safetensors")
     loads, real = [], clip_vision.load_clip_model
     monkeypatch.setattr(clip_vision, "load_clip_model", lambda *args: loads.append(args) or real(*args))
     first = encode_face(path, face, TINY)
@@ -116,8 +116,8 @@ def test_the_published_size_is_clip_vit_h(monkeypatch):
         assert model(torch.zeros(1, 3, 224, 224)).last_hidden_state.shape == (1, 257, 1280)
 
 
-def test_other_models_are_refused_in_words(theirs, face, tmp_path):
-    good = theirs.state_dict()
+def test_other_models_are_refused_in_words(reference, face, tmp_path):
+    good = reference.state_dict()
     deeper = {key.replace("layers.2", "layers.3"): tensor for key, tensor in good.items() if "layers.2" in key}
     files = {
         "deeper": good | deeper,
@@ -139,16 +139,16 @@ def test_other_models_are_refused_in_words(theirs, face, tmp_path):
         encode_face(tmp_path / "gone.bin", face, TINY)
 
 
-def test_a_damaged_file_that_gives_no_numbers(theirs, face, tmp_path):
-    broken = {key: tensor.clone() for key, tensor in theirs.state_dict().items()}
+def test_a_damaged_file_that_gives_no_numbers(reference, face, tmp_path):
+    broken = {key: tensor.clone() for key, tensor in reference.state_dict().items()}
     broken["vision_model.encoder.layers.0.mlp.fc1.bias"][3] = torch.nan
     torch.save(broken, tmp_path / "nan.bin")
     with pytest.raises(BeyondFacialError, match='"nan.bin" makes no finite numbers'):
         encode_face(tmp_path / "nan.bin", face, TINY)
 
 
-def test_only_aligned_faces_of_the_right_size(theirs, tmp_path):
-    path = put(theirs, tmp_path / "clip_h.safetensors")
+def test_only_aligned_faces_of_the_right_size(reference, tmp_path):
+    path = put(reference, tmp_path / "clip_h.safetensors")
     for wrong in (np.zeros((28, 27, 3), np.uint8), np.zeros((28, 28, 3), np.float32), np.zeros((28, 28), np.uint8)):
         with pytest.raises(ValueError, match="an aligned face is"):
             encode_face(path, wrong, TINY)

@@ -114,11 +114,11 @@ def test_the_user_is_asked_where_nothing_tells(get, family):
     other = PAIRS[family]
     with pytest.raises(BeyondFacialError) as caught:
         get("ipadapter/mine.bin", small(family))
-    said = str(caught.value)
-    assert f'set "adapter_family" to "{family}" or "{other}"' in said
-    assert FAMILIES[family].name in said
-    assert FAMILIES[other].name in said
-    assert ("fp32" in said) == (family == "instantid")
+    expected = str(caught.value)
+    assert f'set "adapter_family" to "{family}" or "{other}"' in expected
+    assert FAMILIES[family].name in expected
+    assert FAMILIES[other].name in expected
+    assert ("fp32" in expected) == (family == "instantid")
     for choice in (family, other):
         assert get("ipadapter/mine.bin", small(family), choice).spec.family == choice
 
@@ -267,10 +267,10 @@ BREAKS = {  # family, key, what takes its place, what is said
 
 @pytest.mark.parametrize("case", BREAKS)
 def test_incomplete_files_name_the_key(case):
-    family, key, instead, said = BREAKS[case]
+    family, key, instead, expected = BREAKS[case]
     weights = small(family)
     proj = {k: v for k, v in weights.image_proj.items() if k != key} | ({} if instead is None else {key: instead})
-    with pytest.raises(BeyondFacialError, match=f'"mine".*{said}'):
+    with pytest.raises(BeyondFacialError, match=f'"mine".*{expected}'):
         describe(replace(weights, image_proj=proj), "mine", family)
 
 

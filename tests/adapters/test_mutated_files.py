@@ -27,12 +27,12 @@ def test_mutated_weight_files(tmp_path):
         timeout=300,
         check=False,
     )
-    told = [json.loads(line) for line in run.stdout.splitlines()]
-    assert (run.returncode, len(told)) == (0, COUNT), f"after {told[-1:]}: {run.stderr[-2000:]}"
-    outcomes = Counter(each["outcome"] for each in told)
-    print(outcomes, "slowest", max(each["seconds"] for each in told))
-    assert set(outcomes) == {"used", "refused"}, [each for each in told if each["outcome"] not in ("used", "refused")]
+    runs = [json.loads(line) for line in run.stdout.splitlines()]
+    assert (run.returncode, len(runs)) == (0, COUNT), f"after {runs[-1:]}: {run.stderr[-2000:]}"
+    outcomes = Counter(each["outcome"] for each in runs)
+    print(outcomes, "slowest", max(each["seconds"] for each in runs))
+    assert set(outcomes) == {"used", "refused"}, [each for each in runs if each["outcome"] not in ("used", "refused")]
     assert outcomes["refused"] > COUNT / 2  # the mutations do break files
     assert outcomes["used"] > COUNT / 20  # and are not all so coarse that nothing behind the readers is reached
-    assert max(each["seconds"] for each in told) < 5
-    assert told[-1]["peak_kb"] - told[0]["peak_kb"] < 100_000
+    assert max(each["seconds"] for each in runs) < 5
+    assert runs[-1]["peak_kb"] - runs[0]["peak_kb"] < 100_000

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="me
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> dict[str, dict]:
+def outcomes(tmp_path_factory) -> dict[str, dict]:
     """All cases in a process of its own, which must live."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.adapters.odd_weights", tmp_path_factory.mktemp("odd")],
@@ -42,8 +42,8 @@ def told(tmp_path_factory) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_odd_weight_file(name, told):
-    want, found = CASES[name][1], told[name]
+def test_odd_weight_file(name, outcomes):
+    want, found = CASES[name][1], outcomes[name]
     if want:
         assert want in found["sentence"]
         assert name.rpartition(".")[0] in found["sentence"]
@@ -67,19 +67,19 @@ def test_pipes_and_sockets_in_a_model_folder_are_no_files(tmp_path):
     with socket.socket(socket.AF_UNIX) as plug:
         plug.bind(str(tmp_path / "plug.bin"))
         assert list(weight_files(tmp_path, (".bin",))) == [tmp_path / "mine.bin"]
-    said: list[str] = []
+    sentences: list[str] = []
 
     def load() -> None:
         try:
             load_adapter_file(tmp_path / "pipe.bin")
         except BeyondFacialError as error:
-            said.append(str(error))
+            sentences.append(str(error))
 
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
     thread.join(5)
-    assert len(said) == 1
-    assert '"pipe.bin" is no' in said[0]
+    assert len(sentences) == 1
+    assert '"pipe.bin" is no' in sentences[0]
 
 
 def test_linked_folders_are_followed_and_loops_end(tmp_path):
@@ -145,9 +145,9 @@ def test_a_file_that_is_overwritten_while_it_is_used(tmp_path):
         check=False,
     )
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
-    said = done.stdout.splitlines()
-    assert len(said) == 6
-    assert all(words in line for words, line in zip(["only zeros", "is empty", "is gone"] * 2, said, strict=True))
+    sentences = done.stdout.splitlines()
+    assert len(sentences) == 6
+    assert all(words in line for words, line in zip(["only zeros", "is empty", "is gone"] * 2, sentences, strict=True))
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):

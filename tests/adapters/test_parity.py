@@ -100,12 +100,12 @@ def their_projection(weights, family: str, face: Features, clip_weight: float, d
     with pytest.MonkeyPatch.context() as patch:  # their random start of 79 million numbers is overwritten anyway
         patch.setattr(torch.nn.Linear, "reset_parameters", lambda _self: None)
         convert = diffusers.UNet2DConditionModel._convert_ip_adapter_image_proj_to_diffusers
-        theirs = convert(None, weights.image_proj, low_cpu_mem_usage=False).to(dtype)
+        reference = convert(None, weights.image_proj, low_cpu_mem_usage=False).to(dtype)
     given = face[FAMILIES[family].features[0]]
-    set_up_plus(theirs, family, face, len(given), clip_weight)
+    set_up_plus(reference, family, face, len(given), clip_weight)
     given = given[:, None] if "arcface_raw" in FAMILIES[family].features else given
     with torch.no_grad():
-        return theirs(given.to(dtype)).float()
+        return reference(given.to(dtype)).float()
 
 
 PUBLISHED = [  # family, C, d: the sizes of the published files
@@ -125,11 +125,11 @@ def test_projection(family, context_dim, width):
     weights = random_family(family, (8,), context_dim, width=width)
     faces = person(torch.cat([embedding(3), torch.zeros(1, 512)]))
     expected = their_projection(weights, family, faces, 0.7)
-    ours = project_identity(describe(weights, family=ask(family)), weights, faces, 0.7)
-    ours = ours.reshape(4, -1, context_dim)  # Portrait takes the rows for photos of one person
-    assert ours.shape[1] == (4 if family.startswith("faceid") else 16)
-    assert ours.dtype is torch.float32
-    difference = float((ours - expected).abs().max())
+    result = project_identity(describe(weights, family=ask(family)), weights, faces, 0.7)
+    result = result.reshape(4, -1, context_dim)  # Portrait takes the rows for photos of one person
+    assert result.shape[1] == (4 if family.startswith("faceid") else 16)
+    assert result.dtype is torch.float32
+    difference = float((result - expected).abs().max())
     print(f"{family}, C {context_dim}: max |difference| {difference:.1e} of {float(expected.abs().max()):.1f}")
     assert difference <= 1e-5
     assert float(expected.std()) > 0.5
@@ -141,11 +141,11 @@ def test_projection_of_half_precision_files(family, dtype):
     """Exactly their fp32 of the rounded weights; near their arithmetic in the file's own dtype."""
     weights = cast(random_family(family, (8,), 128), dtype)
     face = person(embedding(2))
-    ours = project_identity(describe(weights, family=ask(family)), weights, face).reshape(2, -1, 128)
+    result = project_identity(describe(weights, family=ask(family)), weights, face).reshape(2, -1, 128)
     rounded = their_projection(cast(weights, torch.float32), family, face, 1.0)
-    assert float((ours - rounded).abs().max()) <= 1e-5
-    theirs = their_projection(weights, family, face, 1.0, dtype)
-    difference = float((ours - theirs).abs().max() / theirs.abs().max())
+    assert float((result - rounded).abs().max()) <= 1e-5
+    reference = their_projection(weights, family, face, 1.0, dtype)
+    difference = float((result - reference).abs().max() / reference.abs().max())
     print(f"{family}, {dtype}: max |difference| / max {difference:.1e}")
     assert difference <= 2e-2
 
@@ -164,9 +164,9 @@ def test_clip_weight_is_the_originals_s_scale():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sites_are_numbered_as_diffusers_numbers_them(shape):
     unet = make_unet(shape)
-    theirs = [name.removesuffix(".processor") for name in unet.attn_processors]
-    assert [site.name for site in list_sites(unet)] == theirs[1::2]
-    assert [attn1_twin(site.name) for site in list_sites(unet)] == theirs[0::2]
+    reference = [name.removesuffix(".processor") for name in unet.attn_processors]
+    assert [site.name for site in list_sites(unet)] == reference[1::2]
+    assert [attn1_twin(site.name) for site in list_sites(unet)] == reference[0::2]
 
 
 UNETS = [  # family, shape, LoRA rank, photos, weight
@@ -186,23 +186,23 @@ def predict_both(family: str, shape: str, lora_rank: int, photos: int, weight: f
     sites = list_sites(plain)
     weights = random_family(family, [site.width for site in sites], CONTEXT, lora_rank=lora_rank)
     spec, face = describe(weights, family=ask(family)), person(embedding(), photos)
-    theirs, ours = copy.deepcopy(plain), copy.deepcopy(plain)
+    reference, result = copy.deepcopy(plain), copy.deepcopy(plain)
     if lora_rank:
-        merge_lora(theirs, weights.ip_adapter, sites)
-    theirs._load_ip_adapter_weights(
+        merge_lora(reference, weights.ip_adapter, sites)
+    reference._load_ip_adapter_weights(
         [{"image_proj": weights.image_proj, "ip_adapter": weights.ip_adapter}], low_cpu_mem_usage=False
     )
-    set_up_plus(theirs.encoder_hid_proj.image_projection_layers[0], family, face, 2, 0.7)
-    for processor in theirs.attn_processors.values():
+    set_up_plus(reference.encoder_hid_proj.image_projection_layers[0], family, face, 2, 0.7)
+    for processor in reference.attn_processors.values():
         if hasattr(processor, "scale"):
             processor.scale = [weight]
     attention = DecoupledAttention(spec, weights, project_identity(spec, weights, face, 0.7), sites)
     x, text = torch.randn(2, 4, 8, 8), torch.randn(2, 7, CONTEXT)
     given = {"image_embeds": [their_input(family, face, 2)]}
     with torch.no_grad():
-        expected = theirs(x, 500, text, added_cond_kwargs=given).sample
-        with attach_attention(attention, enumerate_sites(ours), LineRows.one_each(2), weight):
-            found = ours(x, 500, text).sample
+        expected = reference(x, 500, text, added_cond_kwargs=given).sample
+        with attach_attention(attention, enumerate_sites(result), LineRows.one_each(2), weight):
+            found = result(x, 500, text).sample
         return expected, found, plain(x, 500, text).sample
 
 
@@ -226,20 +226,20 @@ def test_one_attention_in_half_precision(family, dtype):
     tokens = project_identity(spec, weights, face)
     site = Site("attn2", 64, 4, CONTEXT)
     attention = DecoupledAttention(spec, weights, tokens, [site])
-    theirs, ours = copy.deepcopy(plain), copy.deepcopy(plain).to(dtype)
+    reference, result = copy.deepcopy(plain), copy.deepcopy(plain).to(dtype)
     for leaf in LEAVES:
         lora = attention.lora("attn2", 0, leaf)
-        theirs.get_submodule(leaf).weight.data += lora.up.float() @ lora.down.float()
+        reference.get_submodule(leaf).weight.data += lora.up.float() @ lora.down.float()
     processor = attention_processor.IPAdapterAttnProcessor2_0(64, CONTEXT, (16,), [0.8])
     processor.to_k_ip[0].weight.data = weights.ip_adapter["1.to_k_ip.weight"].float()
     processor.to_v_ip[0].weight.data = weights.ip_adapter["1.to_v_ip.weight"].float()
-    theirs.set_processor(processor.to(dtype))
-    theirs.to(dtype)
+    reference.set_processor(processor.to(dtype))
+    reference.to(dtype)
     x, text = torch.randn(2, 36, 64).to(dtype), torch.randn(2, 7, CONTEXT).to(dtype)
     with torch.no_grad():
-        expected = theirs(x, (text, [tokens[:, None].expand(2, -1, -1, -1).to(dtype)])).float()
-        with attach_attention(attention, [AttentionSite(site, ours, None)], LineRows.one_each(2), 0.8) as attached:
-            found = ours(x, text).float()
+        expected = reference(x, (text, [tokens[:, None].expand(2, -1, -1, -1).to(dtype)])).float()
+        with attach_attention(attention, [AttentionSite(site, result, None)], LineRows.one_each(2), 0.8) as attached:
+            found = result(x, text).float()
     assert attached.fired == 1
     difference = float((found - expected).abs().max() / expected.abs().max())
     print(f"{family}, {dtype}: max |difference| / max {difference:.1e}")
@@ -248,11 +248,11 @@ def test_one_attention_in_half_precision(family, dtype):
 
 def test_weight_zero_is_bit_equal_to_the_plain_unet(make_adapter):
     plain = make_unet("like SD1.5")
-    ours, sites = copy.deepcopy(plain), list_sites(plain)
+    result, sites = copy.deepcopy(plain), list_sites(plain)
     weights = make_adapter([site.width for site in sites], CONTEXT)
     spec = describe(weights)
     attention = DecoupledAttention(spec, weights, project_identity(spec, weights, person(embedding())), sites)
     x, text = torch.randn(1, 4, 16, 16), torch.randn(1, 7, CONTEXT)
-    with torch.no_grad(), attach_attention(attention, enumerate_sites(ours), LineRows.one_each(1), 0.0) as attached:
-        assert torch.equal(ours(x, 500, text).sample, plain(x, 500, text).sample)
+    with torch.no_grad(), attach_attention(attention, enumerate_sites(result), LineRows.one_each(1), 0.0) as attached:
+        assert torch.equal(result(x, 500, text).sample, plain(x, 500, text).sample)
     assert attached.fired == len(sites)

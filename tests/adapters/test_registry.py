@@ -30,7 +30,7 @@ def put(tmp_path, make_adapter, flatten):
 
 
 def test_files_are_found_where_users_keep_them(put, tmp_path):
-    mine = put("ipadapter/mine.safetensors")
+    adapter_file = put("ipadapter/mine.safetensors")
     deep = put("ipadapter/sd15/faces/deep.bin")
     put("ipadapter/a/b/c/too_deep.safetensors")
     mixed = put("ControlNet/ip-adapter-faceid_sd15.bin")
@@ -40,13 +40,13 @@ def test_files_are_found_where_users_keep_them(put, tmp_path):
     dirs = adapter_dirs(tmp_path)
     assert {folder.name for folder in dirs} == {"ipadapter", "ControlNet"}
     listing = list_adapters(dirs)
-    assert listing == {"deep": deep, "ip-adapter-faceid_sd15": mixed, "mine": mine}
+    assert listing == {"deep": deep, "ip-adapter-faceid_sd15": mixed, "mine": adapter_file}
     assert list_adapters([tmp_path / "absent"]) == {}
     assert adapter_dirs(tmp_path / "absent") == []
 
 
 def test_what_lies_beside_adapters_is_not_listed(put, tmp_path):
-    mine = put("instantid/ip-adapter.bin")
+    adapter_file = put("instantid/ip-adapter.bin")
     for place in (
         "instantid/ControlNetModel/diffusion_pytorch_model.safetensors",
         "ipadapter/image_encoder/model.safetensors",
@@ -54,7 +54,7 @@ def test_what_lies_beside_adapters_is_not_listed(put, tmp_path):
         "ControlNet/clip_vision/clip_h.pt",
     ):
         put(place)
-    assert list_adapters(adapter_dirs(tmp_path)) == {"ip-adapter": mine}
+    assert list_adapters(adapter_dirs(tmp_path)) == {"ip-adapter": adapter_file}
 
 
 def test_an_empty_name_means_the_only_one_that_can_be_used(put, tmp_path):

@@ -20,23 +20,23 @@ def scipys(data, statistic):
 
 @pytest.mark.parametrize("values", [SCENE, SIMILARITY, np.ones(20)])
 def test_the_means_interval_is_scipys(values):
-    ours = intervals.mean(values)
-    theirs = scipys((values,), np.mean)
-    assert ours.value == pytest.approx(values.mean())
-    assert (ours.low, ours.high) == pytest.approx(
-        (theirs.low, theirs.high), abs=0.0075
+    result = intervals.mean(values)
+    reference = scipys((values,), np.mean)
+    assert result.value == pytest.approx(values.mean())
+    assert (result.low, result.high) == pytest.approx(
+        (reference.low, reference.high), abs=0.0075
     )  # a pair more or less is 0.0067
 
 
 def test_products_and_ratios_are_resampled_by_pair():
     both = (SCENE, SIMILARITY)
-    for ours, statistic in (
+    for result, statistic in (
         (intervals.product(*both), lambda a, b: a.mean() * b.mean()),
         (intervals.ratio(SIMILARITY, SCENE), lambda a, b: b.mean() / a.mean()),
     ):
-        theirs = scipys(both, statistic)
-        assert ours.value == pytest.approx(statistic(*both))
-        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.008)
+        reference = scipys(both, statistic)
+        assert result.value == pytest.approx(statistic(*both))
+        assert (result.low, result.high) == pytest.approx((reference.low, reference.high), abs=0.008)
 
 
 def test_a_paired_difference_is_as_narrow_as_the_pairs_agree():

@@ -53,8 +53,8 @@ def test_each_picture_of_a_batch_has_its_own_person(painter, pair):
     both = painter.paint([pair, double], method)
     for i, each in enumerate((pair, double)):
         alone = painter.paint([each], method).images[0].astype(int)
-        mine, others = (np.abs(alone - image.astype(int)).mean() for image in (both.images[i], both.images[1 - i]))
-        assert mine < 1 < others
+        same, others = (np.abs(alone - image.astype(int)).mean() for image in (both.images[i], both.images[1 - i]))
+        assert same < 1 < others
 
 
 def test_what_cannot_be_begun_fails_and_the_next_request_is_plain(painter, pair, monkeypatch):

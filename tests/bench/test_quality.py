@@ -77,10 +77,10 @@ def test_unet_rows_are_those_that_ran(collected):
     assert rows["plain"] == PLAIN_ROWS
     assert rows["single_line"] == PLAIN_ROWS + CALLS
     assert rows["single_line_late"] == PLAIN_ROWS + CALLS - 1
-    assert rows["minus_close_look"] == PLAIN_ROWS + CALLS + 1  # the look-ahead's row
-    assert rows["saliency_only"] == rows["minus_close_look"] - 1
-    looked = rows["beyondfacial"] - rows["minus_close_look"]
-    assert looked in {2 * head_refinement.STEPS - rested for rested in range(CALLS)}, (
+    assert rows["minus_refinement"] == PLAIN_ROWS + CALLS + 1  # the look-ahead's row
+    assert rows["saliency_only"] == rows["minus_refinement"] - 1
+    measured = rows["beyondfacial"] - rows["minus_refinement"]
+    assert measured in {2 * head_refinement.STEPS - rested for rested in range(CALLS)}, (
         "two rows a step of the refinement; then the line may rest"
     )
     assert rows["minus_idap"] == rows["beyondfacial"] - 1
@@ -241,9 +241,9 @@ def test_the_picture_itself_is_no_face(bench, batch, monkeypatch):
     head = judges.analyser.find(image)[0]
     whole = replace(head, box=np.array([-9, -9, SIZE + 9, SIZE + 9], np.float32), embedding=judges.person(batch[0]))
     monkeypatch.setattr(judges.analyser, "find", lambda image: [whole, head])
-    assert judges.look(batch[0], image)["face_area"] < 0.1
+    assert judges.measure_face(batch[0], image)["face_area"] < 0.1
     monkeypatch.setattr(judges.analyser, "find", lambda image: [whole])
-    missed = judges.look(batch[0], image)
+    missed = judges.measure_face(batch[0], image)
     assert (missed["found"], missed["similarity"], missed["box"]) == (0, 0.0, None)
 
 

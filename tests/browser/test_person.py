@@ -166,10 +166,10 @@ def test_the_same_over_http(server, photo_file, landscape):
             return error.code, json.load(error)
 
     photos = [base64.b64encode(path.read_bytes()).decode() for path in (photo_file, landscape)]
-    status, told = ask("POST", "/beyondfacial/v1/faces", {"references": photos})
+    status, result = ask("POST", "/beyondfacial/v1/faces", {"references": photos})
     assert status == 200
-    assert [seen["used"] for seen in told["photos"]] == [True, False]
-    assert "photo 2" in told["photos"][1]["sentence"]
+    assert [photo_entry["used"] for photo_entry in result["photos"]] == [True, False]
+    assert "photo 2" in result["photos"][1]["sentence"]
     route = "/beyondfacial/v1/identities"
     status, entry = ask("POST", route, {"name": "Dora", "references": photos})
     assert (status, entry["name"], entry["photos"]) == (200, "Dora", 1)

@@ -75,7 +75,7 @@ def leaves_nothing(double):
 @pytest.fixture
 def calls(monkeypatch):
     """Whose rows every UNet call has: 0 uncond, 1, 2, ... the host's AND parts, -1, -2, ... the identity line's."""
-    seen, original = [], batch.Call.run
+    rows_per_call, original = [], batch.Call.run
 
     def number(parts, tag):
         line = parts[tag].line
@@ -85,11 +85,11 @@ def calls(monkeypatch):
         return place if line == batch.SEMANTIC else -place
 
     def noting(self, *args):
-        seen.append([number(self.level.parts, tag) for tag in self.tags])
+        rows_per_call.append([number(self.level.parts, tag) for tag in self.tags])
         return original(self, *args)
 
     monkeypatch.setattr(batch.Call, "run", noting)
-    return seen
+    return rows_per_call
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ def rescale_cfg(unet) -> None:
     """Not linear in cond: the result takes over cond's spread."""
 
     def function(args):
-        guided = args["uncond"] + args["cond_scale"] * (args["cond"] - args["uncond"])
-        return guided * args["cond"].std() / guided.std().clamp(min=1e-6)
+        mixed = args["uncond"] + args["cond_scale"] * (args["cond"] - args["uncond"])
+        return mixed * args["cond"].std() / mixed.std().clamp(min=1e-6)
 
     unet.set_model_sampler_cfg_function(function)
 

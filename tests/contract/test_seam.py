@@ -139,11 +139,11 @@ def test_guidance_by_attention_and_freeu_do_their_part_at_the_same_time(client, 
     alone, _ = ask(**large)
     for guide in guides:
         assert not same(alone, ask(others=[guide], **large)[0])
-    guided, _ = ask(others=guides, **large)
+    unit_alone, _ = ask(others=guides, **large)
     both, info = ask({"start": 0.0, "mask_mode": "whole", "show_mask": True}, others=guides, **large)
-    assert not same(guided, both[:1])
+    assert not same(unit_alone, both[:1])
     assert info["extra_generation_params"]["BeyondFacial report"][0]["mask_coverage"] == 1.0
-    assert same(guided, ask(others=guides, **large)[0])
+    assert same(unit_alone, ask(others=guides, **large)[0])
     assert same(alone, ask(**large)[0])
 
 

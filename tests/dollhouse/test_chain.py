@@ -22,14 +22,14 @@ from demo.sd1.model import load_model
 
 
 def test_the_host_loads_the_checkpoint(chain):
-    model, ours = load_model(chain.out / "models"), diffusion.load_base(chain)
+    model, trained_parts = load_model(chain.out / "models"), diffusion.load_base(chain)
     tokenizer, text = model.cond_stage_model.tokenizer, model.cond_stage_model.transformer
     ids = tokenizer("a man", padding="max_length", max_length=77, return_tensors="pt").input_ids
     x, t = torch.randn(1, 4, 8, 8), torch.tensor([500])
     with torch.no_grad():
         cond = text(ids).last_hidden_state
-        assert torch.allclose(cond, ours.cond(ids), atol=1e-5, rtol=0)
-        assert torch.equal(model.apply_model(x, t, {"c_crossattn": [cond]}), ours.unet(x, t, cond))
+        assert torch.allclose(cond, trained_parts.cond(ids), atol=1e-5, rtol=0)
+        assert torch.equal(model.apply_model(x, t, {"c_crossattn": [cond]}), trained_parts.unet(x, t, cond))
     assert model.decode_first_stage(x).shape == (1, 3, 64, 64)
     params = yaml.safe_load(chain.checkpoint.with_suffix(".yaml").read_text())["model"]["params"]
     assert params["image_size"] == 8
@@ -99,8 +99,8 @@ def test_an_unfinished_run_goes_on_from_its_average(chain, tmp_path):
     model = diffusion.TextToLatent(there)
     run = Run(there, "diffusion", model, Plan(9, 4, 1e-3))
     assert (run.step, run.first) == (3, 3)
-    for ours, theirs in zip(run.trained, state["ema"], strict=True):
-        assert torch.equal(ours.data, theirs.half().float())
+    for part, reference in zip(run.trained, state["ema"], strict=True):
+        assert torch.equal(part.data, reference.half().float())
 
 
 def test_time_is_shared_by_what_is_left_to_do(tmp_path):

@@ -22,7 +22,7 @@ def test_all_cores_draw_what_one_draws(tmp_path):
     alone, together = make_place(tmp_path / "alone"), make_place(tmp_path / "together", workers=3)
     rng = np.random.default_rng(4)
     people = [random_identity(rng) for _ in range(66)]
-    photos = [random_picture(rng, who) for who in people]
+    photos = [random_picture(rng, person) for person in people]
     for make in (
         lambda place: drawn_pictures(place, 80, seed=3),
         lambda place: drawn_portraits(place, "portraits", people, ("half", "full"), 5),
@@ -86,5 +86,5 @@ def test_crops_weights_and_faces_are_where_the_heads_are(tmp_path):
 
     for i in torch.nonzero(is_inside).flatten().tolist():
         wanted = align_face(images[i], truths[i][1].landmarks)[28:84, 28:84]
-        seen = ((faces[i].permute(1, 2, 0) + 1) * 127.5).numpy()[28:84, 28:84]
-        assert np.abs(seen - wanted).mean() < 2.5
+        square = ((faces[i].permute(1, 2, 0) + 1) * 127.5).numpy()[28:84, 28:84]
+        assert np.abs(square - wanted).mean() < 2.5

@@ -16,7 +16,7 @@ from demo.dollhouse.world import SKIN_WORDS, Picture, Truth, caption, hair_words
 
 from .conftest import make_place
 
-WHO = replace(
+PERSON = replace(
     random_identity(np.random.default_rng(0)),
     skin=0.3, hair_colour="red", hair_style="long", eyes="green", glasses=False, beard=False, gender="woman",
 )  # fmt: skip
@@ -41,7 +41,7 @@ def place(tmp_path):
     ],
 )
 def test_all_looks_in_words_and_where_each_ends(changes, text, ends):
-    found, where = looks_words(replace(WHO, **changes))
+    found, where = looks_words(replace(PERSON, **changes))
     assert found == text
     assert [found.split()[i] for i in where] == ends
 
@@ -50,18 +50,18 @@ def test_all_looks_in_words_and_where_each_ends(changes, text, ends):
     ("tone", "word"), [(0, "pale"), (0.2499, "pale"), (0.25, "light"), (0.74, "tan"), (1, "dark")]
 )
 def test_a_skin_word_names_a_quarter_of_the_tones(tone, word):
-    assert skin_words(replace(WHO, skin=tone)) == f"{word} skin"
+    assert skin_words(replace(PERSON, skin=tone)) == f"{word} skin"
 
 
 def test_hair_is_named_by_what_is_asked_of_it():
-    assert hair_words(WHO, has_colour=False) == "long hair"
-    assert hair_words(WHO, has_style=False) == "red hair"
-    assert hair_words(WHO, False, False) == ""
-    assert hair_words(replace(WHO, hair_style="bald"), has_style=False) == "bald head"
+    assert hair_words(PERSON, has_colour=False) == "long hair"
+    assert hair_words(PERSON, has_style=False) == "red hair"
+    assert hair_words(PERSON, False, False) == ""
+    assert hair_words(replace(PERSON, hair_style="bald"), has_style=False) == "bald head"
 
 
 def test_captions_name_all_looks_or_none():
-    picture, rng = Picture(WHO, "beach", "waving", "full"), np.random.default_rng(1)
+    picture, rng = Picture(PERSON, "beach", "waving", "full"), np.random.default_rng(1)
     named = caption(picture, rng, shot_chance=1, looks_chance=1)
     assert all(words in named for words in ("long red hair", "light skin", "green eyes"))
     silent = " ".join(caption(picture, rng, looks_chance=0) for _ in range(20))
@@ -71,7 +71,7 @@ def test_captions_name_all_looks_or_none():
 def test_the_tokens_first_state_is_what_the_text_model_makes_of_the_words_so_far(place):
     torch.manual_seed(0)
     model, tokenizer = diffusion.TextToLatent(place), WordTokenizer(place.clip)
-    found = words_of(model, tokenizer, [WHO, replace(WHO, beard=True)])
+    found = words_of(model, tokenizer, [PERSON, replace(PERSON, beard=True)])
     assert found.shape == (2, TOKENS, 128)
     with torch.no_grad():
         hair = model.cond(tokenizer(["a woman with long red hair"]))[0, 6]
@@ -99,16 +99,16 @@ def test_a_head_outside_the_picture_weighs_nothing():
 
 
 def test_a_grown_vocabulary_keeps_what_its_words_had_learnt(place, tmp_path):
-    ours = json.loads((place.clip / "vocab.json").read_text(encoding="utf-8"))
-    old = [token for token in ours if "skin" not in token]
-    theirs = tmp_path / "vocab_first.json"
-    theirs.write_text(json.dumps({token: i for i, token in enumerate(old)}), encoding="utf-8")
-    rows = diffusion.known_tokens(place.clip / "vocab.json", theirs)
+    result = json.loads((place.clip / "vocab.json").read_text(encoding="utf-8"))
+    old = [token for token in result if "skin" not in token]
+    reference = tmp_path / "vocab_first.json"
+    reference.write_text(json.dumps({token: i for i, token in enumerate(old)}), encoding="utf-8")
+    rows = diffusion.known_tokens(place.clip / "vocab.json", reference)
     model, table = diffusion.TextToLatent(place), "cond_stage_model.transformer.text_model.embeddings.token_embedding"
     before = model.text.text_model.embeddings.token_embedding.weight.detach().clone()
     state = {f"cond_stage_model.transformer.{k}": v for k, v in model.text.state_dict().items()}
     learnt = torch.randn(len(old), 128, generator=torch.Generator().manual_seed(1))
     diffusion.begin_with(model, state | {f"{table}.weight": learnt}, rows)
     after = model.text.text_model.embeddings.token_embedding.weight
-    assert torch.equal(after[ours["hair</w>"]], learnt[old.index("hair</w>")])
-    assert torch.equal(after[ours["skin</w>"]], before[ours["skin</w>"]])
+    assert torch.equal(after[result["hair</w>"]], learnt[old.index("hair</w>")])
+    assert torch.equal(after[result["skin</w>"]], before[result["skin</w>"]])

@@ -28,9 +28,9 @@ def test_matrices_move_by_their_root_mean_square_and_the_rest_as_adamw_moves_it(
     assert [is_matrix(p) for p in model.parameters()] == [True, False, False, False]
     before = model[0].weight.detach().clone()
     options = {"lr": 1e-2, "weight_decay": 0.0, "betas": (0.9, 0.99)}
-    ours, theirs = Muon(list(model.parameters()), **options), torch.optim.AdamW(other.parameters(), **options)
+    result, reference = Muon(list(model.parameters()), **options), torch.optim.AdamW(other.parameters(), **options)
     x = torch.randn(2, 32, 8, 8, generator=torch.Generator().manual_seed(2))
-    for net, optimizer in ((model, ours), (other, theirs)):
+    for net, optimizer in ((model, result), (other, reference)):
         optimizer.zero_grad()
         net(x).square().mean().backward()
         optimizer.step()

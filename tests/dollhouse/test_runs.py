@@ -51,9 +51,9 @@ def test_resumed_is_unbroken(stage, chain, elsewhere, ticking):
     assert torch.load(broken[0], weights_only=True)["step"] == 1
     assert stage.work(elsewhere, SHORT[stage.name], **stage.options)
     for path in elsewhere.cache.glob("run_*.pt"):
-        ours, theirs = (torch.load(p, weights_only=True) for p in (path, chain.cache / path.name))
-        ours["spent"] = theirs["spent"] = 0
-        assert_equal(ours, theirs)
+        found, reference = (torch.load(p, weights_only=True) for p in (path, chain.cache / path.name))
+        found["spent"] = reference["spent"] = 0
+        assert_equal(found, reference)
     for path in chain.out.rglob("*.safetensors"):
         assert path.read_bytes() == (elsewhere.out / path.relative_to(chain.out)).read_bytes(), path.name
 

@@ -17,8 +17,8 @@ def test_words_are_the_hosts_tokens(tmp_path):
     write_tokenizer(tmp_path)
     rng = np.random.default_rng(0)
     texts = ["", *(caption(random_picture(rng), rng, looks_chance=0.6) for _ in range(150))]
-    theirs = CLIPTokenizer.from_pretrained(str(tmp_path))
-    wanted = theirs(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
+    reference = CLIPTokenizer.from_pretrained(str(tmp_path))
+    wanted = reference(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
     assert torch.equal(WordTokenizer(tmp_path)(texts), wanted)
 
 
@@ -27,14 +27,14 @@ def test_the_text_model_is_the_hosts(tmp_path):
 
     write_tokenizer(tmp_path)
     torch.manual_seed(0)
-    ours = make_text_model(tmp_path).eval()
-    theirs = CLIPTextModel(CLIPTextConfig.from_pretrained(str(tmp_path))).eval()
-    state = {k: v for k, v in theirs.state_dict().items() if "position_ids" not in k}
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in state.items()}
-    theirs.load_state_dict(ours.state_dict(), strict=False)
+    found = make_text_model(tmp_path).eval()
+    reference = CLIPTextModel(CLIPTextConfig.from_pretrained(str(tmp_path))).eval()
+    state = {k: v for k, v in reference.state_dict().items() if "position_ids" not in k}
+    assert {k: v.shape for k, v in found.state_dict().items()} == {k: v.shape for k, v in state.items()}
+    reference.load_state_dict(found.state_dict(), strict=False)
     ids = WordTokenizer(tmp_path)(["photo of a man running in the forest, full body shot", "a lady"])
     with torch.no_grad():
-        off = (ours(ids) - theirs(ids).last_hidden_state).abs().max()
+        off = (found(ids) - reference(ids).last_hidden_state).abs().max()
     assert off < 1e-5
 
 

@@ -32,7 +32,7 @@ def test_the_autoencoder_and_the_seeing_models_are_taken_as_they_are(chain, tmp_
     there = replace(chain, out=tmp_path / "out", cache=tmp_path / "cache")
     assert set(warm_up(there, chain.out)) == {stage.name for stage in STAGES[:7]}
     write_tokenizer(there.clip)
-    ours = load_vae(there).state_dict()
+    result = load_vae(there).state_dict()
     base = diffusion.TextToLatent(there)
     diffusion.begin_with(base, load_file(there.cache / "base_first.safetensors"))
     for a, b in zip(base.parameters(), diffusion.load_base(chain).parameters(), strict=True):
@@ -42,7 +42,7 @@ def test_the_autoencoder_and_the_seeing_models_are_taken_as_they_are(chain, tmp_
         assert torch.equal(a, b)
     for name, value in load_file(chain.checkpoint).items():
         if name.startswith("first_stage_model."):
-            assert torch.equal(ours[name.removeprefix("first_stage_model.")], value.float())
+            assert torch.equal(result[name.removeprefix("first_stage_model.")], value.float())
     for which in ("feed", "judge"):
         for path in chain.pack(which).iterdir():
             assert path.read_bytes() == (there.pack(which) / path.name).read_bytes()

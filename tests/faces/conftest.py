@@ -109,11 +109,11 @@ def save_gender(path: Path) -> None:
     save(path, nodes, inputs, outputs, [constant("matrix", np.array([[0, 0, 0], [0, 0, 0], [-1, 1, 0]], np.float32))])
 
 
-def draw(who: int, size: int = 256, boxes=((96, 96, 64),), noise: int = 0) -> np.ndarray:
+def draw(person: int, size: int = 256, boxes=((96, 96, 64),), noise: int = 0) -> np.ndarray:
     """A black picture with red squares (x, y, side), each carrying the texture of person `who` in green and blue."""
     image = np.zeros((size, size, 3), np.uint8)
-    texture = np.random.default_rng(who).integers(0, 256, (4, 4, 2))
-    jitter = np.random.default_rng([who, noise]).integers(-20, 21, (4, 4, 2)) if noise else 0
+    texture = np.random.default_rng(person).integers(0, 256, (4, 4, 2))
+    jitter = np.random.default_rng([person, noise]).integers(-20, 21, (4, 4, 2)) if noise else 0
     for x, y, side in boxes:
         cells = np.clip(texture + jitter, 0, 255).repeat(-(-side // 4), 0).repeat(-(-side // 4), 1)[:side, :side]
         image[y : y + side, x : x + side, 0] = 255

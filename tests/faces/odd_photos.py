@@ -239,7 +239,7 @@ def measured(name: str, data: bytes, folder: Path) -> dict[str, object]:
     if Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
     before, began = peak_mb(), time.process_time()
-    told: dict[str, object] = {"name": name}
+    outcome: dict[str, object] = {"name": name}
     try:
         if len(data) <= 10_000_000:
             image = decode_photo("photo 1", data).image
@@ -247,10 +247,10 @@ def measured(name: str, data: bytes, folder: Path) -> dict[str, object]:
             (folder / "photo").write_bytes(data)
             image = decode_upload(folder / "photo", "photo 1", [folder]).image
         middle = image[image.shape[0] // 2, image.shape[1] // 2].tolist()
-        told |= {"size": image.shape[1::-1], "pixel": middle}
+        outcome |= {"size": image.shape[1::-1], "pixel": middle}
     except BeyondFacialError as error:
-        told |= {"sentence": str(error)}
-    return told | {"seconds": time.process_time() - began, "grown": peak_mb() - before}
+        outcome |= {"sentence": str(error)}
+    return outcome | {"seconds": time.process_time() - began, "grown": peak_mb() - before}
 
 
 def all_measured(folder: Path) -> Iterator[dict[str, object]]:
@@ -262,5 +262,5 @@ def all_measured(folder: Path) -> Iterator[dict[str, object]]:
 
 
 if __name__ == "__main__":
-    for told in all_measured(Path(sys.argv[1])):
-        print(json.dumps(told), flush=True)
+    for outcome in all_measured(Path(sys.argv[1])):
+        print(json.dumps(outcome), flush=True)

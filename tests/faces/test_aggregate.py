@@ -17,9 +17,9 @@ from tests.faces.scripted import TEMPLATE, Scripted, direction, face, noisy, pho
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_equal_faces_give_that_face(count):
-    who = direction(3, 4)
-    identity = aggregate_photos(photos(count), Scripted(*[[face(who, norm=15.0)]] * count))
-    np.testing.assert_allclose(identity.embedding, who, atol=1e-6)
+    person = direction(3, 4)
+    identity = aggregate_photos(photos(count), Scripted(*[[face(person, norm=15.0)]] * count))
+    np.testing.assert_allclose(identity.embedding, person, atol=1e-6)
     assert identity.embedding.dtype == np.float32
     assert identity.norm == pytest.approx(15, rel=1e-5)
     assert identity.names == tuple(f"photo {i + 1}" for i in range(count))
@@ -43,11 +43,11 @@ def test_the_weights_are_score_times_size():
 def test_faces_larger_than_the_recogniser_sees_weigh_no_more():
     made = photos(1)[0]
     big = Photo("big", np.kron(made.image, np.ones((3, 3, 1), np.uint8)))
-    near, far = face(direction(1), side=224), face(direction(1), side=112)
-    sharpness = quality.compute_quality(big, near) / 0.9
+    similar, different = face(direction(1), side=224), face(direction(1), side=112)
+    sharpness = quality.compute_quality(big, similar) / 0.9
     assert 0.5 < sharpness <= 1
     assert quality.compute_quality(big, face(direction(1), side=28)) < 0.26
-    assert quality.compute_quality(made, far) <= 0.9
+    assert quality.compute_quality(made, different) <= 0.9
 
 
 def test_a_blurred_photo_weighs_less():
@@ -61,8 +61,8 @@ def test_a_blurred_photo_weighs_less():
 @pytest.mark.parametrize(("count", "wrong"), [(3, [1]), (4, [3]), (8, [0, 5])])
 def test_wrong_persons_are_dropped_by_name(count, wrong):
     rng = np.random.default_rng(count)
-    who, stranger = direction(1), noisy(rng, direction(1), 0.02)
-    shown = [noisy(rng, stranger, 0.75) if i in wrong else noisy(rng, who, 0.75) for i in range(count)]
+    person, stranger = direction(1), noisy(rng, direction(1), 0.02)
+    shown = [noisy(rng, stranger, 0.75) if i in wrong else noisy(rng, person, 0.75) for i in range(count)]
     identity = aggregate_photos(photos(count), Scripted(*[[face(each)] for each in shown]))
     assert identity.names == tuple(f"photo {i + 1}" for i in range(count) if i not in wrong)
     assert len(identity.warnings) == len(wrong)
@@ -75,11 +75,11 @@ def test_wrong_persons_are_dropped_by_name(count, wrong):
 
 def test_two_wrong_photos_of_the_same_stranger_do_not_win():
     rng = np.random.default_rng(7)
-    who, stranger = direction(1), direction(0, 1)
-    shown = [noisy(rng, stranger if i in (2, 6) else who, 0.8) for i in range(8)]
+    person, stranger = direction(1), direction(0, 1)
+    shown = [noisy(rng, stranger if i in (2, 6) else person, 0.8) for i in range(8)]
     identity = aggregate_photos(photos(8), Scripted(*[[face(each)] for each in shown]))
     assert identity.names == tuple(f"photo {i + 1}" for i in range(8) if i not in (2, 6))
-    assert identity.embedding @ who > 0.95
+    assert identity.embedding @ person > 0.95
 
 
 @pytest.mark.parametrize("count", [3, 8])
@@ -123,13 +123,13 @@ def test_two_that_differ_are_used_with_a_warning():
 
 
 def test_photos_without_a_face_and_with_several():
-    who = direction(1)
-    found = [[], [face(who, side=100), face(direction(0, 1), side=50)], [face(who)]]
+    person = direction(1)
+    found = [[], [face(person, side=100), face(direction(0, 1), side=50)], [face(person)]]
     identity = aggregate_photos(photos(3), Scripted(*found))
     assert identity.names == ("photo 2", "photo 3")
     assert any('"photo 2" shows 2 faces' in warning for warning in identity.warnings)
     assert any('No face was found in "photo 1"' in warning for warning in identity.warnings)
-    np.testing.assert_allclose(identity.embedding, who, atol=1e-6)
+    np.testing.assert_allclose(identity.embedding, person, atol=1e-6)
     with pytest.raises(BeyondFacialError, match='No face was found in "photo 1";'):
         aggregate_photos(photos(1), Scripted([]))
     with pytest.raises(BeyondFacialError, match='"photo 1" and "photo 2"'):
@@ -152,13 +152,13 @@ def test_agreement_is_the_median_cosine_to_the_others():
 @given(st.integers(0, 10**6), st.integers(1, 8), st.floats(0.5, 0.95))
 def test_the_identity_is_a_unit_vector_near_all_and_blind_to_order(seed, count, cosine):
     rng = np.random.default_rng(seed)
-    who = noisy(rng, direction(1), 0.0)
-    unit = np.stack([noisy(rng, who, cosine) for _ in range(count)])
+    person = noisy(rng, direction(1), 0.0)
+    unit = np.stack([noisy(rng, person, cosine) for _ in range(count)])
     weights = rng.uniform(0.1, 1, count)
     weights /= weights.sum()
     mean = quality.mean_direction(unit, weights)
     assert np.linalg.norm(mean) == pytest.approx(1, abs=1e-6)
-    assert mean @ who > cosine - 0.1
+    assert mean @ person > cosine - 0.1
     order = rng.permutation(count)
     np.testing.assert_allclose(quality.mean_direction(unit[order], weights[order]), mean, atol=1e-6)
 

@@ -43,7 +43,7 @@ def test_faces_are_found_with_all_that_the_pack_says(analyser, draw_faces):
 
 def test_persons_differ_and_gender_is_told(analyser, draw_faces):
     image = draw_faces(1)
-    one, other = (analyser.find(draw_faces(who))[0] for who in (1, 2))
+    one, other = (analyser.find(draw_faces(person))[0] for person in (1, 2))
     assert one.normed_embedding @ other.normed_embedding < 0.9
     blue, dark = image.copy(), image.copy()
     blue[96:160, 96:160, 2], dark[96:160, 96:160, 2] = 255, 0
@@ -61,10 +61,10 @@ def test_equal_to_plain_insightface(any_size_analyser, draw_faces):
     expected = sorted(plain.get(np.ascontiguousarray(image[..., ::-1])), key=lambda face: face.bbox[0])
     found = sorted(any_size_analyser.find(image), key=lambda face: face.box[0])
     assert len(found) == len(expected) == 2
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(ours.box, theirs.bbox)
-        np.testing.assert_array_equal(ours.landmarks, theirs.kps)
-        np.testing.assert_array_equal(ours.embedding, theirs.embedding)
+    for result, reference in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(result.box, reference.bbox)
+        np.testing.assert_array_equal(result.landmarks, reference.kps)
+        np.testing.assert_array_equal(result.embedding, reference.embedding)
 
 
 def test_detector_steps_down_then_pads(any_size_analyser, draw_faces):

@@ -40,8 +40,8 @@ def test_what_is_said_of_one_photo():
 
 def test_agreement_and_who_is_dropped():
     rng = np.random.default_rng(4)
-    who, stranger = direction(1), direction(0, 1)
-    found = [[face(noisy(rng, who, 0.8))] for _ in range(3)] + [[face(stranger)], []]
+    person, stranger = direction(1), direction(0, 1)
+    found = [[face(noisy(rng, person, 0.8))] for _ in range(3)] + [[face(stranger)], []]
     checks = check_photos(photos(5), Scripted(*found))
     assert [check.used for check in checks] == [True, True, True, False, False]
     assert all(0.5 < check.agreement < 0.75 for check in checks[:3])
@@ -78,23 +78,28 @@ def test_nothing_usable_is_no_error_of_the_check():
     ],
 )
 def test_the_gender_is_that_of_most_photos(genders, expected):
-    who = direction(1)
+    person = direction(1)
     score = {"female": 0.9, "male": 0.6, None: 0.5}
-    found = [[face(who, gender=gender, score=score[gender])] for gender in genders]
+    found = [[face(person, gender=gender, score=score[gender])] for gender in genders]
     made = photos(len(genders))
     assert summarise(check_photos(made, Scripted(*found)))[2] == expected
     assert aggregate_photos(made, Scripted(*found)).gender == expected
 
 
 def test_dropped_photos_have_no_say_in_the_gender():
-    who, stranger = direction(1), direction(0, 1)
-    found = [[face(who, gender="female")], [face(who)], [face(who)], [face(stranger, gender="male", score=1.0)]]
+    person, stranger = direction(1), direction(0, 1)
+    found = [
+        [face(person, gender="female")],
+        [face(person)],
+        [face(person)],
+        [face(stranger, gender="male", score=1.0)],
+    ]
     assert aggregate_photos(photos(4), Scripted(*found)).gender == "female"
 
 
 FACE = st.builds(
-    lambda who, seed, side, at, gender: face(
-        noisy(np.random.default_rng(seed), direction(*[0] * who, 1), 0.8), side=side, at=at, gender=gender
+    lambda person, seed, side, at, gender: face(
+        noisy(np.random.default_rng(seed), direction(*[0] * person, 1), 0.8), side=side, at=at, gender=gender
     ),
     st.integers(0, 3),
     st.integers(0, 10**6),
@@ -116,9 +121,9 @@ def test_a_run_does_what_the_check_says(found, kind, index):
     checks = check_photos(made, analyser, choice)
     problem, warnings, _ = summarise(checks, choice)
     for check in checks:
-        assert sum(seen.chosen for seen in check.faces) <= 1
+        assert sum(face_entry.chosen for face_entry in check.faces) <= 1
         assert check.used == (check.sentence == "")
-        assert check.used <= any(seen.chosen for seen in check.faces)
+        assert check.used <= any(face_entry.chosen for face_entry in check.faces)
         assert check.name in check.sentence + check.note or check.used
     assert bool(problem) == (not any(check.used for check in checks))
     if problem:

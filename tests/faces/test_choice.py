@@ -29,7 +29,7 @@ def group() -> list:
 
 
 @pytest.mark.parametrize(
-    ("choice", "who", "words"),
+    ("choice", "person", "words"),
     [
         (FaceChoice(), 1, "the largest is used"),
         (FaceChoice("from the left"), 2, "face number 1 from the left is used"),
@@ -40,9 +40,9 @@ def group() -> list:
         (FaceChoice("most similar"), 1, "the largest is used, as there is no other photo to compare with"),
     ],
 )
-def test_each_choice_takes_its_face_and_says_so(choice, who, words):
+def test_each_choice_takes_its_face_and_says_so(choice, person, words):
     identity = aggregate_photos(photos(1), Scripted(group()), choice)
-    assert chosen(identity) == who
+    assert chosen(identity) == person
     assert identity.warnings == (f'"photo 1" shows 3 faces; {words}.',)
 
 

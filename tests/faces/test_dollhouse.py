@@ -41,8 +41,8 @@ def test_two_wrong_and_one_empty_of_eight(seed, pack):
     album = []
     for i in range(8):
         name = f"IMG_{i + 1}.jpg"
-        who = strangers[WRONG.index(i)] if i in WRONG else person
-        album.append(Photo(name, empty_scene(rng)) if i == EMPTY else photo_of(who, rng, name))
+        whom = strangers[WRONG.index(i)] if i in WRONG else person
+        album.append(Photo(name, empty_scene(rng)) if i == EMPTY else photo_of(whom, rng, name))
     clean = aggregate_photos([photo for i, photo in enumerate(album) if i not in (*WRONG, EMPTY)], pack)
     identity = aggregate_photos(album, pack)
     assert clean.warnings == ()

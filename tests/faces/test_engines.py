@@ -33,14 +33,16 @@ def both(pack: Path) -> tuple[InsightfaceEngine, OnnxEngine]:
 
 def assert_same(found, expected) -> None:
     assert len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(ours.box, theirs.box)
-        np.testing.assert_array_equal(ours.landmarks, theirs.landmarks)
-        assert ours.score == theirs.score
-        assert ours.gender == theirs.gender
+    for result, reference in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(result.box, reference.box)
+        np.testing.assert_array_equal(result.landmarks, reference.landmarks)
+        assert result.score == reference.score
+        assert result.gender == reference.gender
         # the turn is found in another way; its last bits may move a warped pixel by one level
-        np.testing.assert_allclose(ours.embedding, theirs.embedding, atol=2e-3 * np.linalg.norm(theirs.embedding))
-        assert ours.normed_embedding @ theirs.normed_embedding > 0.99999
+        np.testing.assert_allclose(
+            result.embedding, reference.embedding, atol=2e-3 * np.linalg.norm(reference.embedding)
+        )
+        assert result.normed_embedding @ reference.normed_embedding > 0.99999
 
 
 def test_on_the_self_made_pack(any_size_analyser, analyser, draw_faces):
@@ -48,23 +50,23 @@ def test_on_the_self_made_pack(any_size_analyser, analyser, draw_faces):
     pictures += [draw_faces(3, boxes=((24, 32, 32), (128, 128, 64))), np.zeros((90, 60, 3), np.uint8)]
     pictures[1][:80, :, 2] = 255  # much blue around: the other gender
     for pack in (any_size_analyser.pack_dir, analyser.pack_dir):
-        theirs, ours = both(pack)
-        assert (ours.fixed_size, ours.tells_gender) == (theirs.fixed_size, theirs.tells_gender)
-        assert (ours.recogniser, ours.embedding_width) == (theirs.recogniser, theirs.embedding_width)
+        reference, result = both(pack)
+        assert (result.fixed_size, result.tells_gender) == (reference.fixed_size, reference.tells_gender)
+        assert (result.recogniser, result.embedding_width) == (reference.recogniser, reference.embedding_width)
         for picture in pictures:
             bgr = np.ascontiguousarray(picture[..., ::-1])
-            for size in (ours.fixed_size,) if ours.fixed_size else ((640, 640), (384, 384), (256, 256)):
-                assert_same(ours.find(bgr, size, 0.5), theirs.find(bgr, size, 0.5))
+            for size in (result.fixed_size,) if result.fixed_size else ((640, 640), (384, 384), (256, 256)):
+                assert_same(result.find(bgr, size, 0.5), reference.find(bgr, size, 0.5))
 
 
 @pytest.mark.weights
 def test_on_the_dollhouse_pack():
-    theirs, ours = both(DOLLHOUSE)
+    reference, result = both(DOLLHOUSE)
     rng, faces = np.random.default_rng(11), 0
     for shot in ("close-up", "half", "full") * 4:
         picture = draw(random_picture(rng, shot=shot), 192, 160)[0][..., ::-1]
-        found = ours.find(np.ascontiguousarray(picture), (128, 128), 0.5)
-        assert_same(found, theirs.find(np.ascontiguousarray(picture), (128, 128), 0.5))
+        found = result.find(np.ascontiguousarray(picture), (128, 128), 0.5)
+        assert_same(found, reference.find(np.ascontiguousarray(picture), (128, 128), 0.5))
         faces += len(found)
     assert faces >= 10
 
@@ -103,12 +105,12 @@ def test_each_form_of_detector(outputs, is_batched, make_pack, tmp_path):
     """Random weights give hundreds of overlapping boxes: anchors, strides, scores and overlaps all matter."""
     pack = make_pack(tmp_path / "random", side=256)
     save_random_detector(pack / "det.onnx", outputs, is_batched)
-    theirs, ours = both(pack)
+    reference, result = both(pack)
     rng = np.random.default_rng(3)
     for shape, size in (((200, 300, 3), (256, 256)), ((333, 100, 3), (256, 128)), ((64, 64, 3), (128, 384))):
         picture = rng.integers(0, 256, shape).astype(np.uint8).repeat(2, 0).repeat(2, 1)
-        expected, points = theirs._app.det_model.detect(picture, input_size=size, det_thresh=0.6)
-        boxes, landmarks = ours._detector.find(picture, size, 0.6)
+        expected, points = reference._app.det_model.detect(picture, input_size=size, det_thresh=0.6)
+        boxes, landmarks = result._detector.find(picture, size, 0.6)
         assert len(expected) > 5
         np.testing.assert_array_equal(boxes, expected)
         np.testing.assert_array_equal(landmarks, points.astype(np.float32))
@@ -146,12 +148,12 @@ def rename_nodes(path: Path, names: list[str]) -> None:
 def test_the_scaling_of_pixels_is_told_by_the_same_names(file, names, make_pack, tmp_path, draw_faces):
     pack = make_pack(tmp_path / "named", side=256)
     rename_nodes(pack / file, names)
-    theirs, ours = both(pack)
+    reference, result = both(pack)
     task, key = ("recognition", "recognition") if file == "rec.onnx" else ("gender", "genderage")
-    model = theirs._app.models[key]
-    assert ours._scaling[task] == (model.input_mean, model.input_std)
+    model = reference._app.models[key]
+    assert result._scaling[task] == (model.input_mean, model.input_std)
     bgr = np.ascontiguousarray(draw_faces(1)[..., ::-1])
-    assert_same(ours.find(bgr, (256, 256), 0.5), theirs.find(bgr, (256, 256), 0.5))
+    assert_same(result.find(bgr, (256, 256), 0.5), reference.find(bgr, (256, 256), 0.5))
 
 
 def test_node_names_as_onnx_reads_them(make_pack, tmp_path):
@@ -183,8 +185,8 @@ def test_the_same_crop_as_insightface_and_every_second_pixel_of_the_larger():
         landmarks = alignment.TEMPLATE @ linear.T + rng.uniform(100, 300, 2) + rng.normal(0, 3, (5, 2))
         landmarks = landmarks.astype(np.float32)
         for size in (112, 224):
-            ours = alignment.align_face(image, landmarks, size)
-            difference = np.abs(ours.astype(int) - face_align.norm_crop(image, landmarks, size))
+            result = alignment.align_face(image, landmarks, size)
+            difference = np.abs(result.astype(int) - face_align.norm_crop(image, landmarks, size))
             assert difference.mean() < 0.02
             assert (difference > 0).mean() < 0.01
         small = alignment.align_face(image, landmarks)

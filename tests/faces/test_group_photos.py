@@ -9,14 +9,14 @@ from lib_beyondfacial.faces.checks import check_photos
 from lib_beyondfacial.faces.choice import FaceChoice
 from tests.faces.scripted import Scripted, direction, face, noisy, photos
 
-WHO, STRANGER, THIRD = direction(1), direction(0, 1), direction(0, 0, 1)
+PERSON, STRANGER, THIRD = direction(1), direction(0, 1), direction(0, 0, 1)
 
 
 def alone(seed=0):
-    return [face(noisy(np.random.default_rng(seed), WHO, 0.9))]
+    return [face(noisy(np.random.default_rng(seed), PERSON, 0.9))]
 
 
-GROUP = [face(STRANGER, side=100), face(noisy(np.random.default_rng(9), WHO, 0.9), side=60, at=110)]
+GROUP = [face(STRANGER, side=100), face(noisy(np.random.default_rng(9), PERSON, 0.9), side=60, at=110)]
 
 
 def test_the_fitting_face_of_a_group_photo_is_used_by_itself():
@@ -29,7 +29,7 @@ def test_the_fitting_face_of_a_group_photo_is_used_by_itself():
     assert checks[1].agreement > 0.5
     identity = aggregate_photos(photos(3, 200), Scripted(*found))
     assert len(identity.names) == 3
-    assert identity.embedding @ WHO > 0.9
+    assert identity.embedding @ PERSON > 0.9
 
 
 def test_a_group_photo_of_strangers_stays_out():

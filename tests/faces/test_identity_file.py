@@ -62,10 +62,10 @@ def test_what_is_written_is_read():
     assert (read.photo_hash, read.created, read.gender) == (written.photo_hash, written.created, written.gender)
     np.testing.assert_array_equal(read.thumbnail, written.thumbnail)
     np.testing.assert_array_equal(read.aligned, written.aligned)
-    for ours, theirs in zip(read.spaces, written.spaces, strict=True):
-        assert (ours.id, ours.norm) == (theirs.id, theirs.norm)
+    for found, reference in zip(read.spaces, written.spaces, strict=True):
+        assert (found.id, found.norm) == (reference.id, reference.norm)
         for key in ("embedding", "photos", "norms", "weights"):
-            np.testing.assert_array_equal(getattr(ours, key), getattr(theirs, key))
+            np.testing.assert_array_equal(getattr(found, key), getattr(reference, key))
     bare = bytes_to_record("Anna", record_to_bytes(record(gender=None, aligned=None, spaces=(space(),))))
     assert bare.aligned is None
     assert bare.gender is None
@@ -164,8 +164,8 @@ def test_mutated_files_give_a_record_or_a_sentence(good, data):
     try:
         read = bytes_to_record("Anna", bytes(broken))
     except BeyondFacialError as error:
-        said = str(error)
-        assert re.search('"Anna" is (damaged|of a newer)', said)
+        expected = str(error)
+        assert re.search('"Anna" is (damaged|of a newer)', expected)
     else:
         assert all(np.isfinite(each.photos).all() for each in read.spaces)
         assert read.thumbnail.shape == (128, 128, 3)

@@ -97,11 +97,11 @@ def test_the_same_recogniser_in_another_folder_is_the_same_space(library, identi
 
 def test_a_second_pack_of_the_same_photos_joins_the_first(library, identity, other_analyser, analyser, draw_faces):
     made = [Photo(f"{i}", draw_faces(1, noise=i)) for i in (1, 2, 3)]
-    theirs = aggregate_photos(made, other_analyser)
+    reference = aggregate_photos(made, other_analyser)
     library.save("Anna", identity)
-    library.save("Anna", theirs, overwrite=True)
+    library.save("Anna", reference, overwrite=True)
     assert library.entries()[0].packs == ("others", "squares256")
-    for each, pack in ((identity, analyser), (theirs, other_analyser)):
+    for each, pack in ((identity, analyser), (reference, other_analyser)):
         np.testing.assert_array_equal(library.load("Anna", pack).embedding, each.embedding)
     library.save("Anna", aggregate_photos(made[:2], analyser), overwrite=True)  # other photos: nothing old remains
     assert library.entries()[0].packs == ("squares256",)

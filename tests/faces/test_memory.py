@@ -128,12 +128,12 @@ def test_mutated_files_claim_neither_time_nor_memory(seed):
         [sys.executable, "-W", "ignore", "-c", MUTATED, ROOT, str(seed)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    seen = json.loads(done.stdout.splitlines()[-1])
-    print(seen)
-    assert seen["photo"] + seen["sentence"] == 300
-    assert min(seen["photo"], seen["sentence"]) > 30
-    assert seen["slowest"] < 5
-    assert seen["grown"] < 700
+    report = json.loads(done.stdout.splitlines()[-1])
+    print(report)
+    assert report["photo"] + report["sentence"] == 300
+    assert min(report["photo"], report["sentence"]) > 30
+    assert report["slowest"] < 5
+    assert report["grown"] < 700
 
 
 LARGEST = """
@@ -170,9 +170,9 @@ def test_the_largest_photo_of_each_kind(make, form, options, pixel, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", LARGEST, ROOT, tmp_path / "photo"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    seen = json.loads(done.stdout)
-    print(seen)
-    assert seen["shape"] == [KEPT, KEPT, 3]
-    assert seen["pixel"] == pytest.approx(pixel, abs=2)
-    assert seen["grown"] < 375
-    assert seen["seconds"] < 5
+    report = json.loads(done.stdout)
+    print(report)
+    assert report["shape"] == [KEPT, KEPT, 3]
+    assert report["pixel"] == pytest.approx(pixel, abs=2)
+    assert report["grown"] < 375
+    assert report["seconds"] < 5

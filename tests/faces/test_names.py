@@ -121,8 +121,8 @@ def test_whatever_is_taken_is_one_plain_file_name(name):
     try:
         taken = check_name(name)
     except BeyondFacialError as error:
-        said = str(error)
-        assert said.isprintable()
+        expected = str(error)
+        assert expected.isprintable()
         return
     file = f"{taken}.safetensors"
     folder = Path("/somewhere")

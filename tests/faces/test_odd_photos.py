@@ -26,7 +26,7 @@ GREY_OF_COLOUR, GREY_16_BIT = 135, 140
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> dict[str, dict]:
+def outcomes(tmp_path_factory) -> dict[str, dict]:
     """All cases, decoded in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.faces.odd_photos", tmp_path_factory.mktemp("odd")],
@@ -45,8 +45,8 @@ def told(tmp_path_factory) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_odd_photo(name, told):
-    want, found = CASES[name][1], told[name]
+def test_odd_photo(name, outcomes):
+    want, found = CASES[name][1], outcomes[name]
     if isinstance(want, str):
         assert want in found["sentence"]
         assert '"photo 1"' in found["sentence"]

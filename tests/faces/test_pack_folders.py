@@ -178,8 +178,8 @@ def test_the_recogniser_is_told_by_the_files(tmp_path):
         (tmp_path / name).mkdir()
         with (tmp_path / name / file).open("wb") as stream:
             stream.truncate(size)
-    told = {folder.name: recogniser_of(folder.name, folder) for folder in tmp_path.iterdir()}
-    assert told == {"antelopev2": R50, "mine": R100, "small": MOBILE, "named": R50, "buffalo_l": R50}
+    by_folder = {folder.name: recogniser_of(folder.name, folder) for folder in tmp_path.iterdir()}
+    assert by_folder == {"antelopev2": R50, "mine": R100, "small": MOBILE, "named": R50, "buffalo_l": R50}
     assert recogniser_of("other", tmp_path / "gone") is None
 
 

@@ -91,14 +91,14 @@ if sys.argv[2] != "without":
     import insightface.app
 sys.dont_write_bytecode = True
 sys.addaudithook(watch)
-said, folder = {}, Path(sys.argv[3])
+sentences, folder = {}, Path(sys.argv[3])
 for name in sys.argv[4:]:
     try:
         analyser = get_analyser(folder / name)
-        said[name] = analyser.engine
+        sentences[name] = analyser.engine
     except BeyondFacialError as error:
-        said[name] = str(error)
-print(json.dumps({"said": said, "tried": tried, "packs": sorted(find_packs([folder]))}))
+        sentences[name] = str(error)
+print(json.dumps({"sentences": sentences, "tried": tried, "packs": sorted(find_packs([folder]))}))
 """
 
 
@@ -113,14 +113,14 @@ def test_bad_packs_in_one_sentence_and_no_host_is_looked_up(insightface, make_pa
     environment = {**os.environ, "HOME": str(home), "USERPROFILE": str(home)}
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["tried"] == []
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["tried"] == []
     assert list(home.iterdir()) == []  # where insightface keeps what it fetched
-    said = seen["said"]
-    assert said.pop("good") == ("insightface" if insightface == "with" else "onnxruntime")
-    assert said.pop("manifest") == "onnxruntime"  # insightface refuses a pack with a bad manifest
+    message = report["sentences"]
+    assert message.pop("good") == ("insightface" if insightface == "with" else "onnxruntime")
+    assert message.pop("manifest") == "onnxruntime"  # insightface refuses a pack with a bad manifest
     for name, words in expected.items():
-        sentence = said[name]
+        sentence = message[name]
         assert all(word in sentence for word in words), sentence
         assert str(tmp_path) not in sentence
         assert "\n" not in sentence

@@ -262,8 +262,8 @@ def test_mutated_files_give_a_photo_or_a_sentence(good, data):
         assert image.shape[2] == 3
         assert image.size
     except BeyondFacialError as error:
-        said = str(error)
-        assert '"photo 1"' in said
+        sentence = str(error)
+        assert '"photo 1"' in sentence
     assert time.process_time() - began < 5
 
 

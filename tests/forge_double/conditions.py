@@ -33,9 +33,9 @@ class TextCondition(Condition):
     """Encoded prompts; repeating a prompt's tokens leaves its attention as it is, so lengths may differ."""
 
     def can_concat(self, other: Condition) -> bool:
-        mine, theirs = self.cond.shape[1], other.cond.shape[1]
+        this_length, other_length = self.cond.shape[1], other.cond.shape[1]
         is_alike = self.cond.shape[::2] == other.cond.shape[::2]
-        return is_alike and math.lcm(mine, theirs) // min(mine, theirs) <= FARTHEST_REPEAT
+        return is_alike and math.lcm(this_length, other_length) // min(this_length, other_length) <= FARTHEST_REPEAT
 
     def concat(self, others: list[Condition]) -> Tensor:
         length = math.lcm(*(c.cond.shape[1] for c in (self, *others)))

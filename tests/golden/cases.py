@@ -21,7 +21,7 @@ SCENES = ("field", "snow", "beach")  # one photo of the person in each
 # Neutral name -> what the setting is or was called; the first one that the code under test knows is used.
 SETTING_KEYS: dict[str, tuple[str, ...]] = {
     "photos": ("references",),
-    "refine": ("refine_head", "close_look"),
+    "refine": ("refine_head",),
     "start_identity": ("start_identity", "idap_strength"),
     "weight": ("weight",),
     "start": ("start",),

@@ -71,12 +71,12 @@ def describe_machine() -> dict[str, Any]:
 
 def refuse_other_machine(path: Path, recorded: dict[str, Any]) -> None:
     """Exit with a sentence where the file was not made by such a machine."""
-    here = describe_machine()
-    if recorded != here:
-        there, here = ("{threads} thread(s), torch {torch}, {cpu}".format(**each) for each in (recorded, here))
+    present = describe_machine()
+    if recorded != present:
+        there, present = ("{threads} thread(s), torch {torch}, {cpu}".format(**each) for each in (recorded, present))
         raise SystemExit(
-            f"{path} was recorded with {there}; this is {here}. Bits are not the same there: set OMP_NUM_THREADS and "
-            "ATEN_CPU_CAPABILITY as they were, or record the earlier code on this machine."
+            f"{path} was recorded with {there}; this is {present}. Bits are not the same there: set OMP_NUM_THREADS "
+            "and ATEN_CPU_CAPABILITY as they were, or record the earlier code on this machine."
         )
 
 

@@ -117,8 +117,8 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize("other", [{"threads": 99}, {"torch": "2.1.0"}, {"cpu": "NO SUCH"}])
 def test_another_machine_is_refused(file, monkeypatch, other):
-    here = comparing.describe_machine()
-    monkeypatch.setattr(comparing, "describe_machine", lambda: {**here, **other})
+    present = comparing.describe_machine()
+    monkeypatch.setattr(comparing, "describe_machine", lambda: {**present, **other})
     with pytest.raises(SystemExit, match=r"was recorded with .*; this is .*"):
         command.compare(file, [])
 
@@ -132,4 +132,4 @@ def test_every_setting_of_the_cases_has_a_key_in_this_code():
             Settings.from_script_args(json.loads(json.dumps(unit)))
             assert len(unit) == len(case.identity)
     with pytest.raises(SystemExit, match=r"knows none of refine_head"):
-        payload_of(BY_NAME["euler"], KNOWN - {"close_look", "refine_head"})
+        payload_of(BY_NAME["euler"], KNOWN - {"refine_head"})

@@ -53,7 +53,7 @@ def mark_all(schedules: Any, mark: float) -> None:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CallRecord:
     """One call of the patched forward: its rows, their marks (1 cond, 0 uncond; None: unmarked), its latent size."""
 
     rows: int
@@ -67,7 +67,7 @@ class Hook:
 
     unet: nn.Module
     control_params: list[SimpleNamespace] | None
-    seen: list[Seen] = field(default_factory=list)
+    calls: list[CallRecord] = field(default_factory=list)
     attention_auto_machine: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(name="Read"))
     cond_mark: Tensor | None = None
     writes: bool = False
@@ -110,7 +110,7 @@ class Hook:
         is_marked = float((first.abs() - MARK).abs().mean()) < 1e-3
         self.cond_mark = (first.mean(-1) > 0).to(x) if is_marked else x.new_ones(len(x))
         marks = tuple(int(mark) for mark in self.cond_mark) if is_marked else None
-        self.seen.append(Seen(len(x), marks, (x.shape[-2], x.shape[-1])))
+        self.calls.append(CallRecord(len(x), marks, (x.shape[-2], x.shape[-1])))
         if is_marked:
             from modules.processing import StableDiffusionProcessing as Job
 
@@ -160,9 +160,9 @@ class Hook:
                     generator = torch.Generator().manual_seed(len(name))
                     picture = torch.randn(2, query.shape[-1], generator=generator).to(query)
                     cache[name] = self.cond_mark[:, None, None] * picture  # type: ignore[index]
-                own = cache[name].expand(len(query), -1, -1) if len(cache[name]) == 1 else cache[name]
+                reference_tokens = cache[name].expand(len(query), -1, -1) if len(cache[name]) == 1 else cache[name]
                 out = out + unit.control_model.weight * F.scaled_dot_product_attention(
-                    split(query), split(own), split(own)
+                    split(query), split(reference_tokens), split(reference_tokens)
                 )
             return module.to_out(out.transpose(1, 2).flatten(2))
 

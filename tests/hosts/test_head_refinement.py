@@ -8,24 +8,13 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 
-from demo.miniwebui import host as miniature
 from lib_beyondfacial.faces import FaceAnalyser
 from lib_beyondfacial.method import head_refinement
-from tests.forge_double.host import booted
 
 REQUEST = {"prompt": "a photo of man", "steps": 6, "width": 96, "height": 64, "seed": 5, "sampler_name": "DPM++ 2M"}
 NEUTRAL = {"idap_strength": 0.0, "refine_size": 64}
 HEAD = (60.0, 20.0, 76.0, 36.0)
 OUTSIDE = (slice(None), slice(0, 32))  # of the picture's columns: far from the head
-
-
-@pytest.fixture(params=["a1111", "forge"])
-def any_host(request, models_dir):
-    if request.param == "a1111":
-        yield miniature.boot(models_dir, [miniature.REPOSITORY])
-    else:
-        with booted(models_dir, [miniature.REPOSITORY]) as double:
-            yield double.host
 
 
 @pytest.fixture
@@ -171,11 +160,11 @@ def test_what_others_set_over_the_unet_does_not_see_the_crop(run, faces):
     from modules import shared
 
     unet = shared.sd_model.model.diffusion_model
-    own, seen = unet.forward, []
+    unet_forward, sizes = unet.forward, []
 
     def forward(x, *args, **kwargs):
-        seen.append(tuple(x.shape[-2:]))
-        return own(x, *args, **kwargs)
+        sizes.append(tuple(x.shape[-2:]))
+        return unet_forward(x, *args, **kwargs)
 
     unet.forward = forward
     try:
@@ -183,4 +172,4 @@ def test_what_others_set_over_the_unet_does_not_see_the_crop(run, faces):
         assert unet.__dict__["forward"] is forward
     finally:
         del unet.__dict__["forward"]
-    assert set(seen) == {(8, 12)}
+    assert set(sizes) == {(8, 12)}

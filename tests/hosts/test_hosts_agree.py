@@ -24,7 +24,7 @@ READINGS = ("head", "subject", "energy")
 @pytest.fixture
 def record(monkeypatch, photo):
     """record(host, **request) -> per level what the method was given and what it gave."""
-    seen: list[dict] = []
+    levels: list[dict] = []
     original = SamplingPass.delta
 
     def recording(self, step, predictions):
@@ -35,7 +35,7 @@ def record(monkeypatch, photo):
             given = {f"{kind} {i}": r for kind in READINGS for i, r in enumerate(getattr(readings, kind))}
             given |= {"difference": predictions.identity[name] - predictions.semantic}
             given |= {"response": predictions.semantic - predictions.uncond, "denoised": step.denoised}
-            seen.append(given | {"mask": self.report.masks[name], "delta": delta})
+            levels.append(given | {"mask": self.report.masks[name], "delta": delta})
         return delta
 
     monkeypatch.setattr(SamplingPass, "delta", recording)
@@ -44,9 +44,9 @@ def record(monkeypatch, photo):
         unit = {"enabled": True, "references": [photo], "adapter": "fits", "idap_strength": 0.0, "start": 0.0}
         unit |= {"refine_head": refine_head, "refine_size": 64}
         payload = {**REQUEST, **request, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
-        seen.clear()
+        levels.clear()
         images = [np.asarray(image).astype(int) for image in host.txt2img(**payload)[0]]
-        return list(seen), images
+        return list(levels), images
 
     return record
 

@@ -20,17 +20,17 @@ def test_undo_shows_the_classs_own_again():
 
 def test_undo_brings_back_what_another_extension_had_set():
     sampler, patches = Sampler(), Patches()
-    theirs = sampler.launch = lambda: "theirs"
+    foreign = sampler.launch = lambda: "theirs"
     patches.set(sampler, "launch", lambda: "ours")
     patches.undo()
-    assert sampler.launch is theirs
+    assert sampler.launch is foreign
 
 
 def test_undo_leaves_what_another_extension_has_chained_over_ours():
     sampler, patches = Sampler(), Patches()
     patches.set(sampler, "launch", lambda: "ours")
-    ours = sampler.launch
-    sampler.launch = lambda: f"theirs over {ours()}"
+    patched = sampler.launch
+    sampler.launch = lambda: f"theirs over {patched()}"
     patches.undo()
     assert sampler.launch() == "theirs over ours"
 
@@ -42,11 +42,11 @@ class Layer(nn.Linear):
 
 def test_unpatched_shows_the_classes_own_methods_meanwhile():
     model = nn.Sequential(Layer(1, 1))
-    theirs = model[0].forward = lambda x: "theirs"
+    foreign = model[0].forward = lambda x: "theirs"
     with unpatched(model):
         assert model(1) == "the class's own"
-    assert model[0].forward is theirs
+    assert model[0].forward is foreign
     with pytest.raises(ZeroDivisionError), unpatched(model):
         raise ZeroDivisionError
-    assert model[0].forward is theirs
+    assert model[0].forward is foreign
     assert model(1) == "theirs"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.hosts import request
+from lib_beyondfacial.hosts.run import ATTRIBUTE, Run
+from lib_beyondfacial.sampling.plan import Plan
+from lib_beyondfacial.settings.parameters import MethodParameters
 
 
 class Task:
@@ -55,3 +60,28 @@ def test_ordinary_call_raises_and_the_next_one_works():
     with pytest.raises(BeyondFacialError, match="no face"):
         p.sample()
     assert p.sample() == ["a picture"]
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_run_is_released_when_the_sampling_ends_in_any_way(error):
+    """What is attached for the pass comes off, and an error that is not ours is the host's as it was."""
+
+    class Sampled:
+        def sample(self):
+            attached.append("sampling")
+            if error:
+                raise error
+            return ["a picture"]
+
+    p, attached = Sampled(), []
+    run = Run(Plan(MethodParameters(), (), lambda image: []), weakref.ref(p))
+    setattr(p, ATTRIBUTE, run)
+    run.scope.callback(attached.append, "off")
+    request.wrap_sample(p, run)
+    if error:
+        with pytest.raises(error):
+            p.sample()
+    else:
+        assert p.sample() == ["a picture"]
+    assert attached == ["sampling", "off"]
+    assert run.sampling is run.host is run.noise is None

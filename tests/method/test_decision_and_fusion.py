@@ -32,9 +32,9 @@ def test_smoothstep_by_hand_and_as_a_step():
 
 def test_blur_equals_scipys():
     x = random(0, 1, 1, 16, 12)
-    ours = decision.blur(x, 1.0)[0, 0].double().numpy()
-    theirs = gaussian_filter(x[0, 0].double().numpy(), 1.0, mode="nearest", radius=3)
-    assert abs(ours - theirs).max() < 1e-6
+    found = decision.blur(x, 1.0)[0, 0].double().numpy()
+    reference = gaussian_filter(x[0, 0].double().numpy(), 1.0, mode="nearest", radius=3)
+    assert abs(found - reference).max() < 1e-6
 
 
 def test_saliency_is_judged_inside_the_region():

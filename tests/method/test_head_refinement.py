@@ -133,22 +133,22 @@ def test_replace_masks_puts_the_ellipse_where_a_head_is_refined():
     assert torch.equal(found["one"][1], masks["one"][1])
 
 
-@given(gain=st.sampled_from([1.0, 5.0, 20.0, 0.5]), strength=st.floats(0.1, 1), rho=st.sampled_from([1.0, 0.5]))
-def test_apply_target_makes_x0_behind_cfg_the_head_and_changes_nothing_else(gain, strength, rho):
+@given(guidance=st.sampled_from([1.0, 5.0, 20.0, 0.5]), strength=st.floats(0.1, 1), rho=st.sampled_from([1.0, 0.5]))
+def test_apply_target_makes_x0_behind_cfg_the_head_and_changes_nothing_else(guidance, strength, rho):
     generator = torch.Generator().manual_seed(2)
     delta, denoised = torch.randn(2, 2, 4, 6, 6, generator=generator)
     mask = torch.zeros(2, 1, 6, 6)
     mask[:, :, 2:4, 2:4] = 1
     found = RefinedHeads(torch.randn(2, 4, 6, 6, generator=generator), mask, (True, False), (True, False))
-    pulled = eq.apply_target(delta, found, denoised, gain, strength, rho)
-    after = denoised + gain * pulled
+    pulled = eq.apply_target(delta, found, denoised, guidance, strength, rho)
+    after = denoised + guidance * pulled
     wanted = torch.lerp(denoised[0], found.denoised[0], strength * rho)
     assert torch.allclose(after[0, :, 2:4, 2:4], wanted[:, 2:4, 2:4], atol=1e-4)
     assert (pulled[0, :, 0] == 0).all()
     assert torch.equal(pulled[1], delta[1])
 
 
-def test_apply_target_leaves_delta_without_heads_or_gain():
+def test_apply_target_leaves_delta_without_heads_or_guidance():
     delta, denoised = torch.ones(2, 2, 4, 6, 6)
     assert eq.apply_target(delta, None, denoised, 5.0) is delta
     assert eq.apply_target(delta, heads((False, False), (True, True)), denoised, 5.0) is delta

@@ -73,10 +73,10 @@ def test_every_image_of_a_batch_is_judged_by_itself():
     )
     batch = predict(both, batch=2)
     together = mask_at(adaptive(), 1, batch)
-    for i, own in enumerate((one, other)):
+    for i, attention in enumerate((one, other)):
         image = slice(i, i + 1)
         single = Predictions(
-            batch.semantic[image], {LINE: batch.identity[LINE][image]}, {LINE: own}, batch.uncond[image]
+            batch.semantic[image], {LINE: batch.identity[LINE][image]}, {LINE: attention}, batch.uncond[image]
         )
         assert torch.allclose(together[image], mask_at(adaptive(), 1, single), atol=1e-4)
 

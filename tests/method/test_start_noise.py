@@ -23,8 +23,8 @@ def latent(seed=99):
 
 def test_the_band_is_scipys_dct():
     patch = noise(0, (5, 7))
-    ours = start_noise.low_band(patch, 1.0)
-    assert torch.allclose(ours, torch.from_numpy(dctn(patch.double().numpy(), axes=(1, 2), norm="ortho")), atol=1e-12)
+    found = start_noise.low_band(patch, 1.0)
+    assert torch.allclose(found, torch.from_numpy(dctn(patch.double().numpy(), axes=(1, 2), norm="ortho")), atol=1e-12)
 
 
 def test_the_projector_is_one():

@@ -18,12 +18,12 @@ import gradio as gr
 from modules import script_callbacks, scripts
 
 log = []        # names of the methods and callbacks, in the order of their calls
-seen = {}       # name -> list of (args, kwargs)
+records = {}       # name -> list of (args, kwargs)
 act = {}        # name -> what the test wants done there
 
 def note(name, *args, **kwargs):
     log.append(name)
-    seen.setdefault(name, []).append((args, kwargs))
+    records.setdefault(name, []).append((args, kwargs))
     if name in act:
         act[name](*args, **kwargs)
 
@@ -73,11 +73,11 @@ def host(models_dir: Path, probe_extension: Path) -> Host:
 
 @pytest.fixture
 def probe(host: Host) -> Any:
-    """The extension's module: `log`, `seen`, `act`."""
+    """The extension's module: `log`, `records`, `act`."""
     from modules import scripts
 
     module = scripts.scripts_data[0].module
-    for record in (module.log, module.seen, module.act):
+    for record in (module.log, module.records, module.act):
         record.clear()
     return module
 

@@ -51,7 +51,7 @@ def test_txt2img_gives_png_with_infotext_and_info(client: TestClient, generate: 
 )
 def test_script_arguments(client: TestClient, probe: Any, given: Any, want: tuple) -> None:
     assert post(client, alwayson_scripts=given).status_code == 200
-    args, _ = probe.seen["process"][0]
+    args, _ = probe.records["process"][0]
     assert args[1:] == want
 
 

@@ -15,7 +15,7 @@ SAMPLERS = (*X0_SAMPLERS, "DDIM")
 
 
 def denoiser_params(probe: Any) -> list:
-    return [args[0] for args, _ in probe.seen["cfg_denoiser"]]
+    return [args[0] for args, _ in probe.records["cfg_denoiser"]]
 
 
 def test_order_of_methods_and_callbacks(generate: Any, probe: Any) -> None:
@@ -51,7 +51,7 @@ def test_rows_are_conds_then_unconds(generate: Any, probe: Any, sampler_name: st
         assert params.text_uncond.shape[0] == 2
         first, second = params.x[0], params.x[2]
         assert torch.equal(params.x, torch.stack([first, first, second, second, first, second]))
-        assert params.denoiser.p is probe.seen["process"][0][0][0]
+        assert params.denoiser.p is probe.records["process"][0][0][0]
     assert owners == [True] * (3 if sampler_name == "DDIM" else 4)
 
 

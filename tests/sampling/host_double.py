@@ -52,7 +52,7 @@ class CountingInjection:
     """An Injection that adds nothing and knows when it is attached."""
 
     def __init__(self, fires: bool = True):
-        self.fires, self.is_attached, self.seen = fires, False, []
+        self.fires, self.is_attached, self.attachments = fires, False, []
         self.device_bytes = 0
 
     def check_fits(self, sites: Sequence[Site]) -> None: ...
@@ -60,7 +60,7 @@ class CountingInjection:
     @contextmanager
     def attached(self, sites: Sequence[AttentionSite], where: LineRows, weight: float) -> Iterator[Attached]:
         self.is_attached = True
-        self.seen.append((where, weight))
+        self.attachments.append((where, weight))
         try:
             yield Attached(fired=int(self.fires))
         finally:

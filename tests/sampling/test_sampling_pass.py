@@ -238,7 +238,7 @@ def test_line_weight_reaches_its_injections_and_they_come_off(begin):
     line = begin(host=host, line={"weight": 0.8}).plan.lines[0]
     with line.attached([], LineRows.one_each(2)):
         assert host.injection.is_attached
-    assert host.injection.seen == [(LineRows.one_each(2), 0.8)]
+    assert host.injection.attachments == [(LineRows.one_each(2), 0.8)]
     assert not host.injection.is_attached
 
 
@@ -276,12 +276,12 @@ def test_edit_start_is_linear_in_the_samplers_scale(begin, start):
 
 def test_edit_start_gives_each_picture_its_own_person(begin, start):
     persons = (make_person(1), make_person(2))
-    own, swapped, both = start.clone(), start.clone(), start.clone()
-    begin(batch=2, line={"persons": persons}).edit_start(own, 14.6)
+    unswapped, swapped, both = start.clone(), start.clone(), start.clone()
+    begin(batch=2, line={"persons": persons}).edit_start(unswapped, 14.6)
     begin(batch=2, line={"persons": persons[::-1]}).edit_start(swapped, 14.6)
     begin(batch=2, line={"persons": persons[:1]}).edit_start(both, 14.6)
-    assert torch.equal(own[0], both[0])
-    assert not torch.allclose(own[1], both[1], atol=0.1)
+    assert torch.equal(unswapped[0], both[0])
+    assert not torch.allclose(unswapped[1], both[1], atol=0.1)
     assert torch.equal(swapped[1], both[1])
 
 
@@ -290,8 +290,8 @@ def test_start_is_not_edited_at_strength_zero_or_without_a_level(begin, changes)
     assert not begin(**changes).edits_start()
 
 
-def test_gain_of_one_is_a_pass_without_cfg(begin):
-    """delta does not depend on the gain before a head is refined."""
+def test_guidance_of_one_is_a_pass_without_cfg(begin):
+    """delta does not depend on the guidance before a head is refined."""
     predictions, deltas = predict(), []
     for cfg_scale in (1.0, 7.0):
         sampling = begin()

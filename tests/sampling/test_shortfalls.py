@@ -10,7 +10,7 @@ from lib_beyondfacial.sampling.report import Batch, Report
 from lib_beyondfacial.sampling.shortfalls import NOT_ACTED, NOT_REFINED, Shortfall, find_shortfall
 from lib_beyondfacial.settings import Settings
 
-ACTED = {"passes": 1, "steps": 4, "in_window": True, "guided": True, "acted": torch.tensor([True, False])}
+ACTED = {"passes": 1, "steps": 4, "in_window": True, "had_guidance": True, "acted": torch.tensor([True, False])}
 
 
 def plan(**settings):
@@ -23,29 +23,29 @@ def lack(batch, image=0, is_interrupted=False, **settings):
 
 
 @pytest.mark.parametrize(
-    ("batch", "settings", "said"),
+    ("batch", "settings", "expected"),
     [
         ({}, {}, "took the sampling over"),
         ({"passes": 1}, {}, "took the sampling over"),
         ({"passes": 1, "steps": 4, "in_window": True}, {}, "took the sampling over"),
         ({"passes": 1, "steps": 4}, {"start": 0.96}, '"start" 0.96 to "stop" 1 holds none of the 4'),
-        ({**ACTED, "guided": False, "acted": torch.tensor([False])}, {}, "CFG scale of 0"),
+        ({**ACTED, "had_guidance": False, "acted": torch.tensor([False])}, {}, "CFG scale of 0"),
         ({**ACTED, "acted": torch.tensor([False])}, {}, "stood out"),
         ({"passes": 1}, {"weight": 0}, '"weight" is 0'),
         ({"passes": 1}, {"mask_strength": 0}, '"mask_strength" is 0'),
         ({**ACTED, "acted": torch.tensor([False])}, {"rho": 0}, '"rho" is 0'),
     ],
 )
-def test_why_the_identity_never_acted(batch, settings, said):
+def test_why_the_identity_never_acted(batch, settings, expected):
     found = lack(batch, **settings)
     assert found.note == NOT_ACTED
-    assert said in found.sentence
+    assert expected in found.sentence
 
 
 def test_what_is_explained_already_is_noted_only():
     report = Report()
     report.begin_pass(is_later=False)
-    report.stand_aside("A tiler is on.")
+    report.warn_not_acting("A tiler is on.")
     assert find_shortfall(plan(), report.batch, 0) == Shortfall(NOT_ACTED)
     report.begin_pass(is_later=True)
     assert report.batch.explained
@@ -64,14 +64,14 @@ def test_pictures_of_a_batch_are_judged_apart():
 
 
 def test_a_refinement_that_did_not_take_place():
-    for batch, settings, said in (
+    for batch, settings, expected in (
         (ACTED, {}, "late enough|below noise level"),
         ({**ACTED, "looked_for_heads": True, "heads_found": (False, True)}, {}, "No face could be found"),
         (ACTED, {"mask_mode": "whole"}, '"mask_mode" whole'),
     ):
         found = lack(batch, refine_head=True, **settings)
         assert found.note == NOT_REFINED
-        assert any(each in found.sentence for each in said.split("|"))
+        assert any(each in found.sentence for each in expected.split("|"))
     assert lack({**ACTED, "looked_for_heads": True}, refine_head=True) == Shortfall(NOT_REFINED)
     assert lack({**ACTED, "looked_for_heads": True, "heads_found": (True,)}, refine_head=True) is None
 

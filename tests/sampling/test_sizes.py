@@ -32,7 +32,7 @@ def paint():
 @pytest.mark.parametrize("size", [(128, 192), (256, 256), (384, 192)])
 def test_refinement_helps_and_reported_faces_are_real(paint, size):
     """It drew monsters below the model's own size: similarity .73 without refinement, -.02 with (128x192)."""
-    own, judge = (
+    finder, judge = (
         get_analyser(WEIGHTS / at) for at in ("models/insightface/models/dollhouse", "judge/dollhouse_judge")
     )
     similarities: dict[bool, list[float]] = {False: [], True: []}
@@ -42,6 +42,6 @@ def test_refinement_helps_and_reported_faces_are_real(paint, size):
             picture = paint(pair, size, refine)
             faces = judge.find_in_scene(picture)
             similarity.append(max((float(face.normed_embedding @ person) for face in faces), default=0.0))
-            for face in own.find_in_scene(picture):
+            for face in finder.find_in_scene(picture):
                 assert any(overlap(box_of(face), box_of(other)) >= SAME_PLACE for other in faces)
     assert np.mean(similarities[True]) > np.mean(similarities[False])

@@ -113,9 +113,9 @@ def test_a_real_unet_in_diffusers_names(kind, table, expected):
     ordered = adapter_order(name for name in modules if name.endswith("attn2"))
     assert ordered == [numbered[n] for n in range(1, 2 * len(numbered), 2)]
     assert widths_of(numbered, lambda name: modules[name].to_q.out_features) == expected
-    theirs = [name.removesuffix(".processor") for name in unet.attn_processors]
+    reference = [name.removesuffix(".processor") for name in unet.attn_processors]
     for n, name in numbered.items():
-        assert (theirs[n - 1], theirs[n]) == (attn1_twin(name), name)
+        assert (reference[n - 1], reference[n]) == (attn1_twin(name), name)
 
 
 def test_twins():

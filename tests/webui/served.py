@@ -62,8 +62,8 @@ class Server:
         """Bytes that the process holds once it is at rest, or has held at most."""
         readings = []
         for _ in range(1 if is_peak else 10):
-            told = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-            readings.append(int(re.search(rf"{'VmHWM' if is_peak else 'VmRSS'}:\s*(\d+) kB", told)[1]) * 1024)
+            result = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+            readings.append(int(re.search(rf"{'VmHWM' if is_peak else 'VmRSS'}:\s*(\d+) kB", result)[1]) * 1024)
             time.sleep(0.2)
         return min(readings)
 

@@ -121,8 +121,8 @@ def test_answer_of_each_route_to_each_visitor(set_flags, login, reach):
 
 
 def test_all_routes_are_in_the_table():
-    ours = {(method, path.split("/")[0]) for method, path, _ in api.ROUTES}
-    assert ours == {(method, path.split("/")[0].split("?")[0]) for method, path, *_ in ROUTES}
+    found = {(method, path.split("/")[0]) for method, path, _ in api.ROUTES}
+    assert found == {(method, path.split("/")[0].split("?")[0]) for method, path, *_ in ROUTES}
     assert len(api.ROUTES) == len(ROUTES)
 
 

@@ -44,12 +44,12 @@ def test_any_json_gives_checked_values_or_one_sentence(value):
 
 @given(st.binary())
 def test_any_bytes_give_a_sentence_or_an_object(body):
-    got = outcome(body, bodies.LOOK_FIELDS)
+    got = outcome(body, bodies.CHECK_FIELDS)
     assert isinstance(got, dict) or got.endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         (b"", "no JSON"),
         (b"[" * 100_000, "no JSON"),
@@ -65,9 +65,9 @@ def test_any_bytes_give_a_sentence_or_an_object(body):
         (b'{"references": "x"}', '"references" is a str'),
     ],
 )
-def test_what_is_wrong_is_named(body, said):
-    with pytest.raises(BeyondFacialError, match=said) as caught:
-        bodies.parse_body(body, bodies.LOOK_FIELDS)
+def test_what_is_wrong_is_named(body, expected):
+    with pytest.raises(BeyondFacialError, match=expected) as caught:
+        bodies.parse_body(body, bodies.CHECK_FIELDS)
     assert str(caught.value).encode()
 
 

@@ -39,12 +39,12 @@ def parse(body):
     return bounded_json.parse_json(bytearray(body))
 
 
-def refusal(body):
+def sentence_of(body):
     """The sentence, and how long it took."""
     body = bytearray(body)
     begin = time.perf_counter()
     with pytest.raises(BeyondFacialError) as caught:
-        bodies.parse_body(body, bodies.LOOK_FIELDS)
+        bodies.parse_body(body, bodies.CHECK_FIELDS)
     assert not body
     return str(caught.value), time.perf_counter() - begin
 
@@ -88,7 +88,7 @@ def test_nothing_else_becomes_json(noise, at):
 def test_photos_come_through(text, is_php):
     body = json.dumps({"references": [text, "QUJD", text], "adapter": "fits"})
     body = body.replace("/", r"\/") if is_php else body
-    got = bodies.parse_body(body.encode(), bodies.LOOK_FIELDS)
+    got = bodies.parse_body(body.encode(), bodies.CHECK_FIELDS)
     assert got["adapter"] == "fits"
     assert [base64.b64decode(each.partition("base64,")[2] or each) for each in got["references"]] == [
         base64.b64decode(each.partition("base64,")[2] or each) for each in (text, "QUJD", text)
@@ -96,14 +96,14 @@ def test_photos_come_through(text, is_php):
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "expected"),
     [(key, f'"{key}" is') for key in ("face_pack", "adapter", "face_choice", "face_index")]
     + [(PHOTO[:5000].decode(), "is not known here")],
     ids=["face_pack", "adapter", "face_choice", "face_index", "a key"],
 )
-def test_only_photos_may_be_long(key, said):
-    with pytest.raises(BeyondFacialError, match=said) as caught:
-        bodies.parse_body(json.dumps({key: PHOTO.decode()}).encode(), bodies.LOOK_FIELDS)
+def test_only_photos_may_be_long(key, expected):
+    with pytest.raises(BeyondFacialError, match=expected) as caught:
+        bodies.parse_body(json.dumps({key: PHOTO.decode()}).encode(), bodies.CHECK_FIELDS)
     assert len(str(caught.value)) < 500
 
 
@@ -112,7 +112,7 @@ def repeated(text, size=bodies.MAX_BODY):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         (lambda: b'{"references": [' + repeated(b"0,"), "longer than the largest photo"),
         (lambda: b'{"references": ["' + repeated(b"A") + b'"]}', "longer than the largest photo"),
@@ -133,9 +133,9 @@ def repeated(text, size=bodies.MAX_BODY):
         (lambda: repeated(b" "), "longer than the largest photo"),
     ],
 )
-def test_what_is_too_much_is_refused_at_once(body, said):
-    sentence, seconds = refusal(body())
-    assert said in sentence
+def test_what_is_too_much_is_refused_at_once(body, expected):
+    sentence, seconds = sentence_of(body())
+    assert expected in sentence
     assert seconds < 3  # 0.2 s; json.loads takes 2.6 s for a body of photos, 10 s for one of numbers
 
 
@@ -143,7 +143,7 @@ def test_a_refusal_builds_nothing():
     body = b'{"references": [' + repeated(b'[["x"]],', 30 * MB)
     tracemalloc.start()
     try:
-        refusal(body)
+        sentence_of(body)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(body)  # the copy that is handed over, and next to nothing
     finally:
         tracemalloc.stop()
@@ -157,7 +157,7 @@ from demo.miniwebui import host; host.install_import_names()
 from lib_beyondfacial.webui import bodies
 body = bytearray(b'{"references": [' + b",".join([b'"' + b"QUJD" * 3_490_000 + b'"'] * 16) + b"]}")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-values = bodies.parse_body(body, bodies.LOOK_FIELDS)
+values = bodies.parse_body(body, bodies.CHECK_FIELDS)
 assert [len(each) for each in values["references"]] == [4 * 3_490_000] * 16
 print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -181,22 +181,22 @@ def test_others_are_not_held_up_by_parsing():
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    bodies.parse_body(body, bodies.LOOK_FIELDS)
+    bodies.parse_body(body, bodies.CHECK_FIELDS)
     is_done.set()
     watcher.join()
     assert max(gaps) < 1  # 0.1 s; json.loads: 2.6 s
 
 
-class Held:
+class Counted:
     """A stand-in for what a request holds, counted."""
 
     count = 0
 
     def __init__(self):
-        Held.count += 1
+        Counted.count += 1
 
     def __del__(self):
-        Held.count -= 1
+        Counted.count -= 1
 
 
 def test_nothing_of_a_refused_request_stays(monkeypatch):
@@ -204,10 +204,10 @@ def test_nothing_of_a_refused_request_stays(monkeypatch):
 
     @api.answering
     async def refuse():
-        photos = Held()
+        photos = Counted()
 
         def work():
-            decoded = Held()
+            decoded = Counted()
             try:
                 raise KeyError(len([decoded, photos]))
             except KeyError as error:
@@ -229,9 +229,9 @@ def test_nothing_of_a_refused_request_stays(monkeypatch):
         assert (error.status_code, error.detail) == (422, "No.")
         assert error.__cause__ is error.__context__ is None
         deadline = time.monotonic() + 10
-        while Held.count and time.monotonic() < deadline:  # the thread is just letting go of its work
+        while Counted.count and time.monotonic() < deadline:  # the thread is just letting go of its work
             time.sleep(0.01)
-        assert Held.count == 0
+        assert Counted.count == 0
     finally:
         gc.enable()
 

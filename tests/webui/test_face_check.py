@@ -40,16 +40,21 @@ def client(host):
 def test_one_face_is_told_whole(client, photo):
     answer = client.post(ROUTE, json={"references": [photo]})
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    (seen,) = told["photos"]
-    (face,) = seen["faces"]
-    assert (told["pack"], told["problem"], told["warnings"]) == ("squares", "", [])
-    assert (seen["name"], seen["width"], seen["height"], seen["used"]) == ("photo 1", 256, 256, True)
-    assert (seen["agreement"], seen["padded"], seen["detector_size"]) == (None, False, 256)
+    result = answer.json()
+    (entry,) = result["photos"]
+    (face,) = entry["faces"]
+    assert (result["pack"], result["problem"], result["warnings"]) == ("squares", "", [])
+    assert (entry["name"], entry["width"], entry["height"], entry["used"]) == (
+        "photo 1",
+        256,
+        256,
+        True,
+    )
+    assert (entry["agreement"], entry["padded"], entry["detector_size"]) == (None, False, 256)
     assert np.allclose(face["box"], [96, 96, 160, 160], atol=2)
     assert face["chosen"]
     assert 0.5 < face["score"] <= 1
-    thumbnail = Image.open(io.BytesIO(base64.b64decode(seen["thumbnail"])))
+    thumbnail = Image.open(io.BytesIO(base64.b64decode(entry["thumbnail"])))
     assert thumbnail.size == (256, 256)
 
 
@@ -57,32 +62,32 @@ def test_the_choice_of_face_is_followed(client):
     several = to_base64(draw(1, boxes=((32, 96, 64), (144, 96, 64))))
     for index, left in ((1, 32), (2, 144)):
         body = {"references": [several], "face_choice": "from the left", "face_index": index}
-        (seen,) = client.post(ROUTE, json=body).json()["photos"]
-        (chosen,) = [face for face in seen["faces"] if face["chosen"]]
+        (entry,) = client.post(ROUTE, json=body).json()["photos"]
+        (chosen,) = [face for face in entry["faces"] if face["chosen"]]
         assert abs(chosen["box"][0] - left) < 4
-        assert "2 faces" in seen["sentence"]
+        assert "2 faces" in entry["sentence"]
     body["face_index"] = 3
-    told = client.post(ROUTE, json=body).json()
-    assert not told["photos"][0]["used"]
-    assert "number 3" in told["problem"]
+    result = client.post(ROUTE, json=body).json()
+    assert not result["photos"][0]["used"]
+    assert "number 3" in result["problem"]
 
 
 def test_what_is_dropped_is_what_a_run_drops(client):
     pictures = [person(noise=1), person(noise=2), person(noise=3), person(is_other=True), BLANK]
     references = [to_base64(picture) for picture in pictures]
-    told = client.post(ROUTE, json={"references": references}).json()
-    dropped = [seen["name"] for seen in told["photos"] if not seen["used"]]
+    result = client.post(ROUTE, json={"references": references}).json()
+    dropped = [entry["name"] for entry in result["photos"] if not entry["used"]]
     request = {"prompt": "a photo of woman", "steps": 2, "width": 64, "height": 64, "sampler_name": "Euler"}
     unit = {"references": references, "adapter": "fits", "refine_head": False}
     answer = client.post("/sdapi/v1/txt2img", json={**request, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}})
     warnings = json.loads(answer.json()["info"])["extra_generation_params"]["BeyondFacial warnings"]
     assert dropped == ["photo 4", "photo 5"]
-    assert warnings == "; ".join(told["warnings"])
-    assert all(seen["agreement"] is not None for seen in told["photos"][:4])
+    assert warnings == "; ".join(result["warnings"])
+    assert all(entry["agreement"] is not None for entry in result["photos"][:4])
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ({}, "0 photos were given"),
         ({"references": ["https://example.org/x.png"]}, '"photo 1" is a URL'),
@@ -93,24 +98,24 @@ def test_what_is_dropped_is_what_a_run_drops(client):
         ({"references": ["x"], "face_choice": "smallest"}, "\"face_choice\" is 'smallest'; it must be one of"),
     ],
 )
-def test_bad_requests_get_a_sentence(client, body, said):
+def test_bad_requests_get_a_sentence(client, body, expected):
     answer = client.post(ROUTE, json=body)
     assert answer.status_code == 422
     assert set(answer.json()) >= {"detail"}
-    assert re.search(said, answer.json()["detail"])
+    assert re.search(expected, answer.json()["detail"])
 
 
 def test_no_face_at_all_is_an_answer(client):
-    told = client.post(ROUTE, json={"references": [to_base64(BLANK)]}).json()
-    assert told["problem"].startswith('No face was found in "photo 1"')
-    assert told["photos"][0]["faces"] == []
+    result = client.post(ROUTE, json={"references": [to_base64(BLANK)]}).json()
+    assert result["problem"].startswith('No face was found in "photo 1"')
+    assert result["photos"][0]["faces"] == []
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from([field.key for field in bodies.LOOK_FIELDS]), inner),
+    | st.dictionaries(st.sampled_from([field.key for field in bodies.CHECK_FIELDS]), inner),
 ))  # fmt: skip
 def test_any_json_is_answered_with_one_sentence(client, value):
     body = json.dumps(value).encode()

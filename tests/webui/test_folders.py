@@ -46,7 +46,7 @@ def test_the_adapters_own_pack_or_one_that_may_serve(packs, there, named, wanted
 
 
 @pytest.mark.parametrize(
-    ("there", "named", "wanted", "said"),
+    ("there", "named", "wanted", "expected"),
     [
         (["antelopev2"], "", "buffalo_l", 'made with the face pack "buffalo_l", which is not there .*"antelopev2"'),
         (["buffalo_l", "buffalo_s"], "", "antelopev2", 'made with the face pack "antelopev2"'),
@@ -57,9 +57,9 @@ def test_the_adapters_own_pack_or_one_that_may_serve(packs, there, named, wanted
         ([], "x", "", 'such as "buffalo_l" into'),
     ],
 )
-def test_what_cannot_serve_is_said(packs, there, named, wanted, said):
+def test_what_cannot_serve_is_said(packs, there, named, wanted, expected):
     packs(*there)
-    with pytest.raises(BeyondFacialError, match=said):
+    with pytest.raises(BeyondFacialError, match=expected):
         folders.choose_pack(named, wanted)
 
 

@@ -193,15 +193,15 @@ def test_many_refused_bodies_at_once(server, photo):
 def test_generated_requests(server, photo, count, largest, kinds):
     requests = Requests(count, photo)
     warm_up(server, photo)
-    before, slowest, seen = server.memory(), (0.0, ""), set()
+    before, slowest, statuses = server.memory(), (0.0, ""), set()
     with heartbeat(server) as beats:
         for method, path, body, headers, allowed in requests.all(count, largest, kinds):
             status, seconds = server.ask(method, path, body, headers)
-            told = f"{method} {path[:60]} {(body or b'')[:60]!r} ({len(body or b'')} bytes): {status}"
-            slowest = max(slowest, (seconds, told))
-            seen.add(status)
-            assert status in allowed, f"{told}\n{server.tell()}"
-    assert {200, 404, 422} <= seen
+            exchange = f"{method} {path[:60]} {(body or b'')[:60]!r} ({len(body or b'')} bytes): {status}"
+            slowest = max(slowest, (seconds, exchange))
+            statuses.add(status)
+            assert status in allowed, f"{exchange}\n{server.tell()}"
+    assert {200, 404, 422} <= statuses
     assert slowest[0] < 5, slowest
     check_beats(beats)
     assert server.memory() < before + 50 * MB

@@ -27,14 +27,14 @@ ESCAPES = ["../x", "..", "a/b", "a\\b", "/etc/passwd", "C:x", "CON", "nul.txt", 
 
 
 @pytest.fixture
-def own(host, tmp_path, monkeypatch):
+def models_folder(host, tmp_path, monkeypatch):
     """The folder in which this test's identities lie."""
     monkeypatch.setattr(shared.cmd_opts, "beyondfacial_models_dir", str(tmp_path), raising=False)
     return tmp_path / "beyondfacial" / "identities"
 
 
 @pytest.fixture
-def client(host, own):
+def client(host, models_folder):
     return TestClient(host.app)
 
 
@@ -52,7 +52,7 @@ def parameters(answer):
     return json.loads(answer.json()["info"])["extra_generation_params"]
 
 
-def test_the_whole_life_of_one(client, own, photo, other_photo):
+def test_the_whole_life_of_one(client, models_folder, photo, other_photo):
     assert client.get(ROUTE).json() == {"identities": [], "writes": True}
     made = client.post(ROUTE, json={"name": "Anna Müller", "references": [photo, other_photo]})
     assert made.status_code == 200, made.text
@@ -77,7 +77,7 @@ def test_the_whole_life_of_one(client, own, photo, other_photo):
     assert [each["name"] for each in client.get(ROUTE).json()["identities"]] == ["Anna"]
     assert client.delete(f"{ROUTE}/Anna").json() == {"deleted": "Anna"}
     assert client.get(ROUTE).json()["identities"] == []
-    assert list(own.iterdir()) == []
+    assert list(models_folder.iterdir()) == []
     gone = ask(client, identity="Anna")
     assert gone.status_code == 422
     assert 'no saved identity "Anna"' in gone.json()["detail"]
@@ -87,11 +87,15 @@ def test_the_start_works_from_the_saved_head(client, photo):
     """The head of the photo is saved small: the picture is near the photos' own, and not the one without a start."""
     client.post(ROUTE, json={"name": "Anna", "references": [photo]})
     pictures = [
-        pixels(ask(client, **who, idap_strength=strength)).astype(int)
-        for who, strength in (({"references": [photo]}, 1.0), ({"identity": "Anna"}, 1.0), ({"identity": "Anna"}, 0.0))
+        pixels(ask(client, **person, idap_strength=strength)).astype(int)
+        for person, strength in (
+            ({"references": [photo]}, 1.0),
+            ({"identity": "Anna"}, 1.0),
+            ({"identity": "Anna"}, 0.0),
+        )
     ]
-    near, far = np.abs(pictures[0] - pictures[1]).mean(), np.abs(pictures[0] - pictures[2]).mean()
-    assert near < far / 2
+    same, plain = np.abs(pictures[0] - pictures[1]).mean(), np.abs(pictures[0] - pictures[2]).mean()
+    assert same < plain / 2
 
 
 def test_the_name_is_in_the_infotext_only_if_wanted(client, photo):
@@ -128,7 +132,7 @@ def test_an_existing_name_is_kept_unless_told(client, photo, other_photo):
 
 
 @pytest.mark.parametrize("name", ESCAPES)
-def test_names_that_lead_elsewhere_are_refused(client, own, tmp_path, photo, name):
+def test_names_that_lead_elsewhere_are_refused(client, models_folder, tmp_path, photo, name):
     client.post(ROUTE, json={"name": "Anna", "references": [photo]})
     before = sorted(path for path in tmp_path.rglob("*"))
     answers = [
@@ -144,37 +148,37 @@ def test_names_that_lead_elsewhere_are_refused(client, own, tmp_path, photo, nam
 
 
 @pytest.mark.parametrize("path", ["..%2fx", "%2e%2e", "a%2fb", "..%5cx", "%00", "CON"])
-def test_paths_that_lead_elsewhere_are_refused(client, own, tmp_path, path):
+def test_paths_that_lead_elsewhere_are_refused(client, models_folder, tmp_path, path):
     victim = tmp_path / "beyondfacial" / "x.safetensors"
-    own.mkdir(parents=True)
+    models_folder.mkdir(parents=True)
     victim.write_bytes(b"precious")
     assert client.delete(f"{ROUTE}/{path}").status_code in (404, 405, 422)
     assert victim.read_bytes() == b"precious"
 
 
-def test_a_link_out_of_the_folder_is_not_followed(client, own, tmp_path):
-    own.mkdir(parents=True)
+def test_a_link_out_of_the_folder_is_not_followed(client, models_folder, tmp_path):
+    models_folder.mkdir(parents=True)
     secret = tmp_path / "secret.safetensors"
     secret.write_bytes(b"precious")
-    (own / "linked.safetensors").symlink_to(secret)
+    (models_folder / "linked.safetensors").symlink_to(secret)
     (entry,) = client.get(ROUTE).json()["identities"]
     assert entry["problem"]
     assert client.delete(f"{ROUTE}/linked").status_code == 422
     assert secret.read_bytes() == b"precious"
 
 
-def test_a_damaged_file_is_listed_with_its_sentence(client, own, photo):
+def test_a_damaged_file_is_listed_with_its_sentence(client, models_folder, photo):
     client.post(ROUTE, json={"name": "Anna", "references": [photo]})
-    (own / "Broken.safetensors").write_bytes(b"not weights")
+    (models_folder / "Broken.safetensors").write_bytes(b"not weights")
     listed = {entry["name"]: entry for entry in client.get(ROUTE).json()["identities"]}
     assert listed["Anna"]["problem"] == ""
     assert "Broken" in listed["Broken"]["problem"]
-    assert str(own) not in listed["Broken"]["problem"]
+    assert str(models_folder) not in listed["Broken"]["problem"]
     assert client.delete(f"{ROUTE}/Broken").status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("method", "body", "status", "said"),
+    ("method", "body", "status", "expected"),
     [
         ("POST", {"references": []}, 422, "cannot be the name"),
         ("POST", {"name": "x"}, 422, '"references" is empty'),
@@ -187,10 +191,10 @@ def test_a_damaged_file_is_listed_with_its_sentence(client, own, photo):
         ("DELETE", {}, 422, "cannot be the name"),
     ],
 )
-def test_what_is_wrong_is_named(client, method, body, status, said):
+def test_what_is_wrong_is_named(client, method, body, status, expected):
     answer = client.post(ROUTE, json=body) if method == "POST" else client.delete(ROUTE, params=body)
     assert answer.status_code == status, answer.text
-    assert said in answer.json()["detail"]
+    assert expected in answer.json()["detail"]
 
 
 def test_no_writes_where_others_can_reach_it(client, monkeypatch, photo, tmp_path):
@@ -212,9 +216,9 @@ def test_no_writes_where_others_can_reach_it(client, monkeypatch, photo, tmp_pat
     assert client.delete(f"{ROUTE}/Anna").status_code == 200
 
 
-def test_the_pack_that_it_was_not_saved_with_is_said(client, own, host, models_dir, photo):
+def test_the_pack_that_it_was_not_saved_with_is_said(client, models_folder, host, models_dir, photo):
     """Without crops another recogniser cannot use it; with crops it can."""
-    other = own.parents[1] / "insightface/models/another"
+    other = models_folder.parents[1] / "insightface/models/another"
     shutil.copytree(models_dir / "insightface/models/squares", other)
     recogniser = onnx.load(str(other / "rec.onnx"))
     (matrix,) = (each for each in recogniser.graph.initializer if each.name == "matrix")
@@ -229,7 +233,7 @@ def test_the_pack_that_it_was_not_saved_with_is_said(client, own, host, models_d
     assert ask(client, identity="crops True", face_pack="another").status_code == 200
 
 
-def test_one_library_for_each_folder(own, tmp_path, monkeypatch):
+def test_one_library_for_each_folder(models_folder, tmp_path, monkeypatch):
     first = identities.library()
     assert identities.library() is first
     monkeypatch.setattr(shared.cmd_opts, "beyondfacial_models_dir", str(tmp_path / "other"))
@@ -237,7 +241,7 @@ def test_one_library_for_each_folder(own, tmp_path, monkeypatch):
 
 
 def test_somebody_drawn_is_not_mixed_up(client):
-    for name, who in (("Anna", 1), ("Berta", 2)):
-        client.post(ROUTE, json={"name": name, "references": [to_base64(draw(who))]})
+    for name, person in (("Anna", 1), ("Berta", 2)):
+        client.post(ROUTE, json={"name": name, "references": [to_base64(draw(person))]})
     first, second = (pixels(ask(client, identity=name)) for name in ("Anna", "Berta"))
     assert (first != second).any()

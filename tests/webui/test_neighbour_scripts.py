@@ -184,10 +184,10 @@ def test_where_a_script_lays_out_pictures_masks_are_saved(job, saved):
     assert [each.seed for each in saved] == [7, 8]
     assert all(each.suffix == neighbours.MASK_SUFFIX for each in saved)
     assert "BeyondFacial masks" not in info["extra_generation_params"]
-    said = info["extra_generation_params"]["BeyondFacial warnings"]
-    assert "Prompt matrix" in said
-    assert "00001-beyondfacial-mask.png" in said
-    assert "/folder" not in said
+    warnings = info["extra_generation_params"]["BeyondFacial warnings"]
+    assert "Prompt matrix" in warnings
+    assert "00001-beyondfacial-mask.png" in warnings
+    assert "/folder" not in warnings
 
 
 @pytest.mark.parametrize("title", ["SD upscale", "Ultimate SD upscale", "Tiled redraw"])

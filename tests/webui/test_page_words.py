@@ -14,12 +14,12 @@ from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.settings import FIELDS, Settings, keys_to_labels
 from lib_beyondfacial.unet.sites import Site
 from lib_beyondfacial.webui import components, face_check, identities, listings, ui
-from lib_beyondfacial.webui import identities_page as page
+from lib_beyondfacial.webui import identities_ui as page
 from tests.faces.conftest import draw
 
 
 def test_errors_are_marked_and_red_in_both_themes():
-    shown = components.complaint('"refine_head" <b> failed.')
+    shown = components.error_html('"refine_head" <b> failed.')
     assert components.MARK in shown
     assert f'class="{components.ERROR_CLASS}"' in shown
     assert f".dark .{components.ERROR_CLASS}" in shown
@@ -39,7 +39,7 @@ def test_values_that_look_like_keys_stay():
 def test_the_pages_errors_speak_labels():
     with pytest.raises(BeyondFacialError) as caught:
         Settings(weight=99)
-    assert "&quot;Identity weight&quot; is 99" in components.said(caught.value)
+    assert "&quot;Identity weight&quot; is 99" in components.exception_html(caught.value)
 
 
 def test_unknown_models_are_told_apart():
@@ -75,7 +75,7 @@ def test_none_means_none_wherever_a_list_is_read(models_dir, monkeypatch):
     assert listings.adapter_text(components.NONE, "auto") == listings.adapter_text("", "auto")
     assert page.card_text(components.chosen_name(components.NONE)) == (page.NONE_CHOSEN, None)
     assert face_check.settings_of(None, components.NONE, components.NONE, "auto", "largest", 1).adapter == ""
-    assert ui.look_at_photos(None, components.NONE) == ui.look_at_photos(None, "")
+    assert ui.show_photos(None, components.NONE) == ui.show_photos(None, "")
     none_chosen = {"identity": components.NONE, "adapter": components.NONE, "face_pack": components.NONE}
     values = Settings().to_dict() | none_chosen
     assert Settings.from_script_args(*values.values()) == Settings()

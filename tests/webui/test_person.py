@@ -37,7 +37,7 @@ FILES = {
 
 
 @pytest.fixture
-def own(host, tmp_path, monkeypatch):
+def models_folder(host, tmp_path, monkeypatch):
     """A models folder of this test's own, searched before the host's."""
     monkeypatch.setattr(shared.cmd_opts, "beyondfacial_models_dir", str(tmp_path), raising=False)
     yield tmp_path
@@ -45,12 +45,12 @@ def own(host, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def families(own):
+def families(models_folder):
     """One adapter file of each family, all fitting the miniature host's model."""
     for name, family in FILES.items():
         weights = random_family(family, site_widths(), CONTEXT_DIM, **small(family))
-        write(weights, own / "ipadapter" / f"{name}.bin")
-    return own
+        write(weights, models_folder / "ipadapter" / f"{name}.bin")
+    return models_folder
 
 
 def small(family):
@@ -65,19 +65,19 @@ def ask(host):
     def post(**unit):
         scripts = {"BeyondFacial": {"args": [unit]}}
         answer = client.post("/sdapi/v1/txt2img", json={**RUN, "alwayson_scripts": scripts})
-        told = answer.json()
+        result = answer.json()
         if answer.status_code != 200:
-            return answer.status_code, told["detail"]
-        return 200, json.loads(told["info"])["extra_generation_params"]
+            return answer.status_code, result["detail"]
+        return 200, json.loads(result["info"])["extra_generation_params"]
 
     return post
 
 
 @pytest.mark.parametrize("name", ["plain", "faceid-portrait", "instantid"])
 def test_families_run_with_photos(families, ask, photo, other_photo, name):
-    status, told = ask(references=[photo, other_photo], adapter=name, face_pack="squares")
-    assert status == 200, told
-    assert told["BeyondFacial report"][0]["mask_coverage"] >= 0
+    status, result = ask(references=[photo, other_photo], adapter=name, face_pack="squares")
+    assert status == 200, result
+    assert result["BeyondFacial report"][0]["mask_coverage"] >= 0
 
 
 def test_an_ambiguous_file_asks_and_takes_the_answer(families, ask, photo):
@@ -103,14 +103,14 @@ def clip(families, monkeypatch):
     """A CLIP file by name, and a stand-in for its 2.5 GB that notes what it was shown."""
     (families / "clip_vision").mkdir()
     (families / "clip_vision/CLIP-ViT-H-14.safetensors").write_bytes(b"")
-    seen = []
+    encoded = []
 
     def encode_face(path, aligned):
-        seen.append((path.name, aligned))
+        encoded.append((path.name, aligned))
         return torch.randn((1, 257, 1280), generator=torch.Generator().manual_seed(int(aligned.sum()) % 1000))
 
     monkeypatch.setattr(clip_vision, "encode_face", encode_face)
-    return seen
+    return encoded
 
 
 def test_plus_sees_the_best_photos_face(clip, ask, photo):
@@ -137,32 +137,32 @@ def test_a_saved_identity_without_crops_cannot_serve_plus(clip, host, ask, photo
     assert ask(identity="crops True", adapter="faceid-plus")[0] == 200
 
 
-def copy_pack(models_dir, own, name):
-    shutil.copytree(models_dir / "insightface/models/squares", own / "insightface/models" / name)
+def copy_pack(models_dir, models_folder, name):
+    shutil.copytree(models_dir / "insightface/models/squares", models_folder / "insightface/models" / name)
 
 
-def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(own, models_dir, ask, photo):
+def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(models_folder, models_dir, ask, photo):
     for name in ("buffalo_l", "antelopev2"):
-        copy_pack(models_dir, own, name)
+        copy_pack(models_dir, models_folder, name)
     unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off", "refine_head": False}
     assert "BeyondFacial warnings" not in ask(**unit)[1]
     assert "BeyondFacial warnings" not in ask(**unit, face_pack="squares")[1]
-    told = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
-    assert told.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
-    shutil.rmtree(own / "insightface/models/buffalo_l")
+    result = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
+    assert result.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
+    shutil.rmtree(models_folder / "insightface/models/buffalo_l")
     settings = requests.Settings(references=(photo,), adapter="fits")
     assert person.load_person(settings, True).analyser.name == "squares"
 
 
-def test_a_run_warns_where_photo_and_prompt_disagree_and_follows_if_asked(own, host, photo):
+def test_a_run_warns_where_photo_and_prompt_disagree_and_follows_if_asked(models_folder, host, photo):
     """The pack sees a female face, the prompt says man."""
 
     def ask(**more):
         unit = {"references": [photo], "adapter": "fits", "mask_mode": "whole", "refine_head": False, **more}
         request = {**RUN, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
-        told = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", "")
-        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), told
+        result = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", "")
+        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), result
 
     warned, off, followed = (ask(gender_alignment=choice) for choice in ("warn", "off", "follow photo"))
     assert "sees a female face in the photos, the prompt's words say male" in warned[1]
@@ -183,8 +183,8 @@ def test_the_adapters_pack_is_taken(families, models_dir, photo):
 
 def test_models_are_listed_with_what_they_may_be_used_for(families, host):
     (families / "ipadapter/broken.bin").write_bytes(b"x")
-    told = TestClient(host.app).get("/beyondfacial/v1/models").json()
-    cards = {card["name"]: card for card in told["adapters"]}
+    result = TestClient(host.app).get("/beyondfacial/v1/models").json()
+    cards = {card["name"]: card for card in result["adapters"]}
     for name, family in FILES.items():
         card = cards[name]
         assert (card["family"], card["problem"]) == (family, "")
@@ -193,8 +193,8 @@ def test_models_are_listed_with_what_they_may_be_used_for(families, host):
         assert all(card[key] for key in ("licence", "where_from", "family_name", "base"))
     assert "broken" in cards["broken"]["problem"]
     assert cards["broken"]["family"] is None
-    assert told["face_packs"] == ["squares"]
-    assert told["feature_models"] == {"clip": []}
+    assert result["face_packs"] == ["squares"]
+    assert result["feature_models"] == {"clip": []}
 
 
 def test_the_page_says_what_an_adapter_is_and_lacks(families, monkeypatch):
@@ -220,9 +220,9 @@ def test_page_names_the_model_of_a_feature(families, clip, monkeypatch):
     assert "EVA is missing; put it somewhere." in listings.adapter_text("plain", "auto")
 
 
-def test_memory_goes_with_the_hosts_model(own, monkeypatch):
-    write_faceid_adapter(own / "ipadapter/mine.safetensors")
-    registry.get_adapter("mine", {"mine": own / "ipadapter/mine.safetensors"})
+def test_memory_goes_with_the_hosts_model(models_folder, monkeypatch):
+    write_faceid_adapter(models_folder / "ipadapter/mine.safetensors")
+    registry.get_adapter("mine", {"mine": models_folder / "ipadapter/mine.safetensors"})
     calls = []
     monkeypatch.setattr(requests, "unload", lambda: calls.append(1))
     model = torch.nn.Linear(2, 2)
@@ -234,8 +234,8 @@ def test_memory_goes_with_the_hosts_model(own, monkeypatch):
     assert calls == [1]
 
 
-def test_unload_frees_adapters_and_packs(own, models_dir, ask, photo):
-    write_faceid_adapter(own / "ipadapter/mine.safetensors")
+def test_unload_frees_adapters_and_packs(models_folder, models_dir, ask, photo):
+    write_faceid_adapter(models_folder / "ipadapter/mine.safetensors")
     loaded = person.load_person(requests.Settings(references=(photo,), adapter="mine"), True)
     alive = weakref.ref(loaded.adapter), weakref.ref(loaded.analyser)
     del loaded

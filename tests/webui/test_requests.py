@@ -145,7 +145,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_requests_get_a_sentence_and_leave_nothing(client, good, what):
-    change, *said = BAD[what]
+    change, *expected = BAD[what]
     before = client.post("/sdapi/v1/txt2img", json=PLAIN)
     body = json.dumps(with_args({**good, **change}))  # json writes NaN as clients do
     answer = client.post("/sdapi/v1/txt2img", content=body, headers={"Content-Type": "application/json"})
@@ -153,7 +153,7 @@ def test_bad_requests_get_a_sentence_and_leave_nothing(client, good, what):
     sentence = answer.json()["detail"]
     assert sentence.startswith("BeyondFacial: ")
     assert sentence.endswith(".")
-    assert all(part in sentence for part in said)
+    assert all(part in sentence for part in expected)
     after = client.post("/sdapi/v1/txt2img", json=PLAIN)
     assert after.status_code == 200
     assert pixels(after) == pixels(before)
@@ -225,9 +225,9 @@ def test_nothing_of_ours_stays_on_p(host, good):
 
 
 def test_script_info_lists_the_table(client):
-    ours = [script for script in client.get("/sdapi/v1/script-info").json() if script["name"] == "beyondfacial"]
-    assert len(ours) == 2  # both tabs
-    weight = next(arg for arg in ours[0]["args"] if arg["label"] == "Identity weight")
+    found = [script for script in client.get("/sdapi/v1/script-info").json() if script["name"] == "beyondfacial"]
+    assert len(found) == 2  # both tabs
+    weight = next(arg for arg in found[0]["args"] if arg["label"] == "Identity weight")
     assert (weight["minimum"], weight["maximum"], weight["value"]) == (0, 3, 1.0)
 
 

@@ -93,7 +93,7 @@ def test_empty_folders_are_said(tmp_path, monkeypatch):
     for key, folder in (("adapter", "models/ipadapter"), ("face_pack", "models/insightface/models")):
         names, sentence = components.read_names(*ui.LISTED[key])
         assert names == [components.NONE]
-        assert all(said in sentence for said in ("None found", folder, "non-commercial"))
+        assert all(part in sentence for part in ("None found", folder, "non-commercial"))
 
 
 def test_second_models_folder_comes_first(models, tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_photos_are_shown_and_bad_ones_named(tmp_path):
     good, bad = tmp_path / "good.png", tmp_path / "bad <b>.png"
     Image.fromarray(np.full((300, 600, 3), 200, np.uint8)).save(good)
     bad.write_text("not a picture", encoding="utf-8")
-    gallery, status, checked, identity = ui.look_at_photos([str(good), str(bad)], "Anna")
+    gallery, status, checked, identity = ui.show_photos([str(good), str(bad)], "Anna")
     (thumbnail, name), *rest = gallery["value"]
     assert name == "good.png"
     assert not rest
@@ -124,14 +124,14 @@ def test_photos_are_shown_and_bad_ones_named(tmp_path):
 
 @pytest.mark.parametrize("nothing", [None, []])
 def test_no_photos(nothing):
-    gallery, status, _, identity = ui.look_at_photos(nothing, "")
+    gallery, status, _, identity = ui.show_photos(nothing, "")
     assert gallery["value"] == []
     assert ">No photo yet.<" in status
     assert "value" not in identity
 
 
 def test_a_saved_identity_stays_when_photos_go():
-    _, status, _, identity = ui.look_at_photos(None, 'A "<b>"')
+    _, status, _, identity = ui.show_photos(None, 'A "<b>"')
     assert 'data-beyondfacial="A &quot;&lt;b&gt;&quot;"' in status
     assert "Saved identity" in status
     assert "value" not in identity

@@ -96,8 +96,8 @@ def test_the_units_photos_take_the_place_of_the_infotexts_person(photo):
 def test_the_hosts_defaults_behind_an_object_change_nothing(host, photo):
     args = host.api.script_args({"BeyondFacial": {"args": [{"references": [photo]}]}})
     (script,) = scripts.scripts_txt2img.scripts
-    ours = args[script.args_from : script.args_to]
-    assert Settings.from_script_args(*ours) == Settings(enabled=True, references=[photo])
+    found = args[script.args_from : script.args_to]
+    assert Settings.from_script_args(*found) == Settings(enabled=True, references=[photo])
 
 
 def test_the_face_check_suggests_references_too(host, photo):

@@ -55,10 +55,10 @@ def corpus(place: Place, seed: int = 11) -> tuple[Tensor, Tensor, list[tuple[Pic
     """Latents of the pictures, the embedding of each one's person from *another* close-up, and what they show."""
     rng, pictures, photos, n = np.random.default_rng(seed), [], [], place.amounts.corpus
     for _ in range(n):
-        who = random_identity(rng)
+        person = random_identity(rng)
         shot = "close-up" if rng.random() < CLOSE_UPS else str(rng.choice(["half", "full"]))
-        pictures.append(random_picture(rng, who, shot=shot))
-        photos.append(random_picture(rng, who, shot="close-up", style="flat"))
+        pictures.append(random_picture(rng, person, shot=shot))
+        photos.append(random_picture(rng, person, shot="close-up", style="flat"))
     images, truths = drawn(place, f"corpus_{n}", draw_part, pictures, (place.size, place.size, 3))
     crops = drawn_crops(place, "corpus_photos", photos)
     return latents_of(place, images, "corpus"), embed_crops(place, crops), list(zip(pictures, truths, strict=True))
@@ -117,12 +117,12 @@ def start_from_text(adapter: Adapter, unet: nn.Module) -> None:
         v.weight.data.copy_(site.attn2.to_v.weight)
 
 
-def looks_words(who: Identity) -> tuple[str, list[int]]:
+def looks_words(person: Identity) -> tuple[str, list[int]]:
     """All of a head's looks in words, and which of the words (from 0) end hair, skin, eyes, and glasses or beard (the
     person word where there are none). Glasses and beard come first: the words after them have read them."""
-    worn = [word for word, has in (("glasses", who.glasses), ("beard", who.beard)) if has]
-    text, ends = f"a {who.gender} with", []
-    for phrase in (*worn, hair_words(who), skin_words(who), f"{who.eyes} eyes"):
+    worn = [word for word, has in (("glasses", person.glasses), ("beard", person.beard)) if has]
+    text, ends = f"a {person.gender} with", []
+    for phrase in (*worn, hair_words(person), skin_words(person), f"{person.eyes} eyes"):
         text += f" {phrase}" if text.endswith("with") else f" and {phrase}"
         ends.append(len(text.split()) - 1)
     return text, [*ends[-3:], ends[len(worn) - 1] if worn else 1]
@@ -188,10 +188,10 @@ def read_adapter(path: Path, unet: nn.Module) -> Adapter:
     """An adapter's file, for a UNet of the same cross-attentions."""
     adapter = Adapter([site.site.width for site in enumerate_sites(unet)])
     state = {k: v.float() for k, v in load_file(path).items()}
-    own = {k.removeprefix("image_proj."): v for k, v in state.items() if k.startswith("image_proj.")}
+    loaded = {k.removeprefix("image_proj."): v for k, v in state.items() if k.startswith("image_proj.")}
     for i in range(len(adapter.to_k)):
-        own |= {f"to_{x}.{i}.weight": state[f"ip_adapter.{2 * i + 1}.to_{x}_ip.weight"] for x in "kv"}
-    adapter.load_state_dict(own)
+        loaded |= {f"to_{x}.{i}.weight": state[f"ip_adapter.{2 * i + 1}.to_{x}_ip.weight"] for x in "kv"}
+    adapter.load_state_dict(loaded)
     return adapter
 
 

@@ -215,20 +215,20 @@ def begin_with(model: TextToLatent, state: dict[str, Tensor], rows: list[int] | 
     says which of its tokens each of ours was (-1: a new one, which keeps its first state)."""
     table = "text_model.embeddings.token_embedding.weight"
     for prefix, part in (("model.diffusion_model.", model.unet), ("cond_stage_model.transformer.", model.text)):
-        theirs = {k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)}
-        ours = {k: v.clone() for k, v in part.state_dict().items()}
-        if rows is not None and table in theirs:
+        shipped = {k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)}
+        current = {k: v.clone() for k, v in part.state_dict().items()}
+        if rows is not None and table in shipped:
             is_known = torch.tensor(rows) >= 0
-            ours[table][is_known] = theirs[table][torch.tensor(rows)[is_known]]
-            theirs[table] = ours[table]
-        if {k: v.shape for k, v in theirs.items()} == {k: v.shape for k, v in ours.items()}:
-            part.load_state_dict(theirs)
+            current[table][is_known] = shipped[table][torch.tensor(rows)[is_known]]
+            shipped[table] = current[table]
+        if {k: v.shape for k, v in shipped.items()} == {k: v.shape for k, v in current.items()}:
+            part.load_state_dict(shipped)
 
 
-def known_tokens(ours: Path, theirs: Path) -> list[int]:
+def known_tokens(current: Path, shipped: Path) -> list[int]:
     """Of each of our tokens, its number in another vocabulary, or -1."""
-    mine, other = (json.loads(path.read_text(encoding="utf-8")) for path in (ours, theirs))
-    return [other.get(token, -1) for token in sorted(mine, key=mine.__getitem__)]
+    vocabulary, other = (json.loads(path.read_text(encoding="utf-8")) for path in (current, shipped))
+    return [other.get(token, -1) for token in sorted(vocabulary, key=vocabulary.__getitem__)]
 
 
 def load_base(place: Place) -> TextToLatent:

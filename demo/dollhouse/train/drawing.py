@@ -56,15 +56,15 @@ def portrait_part(jobs: Sequence, size: int) -> tuple[np.ndarray, list[np.ndarra
         stock.append(canvas.pixels)
     images = np.empty((len(jobs), len(jobs[0][1]), size, size, 3), np.uint8)
     truths = []
-    for i, (who, shots, _) in enumerate(jobs):
+    for i, (person, shots, _) in enumerate(jobs):
         points = []
         for j, shot in enumerate(shots):
             canvas.pixels = stock[rng.integers(len(stock))].copy()
             r = head_radius(shot, size) * rng.uniform(0.9, 1.1)
             low = min(0.5, 1.25 * r)
             x, y = rng.uniform(max(low, 0.25), 1 - max(low, 0.25)), rng.uniform(max(low, 0.15), 0.54)
-            draw_body(canvas, x, y, r, str(rng.choice(ACTIONS)), skin_colour(who.skin), rng)
-            points.append((draw_head(canvas, x, y, r, who) * size).astype(np.float32))
+            draw_body(canvas, x, y, r, str(rng.choice(ACTIONS)), skin_colour(person.skin), rng)
+            points.append((draw_head(canvas, x, y, r, person) * size).astype(np.float32))
             image = canvas.finish()
             images[i, j] = to_ink(image) if rng.random() < 0.04 else image
         truths.append(np.stack(points))
@@ -128,7 +128,7 @@ def drawn_portraits(
     place: Place, name: str, people: list[Identity], shots: tuple[str, ...], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every person in every shot: pictures (people, shots, size, size, 3) and landmarks (people, shots, 5, 2)."""
-    jobs = [(who, shots, (seed, i)) for i, who in enumerate(people)]
+    jobs = [(person, shots, (seed, i)) for i, person in enumerate(people)]
     shape = (len(shots), place.size, place.size, 3)
     images, truths = drawn(place, f"{name}_{len(people)}", portrait_part, jobs, shape)
     return images, np.stack(truths)
@@ -140,7 +140,7 @@ def held_out_people(place: Place, seed: int = 77) -> tuple[list[Identity], np.nd
     n = place.amounts.people
     people = [random_identity(rng) for _ in range(n)]
     pictures = [
-        random_picture(rng, who, shot=shot, style="flat") for who in people for shot in SHOTS for _ in range(2)
+        random_picture(rng, person, shot=shot, style="flat") for person in people for shot in SHOTS for _ in range(2)
     ]
     images, truths = drawn(place, f"people_{n}_{seed}", draw_part, pictures, (place.size, place.size, 3))
     rows = [[truths[k : k + 2] for k in range(6 * i, 6 * i + 6, 2)] for i in range(n)]

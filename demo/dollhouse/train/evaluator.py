@@ -163,15 +163,15 @@ def head_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) -> di
     """Attributes on flat pictures, aligned by the true landmarks; hair colour of those who have hair."""
     figures = {}
     crops = np.stack([align_face(np.asarray(x), t.landmarks) for x, (_, t) in zip(images, truths, strict=True)])
-    seen = evaluator.attributes(crops)
+    predicted = evaluator.attributes(crops)
     for shot in SHOTS:
-        mine = np.array([p.style == "flat" and p.shot == shot for p, _ in truths])
+        is_chosen = np.array([p.style == "flat" and p.shot == shot for p, _ in truths])
         for k in HEAD_CLASSES:
-            of = mine & np.array([k != "hair_colour" or p.identity.hair_style != "bald" for p, _ in truths])
-            right = seen[k] == np.array([getattr(p.identity, k) for p, _ in truths])
+            of = is_chosen & np.array([k != "hair_colour" or p.identity.hair_style != "bald" for p, _ in truths])
+            right = predicted[k] == np.array([getattr(p.identity, k) for p, _ in truths])
             figures[f"{k}_{shot}"] = round(float(right[of].mean()), 4)
-        off = np.abs(seen["skin"] - np.array([p.identity.skin for p, _ in truths]))
-        figures[f"skin_error_{shot}"] = round(float(off[mine].mean()), 4)
+        off = np.abs(predicted["skin"] - np.array([p.identity.skin for p, _ in truths]))
+        figures[f"skin_error_{shot}"] = round(float(off[is_chosen].mean()), 4)
     return figures
 
 
@@ -195,8 +195,8 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
         decoded=as_judged(place, f"decoded_{place.vae_hash}", data.decoded),
     )
     head_plan = replace(plan, steps=(plan.steps + 1) // 2)
-    own = replace(budget, stage=0.7 * budget.stage)
-    picture = trained(place, plan, own, "picture", PictureNet, small, seed=41)
+    part_budget = replace(budget, stage=0.7 * budget.stage)
+    picture = trained(place, plan, part_budget, "picture", PictureNet, small, seed=41)
     if picture is None:
         return False
     head = trained(place, head_plan, replace(budget, stage=0.3 * budget.stage), "head", HeadNet, data, seed=43)

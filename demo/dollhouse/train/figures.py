@@ -52,19 +52,22 @@ TARGETS = (
     Target("detector", "mean overlap at full shot", 0.70, of_card("pack_dollhouse", "renders", "iou_full")),
     *(
         Target(
-            f"recogniser ({who})", f"same/different, {shot}", bound, of_card(pack, "renders", f"same_different_{shot}")
+            f"recogniser ({which})",
+            f"same/different, {shot}",
+            bound,
+            of_card(pack, "renders", f"same_different_{shot}"),
         )
-        for who, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
+        for which, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
         for shot, bound in (("full", 0.97), ("close-up", 0.99))
     ),
     *(
         Target(
-            f"recogniser ({who})",
+            f"recogniser ({which})",
             "same/different, full, decoded",
             0.97,
             of_card(pack, "decoded", "same_different_full"),
         )
-        for who, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
+        for which, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
     ),
     Target("adapter", "attributes, close-up", 0.85, of_card("generated_single_line", "close-up", "attributes")),
     Target("evaluator", "shot", 0.99, of_card("evaluator", "renders", "shot")),

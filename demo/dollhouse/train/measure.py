@@ -76,11 +76,11 @@ def identity_accuracy(
     found = [analyser.find(image) for image in images]
     blank = np.zeros((112, 112, 3), np.uint8)
     crops = [align_face(x, f[0].landmarks) if f else blank for x, f in zip(images, found, strict=True)]
-    seen, is_found = evaluator.attributes(np.stack(crops)), np.array([bool(f) for f in found])
+    predicted, is_found = evaluator.attributes(np.stack(crops)), np.array([bool(f) for f in found])
     figures = {"pictures": len(images), "found": round(float(is_found.mean()), 4)}
     for name in HEAD_CLASSES:
         has = np.array([name != "hair_colour" or p.identity.hair_style != "bald" for p in wanted])
-        right = is_found & (seen[name] == np.array([getattr(p.identity, name) for p in wanted]))
+        right = is_found & (predicted[name] == np.array([getattr(p.identity, name) for p in wanted]))
         figures[name] = round(float(right[has].mean()), 4)
     figures["attributes"] = round(float(np.mean([figures[name] for name in HEAD_CLASSES])), 4)
     return figures
@@ -90,11 +90,11 @@ def adapter_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, f
     """Single-line identity for close-ups; and for full shots, whose share of right shots is the disease's measure."""
     rng = np.random.default_rng(10)
     people = [random_identity(rng) for _ in range(max(2, place.amounts.generated // 2))]
-    photos = [random_picture(rng, who, shot="close-up", style="flat") for who in people]
+    photos = [random_picture(rng, person, shot="close-up", style="flat") for person in people]
     persons, generate = embed_crops(place, drawn_crops(place, "measured_photos", photos)), Generator(place, True)
     out = {}
     for shot in ("close-up", "full"):
-        wanted = [replace(random_picture(rng, who, style="flat"), shot=shot) for who in people]
+        wanted = [replace(random_picture(rng, person, style="flat"), shot=shot) for person in people]
         images = generate([caption(p, rng, shot_chance=1, looks_chance=0) for p in wanted], persons)
         figures = identity_accuracy(evaluator, place, images, wanted)
         out[shot] = figures | {"shot": round(float((evaluator.judge(images)["shot"] == shot).mean()), 4)}

@@ -29,7 +29,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(inside / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - inside))
 
 
-class Seen:
+class PackResults:
     """What a pack sees in pictures (n, 3 shots, 2, size, size, 3): overlaps, errors, vectors; NaN = missed."""
 
     def __init__(self, app: FaceAnalyser, images: np.ndarray, truths: list):
@@ -65,9 +65,11 @@ def to_reference(decoded_vectors: np.ndarray, clean_vectors: np.ndarray) -> dict
     )
     figures = {}
     for j, shot in enumerate(SHOTS):
-        mine = unit[:, j, 1]
-        same = (mine * reference).sum(-1)
-        different = np.concatenate([(mine * np.roll(reference, k, 0)).sum(-1) for k in range(1, len(mine))])
+        vectors_of_shot = unit[:, j, 1]
+        same = (vectors_of_shot * reference).sum(-1)
+        different = np.concatenate(
+            [(vectors_of_shot * np.roll(reference, k, 0)).sum(-1) for k in range(1, len(vectors_of_shot))]
+        )
         right = same_person_accuracy(np.nan_to_num(same, nan=-1.0), np.nan_to_num(different, nan=1.0))
         figures[f"same_different_{shot}_to_clean"] = round(right, 4)
         figures[f"cosine_same_{shot}_to_clean"] = known_mean(same)
@@ -78,11 +80,11 @@ def to_reference(decoded_vectors: np.ndarray, clean_vectors: np.ndarray) -> dict
 def measure(place: Place, which: str, persons_decoded: int = 48) -> dict[str, object]:
     app = get_analyser(place.pack(which))
     people, images, truths = held_out_people(place)
-    clean = Seen(app, images, truths)
+    clean = PackResults(app, images, truths)
     empty = [app.find(np.asarray(scene)) for scene in empty_scenes(place, place.amounts.empty_scenes, seed=78)]
     n = min(len(people), persons_decoded)
     back = decoded(place, "people", images[:n].reshape(-1, *images.shape[-3:])).reshape(images[:n].shape)
-    soft = Seen(app, back, truths)
+    soft = PackResults(app, back, truths)
     return {
         "engine": app.engine,
         "renders": {**clean.figures(), "empty_scenes": len(empty), "faces_in_empty_scenes": sum(map(len, empty))},

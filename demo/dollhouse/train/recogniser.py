@@ -140,8 +140,8 @@ def training_pool(place: Place, which: str) -> Pool:
     name = "judge" if which == "judge" else "feed"
     rng, people = np.random.default_rng(SEED[name]), []
     for _ in range(place.amounts.families):
-        who = random_identity(rng)
-        people += [who, similar_identity(who, rng)]
+        identity = random_identity(rng)
+        people += [identity, similar_identity(identity, rng)]
     images, landmarks = drawn_portraits(place, f"portraits_{name}", people, VIEWS, SEED[name])
     return Pool(people, [images], landmarks, place.full_radius)
 
@@ -159,8 +159,8 @@ def decoded_pool(place: Place, which: str) -> Pool:
     people = [truths[i][0].identity for i in flat]
     drawn, landmarks = drawn_portraits(place, f"portraits_decoded_{which}", people, ("close-up", "half"), 31)
     first = np.stack([truths[i][1].landmarks for i in flat])
-    own = [back[[i - part.start for i in flat]][:, None], drawn]
-    return Pool(people, own, np.concatenate([first[:, None], landmarks], 1), place.full_radius)
+    crops = [back[[i - part.start for i in flat]][:, None], drawn]
+    return Pool(people, crops, np.concatenate([first[:, None], landmarks], 1), place.full_radius)
 
 
 def load_feed(place: Place, soft: bool = True) -> FeedNet | None:
@@ -201,14 +201,14 @@ class Batches:
 
     def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         chosen = rng.choice(len(self.pool.people) // 2, self.of_families, replace=False)
-        who = [(self.pool, i) for i in np.concatenate([2 * chosen, 2 * chosen + 1])]
-        views = [rng.permutation(len(VIEWS))[:2] for _ in who]
+        people = [(self.pool, i) for i in np.concatenate([2 * chosen, 2 * chosen + 1])]
+        views = [rng.permutation(len(VIEWS))[:2] for _ in people]
         if self.decoded:
             others = rng.choice(len(self.decoded.people), self.of_decoded, replace=False)
-            who += [(self.decoded, i) for i in others]
+            people += [(self.decoded, i) for i in others]
             views += [(0, int(rng.integers(1, 3))) for _ in others]
-        crops = [p.crop(i, v[side], rng) for side in range(2) for (p, i), v in zip(who, views, strict=True)]
-        return np.stack(crops), attribute_targets([p.people[i] for p, i in who] * 2)
+        crops = [p.crop(i, v[side], rng) for side in range(2) for (p, i), v in zip(people, views, strict=True)]
+        return np.stack(crops), attribute_targets([p.people[i] for p, i in people] * 2)
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED, which: str = "feed") -> bool:

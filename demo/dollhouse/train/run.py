@@ -156,7 +156,7 @@ class Run:
         generator = torch.Generator(self.place.device)
         batches = batches_from(make, self.seed, self.step, workers)
         began, before, start = time.monotonic(), self.spent, self.step
-        saved, told, mean = began, began, None
+        saved, last_line, mean = began, began, None
         while not self.is_done:
             if time.monotonic() > budget.call_ends:
                 self.save()
@@ -172,8 +172,8 @@ class Run:
             if made >= FIT_AFTER and math.isfinite(budget.stage):
                 left = (budget.stage - self.spent) / ((now - began) / made)
                 self.steps = max(self.step, min(self.plan.steps, self.step + int(left)))
-            if now - told > 15 or self.is_done:
-                told = now
+            if now - last_line > 15 or self.is_done:
+                last_line = now
                 self._tell(float(mean), (now - began) / made)
             if now - saved > SAVE_EVERY or self.is_done:
                 saved = now
@@ -202,8 +202,8 @@ def single_run(
     if which:
         parser.add_argument("--which", choices=which, required=True)
     args = parser.parse_args()
-    place, own = place_of(args), {"which": args.which} if which else {}
+    place, keywords = place_of(args), {"which": args.which} if which else {}
     given = {k: getattr(args, k) for k in ("steps", "batch", "lr") if getattr(args, k) is not None}
     plan = (plans[args.which] if which else plans)[place.device.type]
     budget = Budget(stage=60 * args.minutes) if args.minutes else UNLIMITED
-    train(place, replace(plan, **given), budget, **own)
+    train(place, replace(plan, **given), budget, **keywords)

@@ -19,29 +19,29 @@ from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHOTS, 
 from lib_beyondfacial.faces.alignment import CROP, TEMPLATE, similarity_transform
 
 
-def similar_identity(who: Identity, rng: np.random.Generator) -> Identity:
+def similar_identity(person: Identity, rng: np.random.Generator) -> Identity:
     """Somebody else who differs in one attribute: the hard pairs."""
 
     def other(options: object, now: str) -> str:
         return str(rng.choice([v for v in options if v != now]))
 
-    styles = HAIR_STYLES if who.gender == "man" else tuple(s for s in HAIR_STYLES if s != "bald")
+    styles = HAIR_STYLES if person.gender == "man" else tuple(s for s in HAIR_STYLES if s != "bald")
     changes = {
-        "skin": lambda: who.skin + (0.35 if who.skin < 0.5 else -0.35),
-        "hair_colour": lambda: other(HAIR_COLOURS, who.hair_colour),
-        "hair_style": lambda: other(styles, who.hair_style),
-        "eyes": lambda: other(EYE_COLOURS, who.eyes),
-        "width": lambda: who.width + (0.12 if who.width < 0.88 else -0.12),
-        "glasses": lambda: not who.glasses,
-        "beard": lambda: not who.beard,
-        "gender": lambda: "woman" if who.gender == "man" else "man",
+        "skin": lambda: person.skin + (0.35 if person.skin < 0.5 else -0.35),
+        "hair_colour": lambda: other(HAIR_COLOURS, person.hair_colour),
+        "hair_style": lambda: other(styles, person.hair_style),
+        "eyes": lambda: other(EYE_COLOURS, person.eyes),
+        "width": lambda: person.width + (0.12 if person.width < 0.88 else -0.12),
+        "glasses": lambda: not person.glasses,
+        "beard": lambda: not person.beard,
+        "gender": lambda: "woman" if person.gender == "man" else "man",
     }
-    if who.gender == "woman":
+    if person.gender == "woman":
         del changes["beard"]
-    if who.beard or who.hair_style == "bald":
+    if person.beard or person.hair_style == "bald":
         del changes["gender"]
     name = str(rng.choice(list(changes)))
-    return replace(who, **{name: changes[name]()})
+    return replace(person, **{name: changes[name]()})
 
 
 @torch.no_grad()

@@ -89,23 +89,23 @@ class Likeness:
     def __call__(self, pictures: Pictures, x: Tensor, y: Tensor, places: Tensor) -> Tensor | float:
         if self.net is None:
             return 0.0
-        (wanted, is_inside), (seen, _) = pictures.faces(x, places), pictures.faces(y, places)
+        (wanted, is_inside), (rebuilt, _) = pictures.faces(x, places), pictures.faces(y, places)
         with torch.no_grad():
             wanted = self.net(wanted)
-        off = 1 - F.cosine_similarity(wanted.float(), self.net(seen).float())
+        off = 1 - F.cosine_similarity(wanted.float(), self.net(rebuilt).float())
         return (off * is_inside).mean()
 
 
 @torch.no_grad()
 def held_out_figures(place: Place, model: AutoencoderKL, n: int = 400) -> dict[str, float]:
     """PSNR of reconstructions of pictures that no training saw, whole and inside the head's box."""
-    held, truths = drawn_pictures(place, min(n, place.amounts.held_out), seed=2)
+    held_out_pictures, truths = drawn_pictures(place, min(n, place.amounts.held_out), seed=2)
     device, s, errors = place.device, place.size, []
-    means = encode_means(model, held, device)
-    for i in range(0, len(held), 16):
+    means = encode_means(model, held_out_pictures, device)
+    for i in range(0, len(held_out_pictures), 16):
         back = model.decode(means[i : i + 16].to(device)).clamp(-1, 1).cpu()
-        errors.append((((back - to_tensor(held[i : i + 16])) / 2) ** 2).mean(1))
-    error, inside = torch.cat(errors), torch.zeros(len(held), s, s)
+        errors.append((((back - to_tensor(held_out_pictures[i : i + 16])) / 2) ** 2).mean(1))
+    error, inside = torch.cat(errors), torch.zeros(len(held_out_pictures), s, s)
     for i, (_, truth) in enumerate(truths):
         x0, y0, x1, y1 = (int(np.clip(v, 0, s)) for v in truth.head_box)
         inside[i, y0:y1, x0:x1] = 1

@@ -42,9 +42,9 @@ def read_folded(path: Path, net: nn.Module) -> None:
     for norm in norms:
         norm.reset_running_stats()
         norm.weight.data.fill_((1 + norm.eps) ** 0.5)
-    ours = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    layers_of_net = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     shifts = iter(norms)
-    for module, (weight, bias) in zip(ours, layers, strict=True):
+    for module, (weight, bias) in zip(layers_of_net, layers, strict=True):
         module.weight.data.copy_(weight)
         (module if module.bias is not None else next(shifts)).bias.data.copy_(bias)
 
@@ -54,8 +54,8 @@ def take_over(place: Place, shipped: Place) -> None:
     for which in ("feed", "judge"):
         shutil.copytree(shipped.pack(which), place.pack(which), dirs_exist_ok=True)
     shutil.copyfile(shipped.evaluator, place.evaluator)
-    own = ("detector", "vae", "decoder", "recogniser_feed", "recogniser_judge")
-    kept = {k: v for k, v in shipped.card().items() if k in own}
+    names = ("detector", "vae", "decoder", "recogniser_feed", "recogniser_judge")
+    kept = {k: v for k, v in shipped.card().items() if k in names}
     evaluator = shipped.card().get("evaluator", {})
     kept["evaluator"] = {k: v for k, v in evaluator.items() if k in ("parameters", "steps", "batch")}
     text = json.dumps(dict(sorted((place.card() | kept).items())), indent=1) + "\n"
@@ -73,12 +73,12 @@ def warm_up(place: Place, shipped: Path = SHIPPED) -> list[str]:
     from_shipped = Place(place.size, shipped, place.cache, place.device)
     take_over(place, from_shipped)
     state = load_file(from_shipped.checkpoint)
-    is_own_size = size_of(from_shipped.checkpoint) == place.size
+    has_shipped_size = size_of(from_shipped.checkpoint) == place.size
     first = {k.removeprefix(OF_VAE): v.clone() for k, v in state.items() if k.startswith(OF_VAE)}
-    for name in ("vae", "vae_sharp") if is_own_size else ("vae_first",):
+    for name in ("vae", "vae_sharp") if has_shipped_size else ("vae_first",):
         save_file(first, place.cache / f"{name}.safetensors")
-    own = {k: v.clone() for k, v in state.items() if k.startswith(OF_BASE)}
-    save_file(own, place.cache / "base_first.safetensors")
+    base = {k: v.clone() for k, v in state.items() if k.startswith(OF_BASE)}
+    save_file(base, place.cache / "base_first.safetensors")
     shutil.copyfile(from_shipped.clip / "vocab.json", place.cache / "vocab_first.json")
     shutil.copyfile(from_shipped.adapter, place.cache / "adapter_first.safetensors")
     torch.manual_seed(SEED["feed"])
@@ -86,7 +86,7 @@ def warm_up(place: Place, shipped: Path = SHIPPED) -> list[str]:
     read_folded(from_shipped.pack("feed") / "rec.onnx", model.net)
     torch.save(model.state_dict(), place.cache / "feed_trained.pt")
     save_file({k: v.contiguous() for k, v in model.net.state_dict().items()}, place.cache / "feed.safetensors")
-    return TAKEN + (["vae", "decoder"] if is_own_size else [])
+    return TAKEN + (["vae", "decoder"] if has_shipped_size else [])
 
 
 if __name__ == "__main__":

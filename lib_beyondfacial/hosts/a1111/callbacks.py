@@ -7,7 +7,7 @@ from ..types import DenoisedParams, DenoiserParams, Processing
 from .controlnet import find_network, reference_unwatched
 from .denoiser import begin_step, end_step, finish_step
 from .model import A1111Host, refuse_unfit, unet_of
-from .neighbours import stands_aside_for, warning_for
+from .neighbours import find_call_splitter, warning_for
 
 __all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]
 
@@ -28,9 +28,9 @@ def attach(p: Processing, run: Run) -> None:
 
 def before_launch(p: Processing, run: Run) -> None:
     """Stand aside for an extension that cuts the model's calls up; keep our hooks off a reference unit's picture."""
-    name = stands_aside_for(p)
+    name = find_call_splitter(p)
     if name is not None:
-        run.report.stand_aside(warning_for(name))
+        run.report.warn_not_acting(warning_for(name))
         run.release()
         return
     network = find_network(p)

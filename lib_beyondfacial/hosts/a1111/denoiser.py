@@ -80,9 +80,9 @@ def finish_step(run: Run, params: DenoisedParams) -> None:
     semantic = compose(semantic_rows, uncond, step.where)
     predictions = evaluate_lines(run, step, params, semantic, uncond) if step.lines else None
     cfg_scale = float(host.sampler.sampler_extra_args["cond_scale"])
-    gain = 1.0 if uncond is None else cfg_scale * cfg_plus_plus_factor(step.params.denoiser)
-    denoised = last_rows.float() + gain * (semantic.float() - last_rows.float())
-    delta = sampling.delta(Step(step.sigma, cfg_scale, gain, denoised), predictions)
+    guidance = 1.0 if uncond is None else cfg_scale * cfg_plus_plus_factor(step.params.denoiser)
+    denoised = last_rows.float() + guidance * (semantic.float() - last_rows.float())
+    delta = sampling.delta(Step(step.sigma, cfg_scale, guidance, denoised), predictions)
     add_to_cond_rows(params.x, host.from_x0(delta, step.sigma), step.where)
     run.step = None
 
@@ -115,17 +115,17 @@ def evaluate_line(
         return repeat_line(run, step, params, line)
     host, given, where = host_of(run), step.params, step.where
     rows, cond = list(range(len(where.images))), given.text_cond
-    own = run.sampling.prompts.lines.get(line.name)
-    if own is not None:
-        rows, cond = [where.parts_of(image)[0] for image in range(step.batch)], marked_like(own, cond)
+    line_cond = run.sampling.prompts.lines.get(line.name)
+    if line_cond is not None:
+        rows, cond = [where.parts_of(image)[0] for image in range(step.batch)], marked_like(line_cond, cond)
         where = LineRows.one_each(step.batch)
     x, sigma, image_cond = given.x[rows], given.sigma[rows], given.image_cond[rows]
     size = len(rows) if batches_cond_uncond() else step.batch
     outs, attached = [], []
     for at in range(0, len(rows), size):
         part = slice(at, at + size)
-        here = LineRows(ALL_ROWS, where.images[part], where.weights[part])
-        with line.attached(run.sampling.sites, here) as each:
+        part_rows = LineRows(ALL_ROWS, where.images[part], where.weights[part])
+        with line.attached(run.sampling.sites, part_rows) as each:
             outs.append(params.inner_model(x[part], sigma[part], cond=cond_dict(cond, image_cond, part)))
         attached.append(each)
     run.report.identity_rows += len(rows)
@@ -136,8 +136,8 @@ def repeat_line(
     run: Run, step: HostStep, params: DenoisedParams, line: IdentityLine
 ) -> tuple[Tensor, LineRows, list[Attached]]:
     """As evaluate_line, in calls of the host's own rows."""
-    own, sampling = run.sampling.prompts.lines.get(line.name), run.sampling
-    result = repeat(step.calls, params.inner_model, line, sampling.sites, step.where, own)
+    line_cond, sampling = run.sampling.prompts.lines.get(line.name), run.sampling
+    result = repeat(step.calls, params.inner_model, line, sampling.sites, step.where, line_cond)
     run.report.identity_rows += result.rows
     rows = [step.where.parts_of(image)[0] for image in result.where.images]  # AND parts of a picture share its x
     x0 = host_of(run).to_x0(result.prediction, step.params.x[rows], step.sigma)
@@ -164,7 +164,7 @@ def cond_rows(params: DenoiserParams) -> LineRows:
     """Whose the cond rows are, and the weights of their AND parts."""
     rows, batch = params.x.shape[0] - params.text_uncond.shape[0], params.text_uncond.shape[0]
     cond = params.denoiser.sampler.sampler_extra_args["cond"]
-    parts = [(image, float(part.weight)) for image, own in enumerate(cond.batch) for part in own]
+    parts = [(image, float(part.weight)) for image, of_image in enumerate(cond.batch) for part in of_image]
     if len(cond.batch) != batch or len(parts) != rows:
         raise BeyondFacialError(
             f"BeyondFacial: another extension changed the number of cond rows ({rows} for {batch} images); "

@@ -79,7 +79,7 @@ def repeat(
     line: IdentityLine,
     sites: Sequence[AttentionSite],
     where: LineRows,
-    own: Any,
+    of_line: Any,
 ) -> Repeated:
     """Make the host's calls again with the line on its cond rows; calls without any are left out.
 
@@ -88,18 +88,18 @@ def repeat(
             AND part's; None where it has the host's.
     """
     wanted = list(range(len(where.images)))
-    if own is not None:
+    if of_line is not None:
         wanted = [where.parts_of(image)[0] for image in range(where.batch)]
     outs, attached, images, weights, at, rows = [], [], [], [], 0, 0
     for call in calls:
-        here = [row for row in wanted if at <= row < at + len(call.x)]
-        local = [row - at for row in here]
+        rows_in_call = [row for row in wanted if at <= row < at + len(call.x)]
+        local = [row - at for row in rows_in_call]
         at += len(call.x)
-        if not here:
+        if not rows_in_call:
             continue
-        of_images = tuple(where.images[row] for row in here)
-        of_parts = tuple(where.weights[row] if own is None else 1.0 for row in here)
-        cond = call.cond if own is None else with_own_rows(call.cond, local, own, of_images)
+        of_images = tuple(where.images[row] for row in rows_in_call)
+        of_parts = tuple(where.weights[row] if of_line is None else 1.0 for row in rows_in_call)
+        cond = call.cond if of_line is None else with_line_rows(call.cond, local, of_line, of_images)
         with call.same_random(), line.attached(sites, LineRows(local, of_images, of_parts)) as each:
             out = inner_model(call.x, call.sigma, cond=cond)
         outs.append(out[local])
@@ -110,23 +110,23 @@ def repeat(
     return Repeated(torch.cat(outs), LineRows(slice(len(images)), tuple(images), tuple(weights)), attached, rows)
 
 
-def with_own_rows(cond: dict[str, Any], local: Sequence[int], own: Any, images: Sequence[int]) -> dict[str, Any]:
+def with_line_rows(cond: dict[str, Any], local: Sequence[int], of_line: Any, images: Sequence[int]) -> dict[str, Any]:
     """The host's cond argument with the line's own prompts in some of its rows, marked as the host's are."""
     rows = list(local)
     if "crossattn" in cond:  # SDXL
         given = {"crossattn": cond["crossattn"], "vector": cond["vector"].clone()}
-        own = marked_like(own, given)
-        given["vector"][rows] = own["vector"][list(images)].to(given["vector"])
-        return {**cond, **given, "crossattn": replaced(given["crossattn"], rows, own["crossattn"][list(images)])}
+        of_line = marked_like(of_line, given)
+        given["vector"][rows] = of_line["vector"][list(images)].to(given["vector"])
+        return {**cond, **given, "crossattn": replaced(given["crossattn"], rows, of_line["crossattn"][list(images)])}
     (context,) = cond["c_crossattn"]
-    return {**cond, "c_crossattn": [replaced(context, rows, marked_like(own, context)[list(images)])]}
+    return {**cond, "c_crossattn": [replaced(context, rows, marked_like(of_line, context)[list(images)])]}
 
 
-def replaced(context: Tensor, rows: Sequence[int], own: Tensor) -> Tensor:
+def replaced(context: Tensor, rows: Sequence[int], of_line: Tensor) -> Tensor:
     """Some rows replaced; the shorter of the two is filled up with its last token, as the host does with AND parts."""
-    length = max(context.shape[1], own.shape[1])
+    length = max(context.shape[1], of_line.shape[1])
     whole = fill(context, length).clone()
-    whole[list(rows)] = fill(own, length).to(whole)
+    whole[list(rows)] = fill(of_line, length).to(whole)
     return whole
 
 

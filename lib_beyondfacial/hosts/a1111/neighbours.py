@@ -1,4 +1,4 @@
-"""Other extensions of A1111 that change what a model call is: some make us stand aside, some refuse the request."""
+"""Extensions of A1111 that change the model call: beside some the identity is off, beside others the request fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEUTRAL_PROMPT = "lib_neutral_prompt.global_state"
 NEUTRAL_PARTS = re.compile(r"\bAND_(?:PERP|SALT|TOPK)\b")
 
 
-def stands_aside_for(p: Processing) -> str | None:
+def find_call_splitter(p: Processing) -> str | None:
     """The extension that has taken the model call over in a way that no mask can follow; None where none has."""
     denoiser, sd_model = p.sampler.model_wrap_cfg, p.sd_model
     for patch in patches_of([denoiser, denoiser.inner_model, sd_model]):

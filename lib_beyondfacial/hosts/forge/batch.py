@@ -41,13 +41,13 @@ def tagged(entry: Entry, tag: int, batch: int, **changes: float) -> Entry:
     return {**entry, "model_conds": {**entry["model_conds"], TAG: label}, **changes}
 
 
-def line_entry(entry: Entry, own: Entry | None) -> Entry:
+def line_entry(entry: Entry, line_cond: Entry | None) -> Entry:
     """The identity line's cond: the host's own (or `own`, of the line's prompt), in the whole picture."""
     base = {key: value for key, value in entry.items() if key not in ("area", "mask", "mask_strength")}
-    if own is None:
+    if line_cond is None:
         return base
-    kept = {k: v for k, v in entry["model_conds"].items() if k not in own["model_conds"]}
-    return {**base, **own, "model_conds": {**kept, **own["model_conds"]}}
+    kept = {k: v for k, v in entry["model_conds"].items() if k not in line_cond["model_conds"]}
+    return {**base, **line_cond, "model_conds": {**kept, **line_cond["model_conds"]}}
 
 
 def compose(parts: Sequence[Tensor], strengths: Sequence[float]) -> Tensor:

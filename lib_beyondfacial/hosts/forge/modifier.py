@@ -76,9 +76,9 @@ def make_modifier(holder: list[Run]) -> Callable:
 def move_ours_last(p: Processing) -> None:
     """Behind all other modifiers: those that call the model themselves then see the host's conds alone."""
     options = p.sd_model.forge_objects.unet.model_options
-    ours = [m for m in options.get(MODIFIERS, []) if hasattr(m, "run")]
-    if ours:
-        options[MODIFIERS] = [m for m in options[MODIFIERS] if m not in ours] + ours
+    our_modifiers = [m for m in options.get(MODIFIERS, []) if hasattr(m, "run")]
+    if our_modifiers:
+        options[MODIFIERS] = [m for m in options[MODIFIERS] if m not in our_modifiers] + our_modifiers
 
 
 def is_tiler_on(p: Processing) -> bool:
@@ -90,7 +90,7 @@ def is_tiler_on(p: Processing) -> bool:
 
 def disable_for_tiling(run: Run) -> None:
     host_of(run).is_tiled = True
-    run.report.stand_aside(TILED)
+    run.report.warn_not_acting(TILED)
 
 
 def add_lines(  # noqa: PLR0913  the host's own arguments
@@ -151,10 +151,10 @@ def tagged_entries(
     """
     entries = [level.tag(entry, Part(SEMANTIC, strength_of(entry))) for entry in cond]
     for line in level.lines:
-        own = cast("Entry | None", level.sampling.prompts.lines.get(line.name))
-        for entry in cond if own is None else cond[:1]:
-            part = Part(line.name, strength_of(entry) if own is None else 1.0)
-            entries.append(level.tag(line_entry(entry, own), part, strength=0.0))
+        line_cond = cast("Entry | None", level.sampling.prompts.lines.get(line.name))
+        for entry in cond if line_cond is None else cond[:1]:
+            part = Part(line.name, strength_of(entry) if line_cond is None else 1.0)
+            entries.append(level.tag(line_entry(entry, line_cond), part, strength=0.0))
     return entries, None if uncond is None else [level.tag(entry, Part(UNCOND)) for entry in uncond]
 
 
@@ -171,28 +171,28 @@ def chain_guidance(  # noqa: PLR0913
     Args:
         strength: sum of the AND parts', by which the host multiplies the CFG scale.
     """
-    guidance = options.get("sampler_cfg_function")
+    cfg_function = options.get("sampler_cfg_function")
     strength = 1.0 if math.isclose(strength, 1.0) else strength
 
-    def gain_of(args: ModelOptions) -> float:
+    def guidance_of(args: ModelOptions) -> float:
         return 1.0 if args["uncond_denoised"] is None else float(args.get("cond_scale", cond_scale)) * strength
 
     def delta_of(args: ModelOptions, denoised: Tensor) -> Tensor:
         restore()
-        step = Step(float(args["sigma"].flatten()[0]), cond_scale, gain_of(args), denoised)
+        step = Step(float(args["sigma"].flatten()[0]), cond_scale, guidance_of(args), denoised)
         return guarded(run, lambda: compute_delta(run, level, step, args))
 
     def fused_guidance(args: ModelOptions) -> Tensor:
         semantic, uncond_denoised = args["cond_denoised"], args["uncond_denoised"]
         base = semantic if uncond_denoised is None else uncond_denoised
-        linear = base + gain_of(args) * (semantic - base)
+        linear = base + guidance_of(args) * (semantic - base)
         denoised = semantic + delta_of(args, linear).to(semantic.dtype)
-        return guidance({**args, "cond_denoised": denoised, "cond": args["input"] - denoised})
+        return cfg_function({**args, "cond_denoised": denoised, "cond": args["input"] - denoised})
 
     def fused_result(args: ModelOptions) -> Tensor:
-        return args["denoised"] + (gain_of(args) * delta_of(args, args["denoised"])).to(args["denoised"].dtype)
+        return args["denoised"] + (guidance_of(args) * delta_of(args, args["denoised"])).to(args["denoised"].dtype)
 
-    if guidance is not None:
+    if cfg_function is not None:
         options["sampler_cfg_function"] = fused_guidance
     else:
         options["sampler_post_cfg_function"] = [fused_result, *options.get("sampler_post_cfg_function", [])]

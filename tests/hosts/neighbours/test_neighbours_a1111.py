@@ -19,7 +19,7 @@ SIDE = 64
 def test_all_rows_of_a_call_are_marked_or_none_with_a_prompt_of_ours_too(ask, neighbour):
     use(neighbour, SIDE, "structural")
     ask({"identity_prompt": "{prompt}, red hair"}, batch_size=2)
-    marks = [seen.marks for seen in neighbour.hooks[0].seen]
+    marks = [calls.marks for calls in neighbour.hooks[0].calls]
     assert None not in marks
     assert (1, 1) in marks, "the identity line's own call, as two conds"
     assert (1, 1, 0, 0) in marks, "the host's"
@@ -28,7 +28,7 @@ def test_all_rows_of_a_call_are_marked_or_none_with_a_prompt_of_ours_too(ask, ne
 def test_a_structural_unit_is_not_hidden_from_the_identity_line(ask, neighbour):
     use(neighbour, SIDE, "structural")
     ask({"start_identity": 0.0}, steps=4)
-    rows = [seen.rows for seen in neighbour.hooks[0].seen]
+    rows = [calls.rows for calls in neighbour.hooks[0].calls]
     assert rows.count(1) > 0
     assert rows.count(2) == 4
 
@@ -37,9 +37,9 @@ def test_a_structural_unit_is_not_hidden_from_the_identity_line(ask, neighbour):
 def test_a_unit_that_fixes_the_batch_sees_the_hosts_rows_alone(ask, neighbour, kind):
     use(neighbour, SIDE, kind)
     ask({"start_identity": 0.0, "identity_prompt": "{prompt}, red hair"}, batch_size=2, steps=4)
-    seen = neighbour.hooks[0].seen
-    assert {each.marks for each in seen} == {(1, 1, 0, 0)}
-    assert len(seen) > 4, "the identity line is among them"
+    calls = neighbour.hooks[0].calls
+    assert {each.marks for each in calls} == {(1, 1, 0, 0)}
+    assert len(calls) > 4, "the identity line is among them"
 
 
 def test_the_rows_that_a_units_layout_costs_are_counted(ask, neighbour, monkeypatch):
@@ -58,21 +58,21 @@ def test_the_rows_that_a_units_layout_costs_are_counted(ask, neighbour, monkeypa
 def test_the_reference_picture_is_neither_read_nor_given_a_face(ask, neighbour, unet):
     """Its call lies within the picture's: our hooks would take its attention for the picture's."""
     use(neighbour, SIDE, "reference")
-    ours, site = [], next(m for name, m in unet.named_modules() if name.endswith("attn2"))
+    found, site = [], next(m for name, m in unet.named_modules() if name.endswith("attn2"))
 
     def count_hooks(module, args):
         from lib_beyondfacial.hosts.extensions import is_ours
 
         hooks = [h for m in unet.modules() for h in [*m._forward_hooks.values(), *m._forward_pre_hooks.values()]]
-        ours.append((neighbour.hooks[-1].writes, sum(map(is_ours, hooks))))
+        found.append((neighbour.hooks[-1].writes, sum(map(is_ours, hooks))))
 
     handle = site.to_v.register_forward_pre_hook(count_hooks)
     try:
         ask({})
     finally:
         handle.remove()
-    assert {count for writes, count in ours if writes} == {0}
-    assert max(count for writes, count in ours if not writes) > 0
+    assert {count for writes, count in found if writes} == {0}
+    assert max(count for writes, count in found if not writes) > 0
 
 
 def test_the_look_ahead_leaves_no_trace_in_a_unit_or_in_torchs_numbers(ask, neighbour):
@@ -82,8 +82,8 @@ def test_the_look_ahead_leaves_no_trace_in_a_unit_or_in_torchs_numbers(ask, neig
     plain = ask(batch_size=2)[0]
     use(neighbour, SIDE, "reference")
     torch.manual_seed(3)
-    ours = ask({"start_identity": 1e-6, "weight": 1e-6}, batch_size=2)[0][:2]
-    assert np.abs(plain.astype(int) - ours).max() <= 3
+    found = ask({"start_identity": 1e-6, "weight": 1e-6}, batch_size=2)[0][:2]
+    assert np.abs(plain.astype(int) - found).max() <= 3
 
 
 @pytest.mark.parametrize("order", ["ours first", "ours last"])

@@ -1,4 +1,4 @@
-"""Beside extensions that take the model call over we stand aside or refuse, and name them; what else must be said."""
+"""Extensions that replace the model call: the identity is switched off or the request refused, and they are named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MultiDiffusion:
 """
 
 
-def test_tiled_diffusion_makes_us_stand_aside_and_is_named(ask, monkeypatch):
+def test_tiled_diffusion_disables_the_identity_with_a_warning(ask, monkeypatch):
     from modules import sd_samplers
 
     tiler = function_of("a-tiler", TILER, "MultiDiffusion", torch=torch, __name__="tile_methods.multidiffusion")
@@ -59,7 +59,7 @@ def hook_forward(self, module):
 """
 
 
-def test_regional_prompters_attention_mode_makes_us_stand_aside_and_is_named(ask, unet):
+def test_regional_prompter_disables_the_identity_with_a_warning(ask, unet):
     make = function_of("a-regional", REGIONAL, "hook_forward", torch=torch, __name__="scripts.attention")
     sites = [module for name, module in unet.named_modules() if name.endswith("attn2")]
     for module in sites:
@@ -155,7 +155,7 @@ def test_a_crop_goes_past_every_patch_and_comes_back_to_them(host, ask, neighbou
         return {name for name, module in unet.named_modules() if "forward" in module.__dict__}
 
     def delta(sampling, *args):
-        before, seen = names(), len(neighbour.hooks[0].seen)
+        before, calls_before = names(), len(neighbour.hooks[0].calls)
         cond = sampling.host.encode_prompts(["a man", "a man"], (128, 128))
         x = torch.zeros(2, 4, 16, 16)
         watched = []
@@ -165,7 +165,7 @@ def test_a_crop_goes_past_every_patch_and_comes_back_to_them(host, ask, neighbou
         assert watched == [set()], "nothing is patched meanwhile"
         assert names() == before
         assert before, "and before it was"
-        assert len(neighbour.hooks[0].seen) == seen
+        assert len(neighbour.hooks[0].calls) == calls_before
         return original(sampling, *args)
 
     monkeypatch.setattr(SamplingPass, "delta", delta)

@@ -13,19 +13,19 @@ from PIL import Image
 
 from demo.miniwebui import shared
 from lib_beyondfacial.webui import bodies, identities
-from lib_beyondfacial.webui import identities_page as page
+from lib_beyondfacial.webui import identities_ui as page
 from lib_beyondfacial.webui.components import NONE
 from tests.faces.conftest import draw
 
 
 @pytest.fixture
-def own(host, tmp_path, monkeypatch):
+def models_folder(host, tmp_path, monkeypatch):
     monkeypatch.setattr(shared.cmd_opts, "beyondfacial_models_dir", str(tmp_path), raising=False)
     return tmp_path / "beyondfacial" / "identities"
 
 
 @pytest.fixture
-def look(own, tmp_path):
+def check_values(models_folder, tmp_path):
     """The page's values of face_check.INPUTS with one photo uploaded."""
     path = tmp_path / "anna.png"
     Image.fromarray(draw(1)).save(path)
@@ -33,13 +33,13 @@ def look(own, tmp_path):
 
 
 @pytest.fixture
-def anna(look):
-    page.save_photos("Anna", False, False, *look)
+def anna(check_values):
+    page.save_photos("Anna", False, False, *check_values)
     return "Anna"
 
 
-def test_saving_lists_it_and_leaves_the_photos(look):
-    dropdown, name, overwrite, message = page.save_photos(" Anna ", True, True, *look)
+def test_saving_lists_it_and_leaves_the_photos(check_values):
+    dropdown, name, overwrite, message = page.save_photos(" Anna ", True, True, *check_values)
     assert dropdown["choices"] == [NONE, "Anna"]
     assert "value" not in dropdown  # the photos stay in use
     assert (name["value"], overwrite["value"]) == ("", False)
@@ -48,7 +48,7 @@ def test_saving_lists_it_and_leaves_the_photos(look):
 
 
 @pytest.mark.parametrize(
-    ("name", "photos", "said"),
+    ("name", "photos", "expected"),
     [
         ("../x", True, "cannot be the name of an identity"),
         ("", True, "it is empty"),
@@ -56,24 +56,24 @@ def test_saving_lists_it_and_leaves_the_photos(look):
         ("Berta", False, "There are no photos to save"),
     ],
 )
-def test_what_cannot_be_saved_is_said(anna, look, name, photos, said):
-    uploads = look[0] if photos else None
-    dropdown, kept, _, message = page.save_photos(name, False, False, uploads, *look[1:])
-    assert said in message
+def test_what_cannot_be_saved_is_said(anna, check_values, name, photos, expected):
+    uploads = check_values[0] if photos else None
+    dropdown, kept, _, message = page.save_photos(name, False, False, uploads, *check_values[1:])
+    assert expected in message
     assert "choices" not in dropdown
     assert "value" not in kept  # the name that was typed is still there
     assert identities.names() == ["Anna"]
 
 
-def test_the_card(anna, own):
+def test_the_card(anna, models_folder):
     text, thumbnail = page.card_text("Anna")
     assert re.fullmatch(r"From 1 photo; saved 20\d\d-\d\d-\d\d; face pack squares; face crops not kept\.", text)
     assert thumbnail.shape == (128, 128, 3)
     assert page.card_text("") == (page.NONE_CHOSEN, None)
-    (own / "Broken.safetensors").write_bytes(b"x")
-    for name, said in (("Broken", "Broken"), ("Nobody", "no saved identity"), ("<b>", "&lt;b&gt;")):
+    (models_folder / "Broken.safetensors").write_bytes(b"x")
+    for name, expected in (("Broken", "Broken"), ("Nobody", "no saved identity"), ("<b>", "&lt;b&gt;")):
         text, thumbnail = page.card_text(name)
-        assert said in text
+        assert expected in text
         assert thumbnail is None
 
 
@@ -86,8 +86,8 @@ def test_renaming(anna):
     assert identities.names() == ["Berta"]
 
 
-def test_deleting_takes_two_clicks_on_the_same_one(anna, look):
-    page.save_photos("Berta", False, False, *look)
+def test_deleting_takes_two_clicks_on_the_same_one(anna, check_values):
+    page.save_photos("Berta", False, False, *check_values)
     dropdown, button, _ = page.delete_chosen("Anna", page.DELETE)
     question = button["value"]
     assert "Anna" in question
@@ -101,11 +101,11 @@ def test_deleting_takes_two_clicks_on_the_same_one(anna, look):
     assert "No saved identity is chosen" in page.delete_chosen("", page.DELETE)[2]
 
 
-def test_nothing_changes_where_others_can_reach_it(anna, look, monkeypatch):
+def test_nothing_changes_where_others_can_reach_it(anna, check_values, monkeypatch):
     monkeypatch.setattr(shared.cmd_opts, "listen", True, raising=False)
     question = f'Really delete "{anna}"?'
     answers = (
-        page.save_photos("Berta", False, False, *look),
+        page.save_photos("Berta", False, False, *check_values),
         page.rename_chosen("Anna", "Berta"),
         page.delete_chosen("Anna", question),
     )
@@ -121,7 +121,7 @@ def test_nothing_changes_where_others_can_reach_it(anna, look, monkeypatch):
         st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text(), max_size=2),
     )
 )
-def test_any_body_gets_one_sentence_and_saves_nothing(host, own, body):
+def test_any_body_gets_one_sentence_and_saves_nothing(host, models_folder, body):
     client = TestClient(host.app)
     answer = client.post(
         "/beyondfacial/v1/identities", content=json.dumps(body), headers={"Content-Type": "application/json"}

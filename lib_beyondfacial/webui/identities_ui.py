@@ -13,7 +13,7 @@ from ..errors import BeyondFacialError
 from ..faces.names import check_name
 from ..settings import BY_KEY
 from . import face_check, identities, person
-from .components import NONE, chosen_name, complaint, listing, own, said
+from .components import NONE, chosen_name, component, error_html, exception_html, listing
 from .permissions import require_writes
 
 DELETE = "Delete chosen"
@@ -35,7 +35,7 @@ class Manager:
     message: Any
 
     def connect(
-        self, look: list[Any], references: Any, gallery: Any, status: Any, status_text: Callable[..., str]
+        self, check_values: list[Any], references: Any, gallery: Any, status: Any, status_text: Callable[..., str]
     ) -> None:
         """Tie the components to their actions; `look` are those of face_check.INPUTS."""
 
@@ -57,7 +57,7 @@ class Manager:
         )
         self.save.click(
             fn=save_photos,
-            inputs=[self.name, self.keep_crops, self.overwrite, *look],
+            inputs=[self.name, self.keep_crops, self.overwrite, *check_values],
             outputs=[self.chosen, self.name, self.overwrite, self.message],
         )
         self.rename.click(
@@ -71,23 +71,23 @@ class Manager:
 def build(tab: str) -> tuple[Any, Manager]:
     """The dropdown of saved identities and, folded away, what changes them."""
     chosen = listing(tab, BY_KEY["identity"], identities.names, "")
-    card = own(gr.HTML, tab, "identity_card", value=NONE_CHOSEN)
-    with own(gr.Accordion, tab, "manage", label="Save, rename or delete an identity", open=False):
-        name = own(gr.Textbox, tab, "identity_name", value="", label="Name to save or rename to", max_lines=1)
-        with own(gr.Row, tab, "row_identity_flags"):
-            keep_crops = own(
+    card = component(gr.HTML, tab, "identity_card", value=NONE_CHOSEN)
+    with component(gr.Accordion, tab, "manage", label="Save, rename or delete an identity", open=False):
+        name = component(gr.Textbox, tab, "identity_name", value="", label="Name to save or rename to", max_lines=1)
+        with component(gr.Row, tab, "row_identity_flags"):
+            keep_crops = component(
                 gr.Checkbox, tab, "keep_crops", value=False, label="Keep the face crops",
                 info="Small cut-outs of the face, so that another face pack or FaceID-Plus can use it later.",
             )  # fmt: skip
-            overwrite = own(
+            overwrite = component(
                 gr.Checkbox, tab, "overwrite", value=False, label="Replace",
                 info="If there is a saved identity of that name.",
             )  # fmt: skip
-        with own(gr.Row, tab, "row_identity_buttons"):
-            save = own(gr.Button, tab, "save_identity", value="Save photos", size="sm")
-            rename = own(gr.Button, tab, "rename_identity", value="Rename chosen", size="sm")
-            delete = own(gr.Button, tab, "delete_identity", value=DELETE, size="sm")
-        message = own(gr.HTML, tab, "identity_message", value="")
+        with component(gr.Row, tab, "row_identity_buttons"):
+            save = component(gr.Button, tab, "save_identity", value="Save photos", size="sm")
+            rename = component(gr.Button, tab, "rename_identity", value="Rename chosen", size="sm")
+            delete = component(gr.Button, tab, "delete_identity", value=DELETE, size="sm")
+        message = component(gr.HTML, tab, "identity_message", value="")
     return chosen, Manager(chosen, card, name, keep_crops, overwrite, save, rename, delete, message)
 
 
@@ -98,33 +98,33 @@ def card_text(name: str) -> tuple[str, Any]:
     try:
         entry = identities.entry_of(name)
     except Exception as error:
-        return said(error), None
+        return exception_html(error), None
     if entry.sentence:
-        return complaint(entry.sentence), None
-    told = (
+        return error_html(entry.sentence), None
+    text = (
         f"From {entry.photos} photo{'' if entry.photos == 1 else 's'}",
         f"saved {entry.created[:10]}",
         f"face pack {', '.join(entry.packs)}",
         f"face crops {'kept' if entry.has_crops else 'not kept'}.",
     )
-    return html.escape("; ".join(told)), entry.thumbnail
+    return html.escape("; ".join(text)), entry.thumbnail
 
 
-def save_photos(name: str, keep_crops: bool, overwrite: bool, *look: Any) -> tuple[Any, Any, Any, str]:
+def save_photos(name: str, keep_crops: bool, overwrite: bool, *check_values: Any) -> tuple[Any, Any, Any, str]:
     """Save the photos given under the name. They stay in use."""
     try:
         require_writes()
         name = check_name(name.strip())
-        settings = face_check.settings_of(*look)
+        settings = face_check.settings_of(*check_values)
         if not settings.references:
             raise BeyondFacialError("There are no photos to save; give at least one.")
         identity, warnings = person.identify(settings, is_api=False)
         identities.save(name, identity, keep_crops, overwrite)
     except Exception as error:
-        return gr.update(), gr.update(), gr.update(), said(error)
+        return gr.update(), gr.update(), gr.update(), exception_html(error)
     count = len(identity.names)
-    told = f'Saved as "{name}" from {count} photo{"" if count == 1 else "s"}; it can be chosen above.'
-    lines = [html.escape(told), *map(complaint, warnings)]
+    text = f'Saved as "{name}" from {count} photo{"" if count == 1 else "s"}; it can be chosen above.'
+    lines = [html.escape(text), *map(error_html, warnings)]
     return _choices(), gr.update(value=""), gr.update(value=False), "<br>".join(lines)
 
 
@@ -136,7 +136,7 @@ def rename_chosen(chosen: str | None, name: str) -> tuple[Any, Any, str]:
         name = check_name(name.strip())
         identities.rename(chosen_name(chosen), name)
     except Exception as error:
-        return gr.update(), gr.update(), said(error)
+        return gr.update(), gr.update(), exception_html(error)
     return _choices(value=name), gr.update(value=""), html.escape(f'"{chosen}" is now "{name}".')
 
 
@@ -150,7 +150,7 @@ def delete_chosen(chosen: str | None, label: str) -> tuple[Any, Any, str]:
             return gr.update(), gr.update(value=question), "Click again to delete it for good."
         identities.delete(chosen_name(chosen))
     except Exception as error:
-        return gr.update(), gr.update(value=DELETE), said(error)
+        return gr.update(), gr.update(value=DELETE), exception_html(error)
     return _choices(value=""), gr.update(value=DELETE), html.escape(f'"{chosen}" is deleted.')
 
 

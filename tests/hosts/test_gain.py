@@ -1,0 +1,79 @@
+"""What a host tells a pass of its CFG is true: x0 behind it is `Step.denoised`, and changes by `Step.gain` x delta."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+
+REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5, "cfg_scale": 7.0}
+NO_UNCOND = {"s_min_uncond": 100.0, "override_settings": {"s_min_uncond_all": True}}
+CASES = {  # the request; whether the levels have an uncond row
+    "plain": ({}, [True] * 5),
+    "batch": ({"batch_size": 2}, [True] * 5),
+    "AND": ({"prompt": "a photo AND face :0.5"}, [True] * 5),
+    "NGMS at all levels": (NO_UNCOND, [False] * 5),
+    "NGMS at every other": ({"s_min_uncond": 100.0}, [True, False] * 2 + [True]),
+}
+CFG_PLUS_PLUS = 1 / 12.5  # as A1111's own CFG++ samplers set it
+
+
+@pytest.fixture
+def record(monkeypatch, photo):
+    """record(host, **request) -> (step, predictions, delta, the host's own x0 behind CFG) of every level.
+
+    delta is one that nobody can overlook, in the place of the method's.
+    """
+    from demo.miniwebui import samplers, shared
+
+    given: list[tuple] = []
+    after: list[torch.Tensor] = []
+    delta_of = SamplingPass.delta
+
+    def delta(self, step, predictions):
+        noise = torch.randn(step.denoised.shape, generator=torch.Generator().manual_seed(len(given)))
+        given.append(
+            (step, predictions, 0.1 * step.denoised.abs().max() * noise + 0 * delta_of(self, step, predictions))
+        )
+        return given[-1][2].clone()
+
+    monkeypatch.setattr(SamplingPass, "delta", delta)
+    monkeypatch.setattr(
+        samplers.Sampler, "callback_state", lambda self, d: after.append(shared.state.current_latent.clone())
+    )
+
+    def record(host, **request):
+        unit = {"enabled": True, "references": [photo], "adapter": "fits", "mask_mode": "whole", "start": 0.0}
+        unit |= {"idap_strength": 0.0, "refine_head": False}
+        host.txt2img(**{**REQUEST, **request, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}})
+        assert len(given) == len(after) > 0
+        return [(*level, denoised) for level, denoised in zip(given, after, strict=True)]
+
+    return record
+
+
+def assert_true(levels) -> None:
+    for step, _, delta, denoised in levels:
+        largest = float(denoised.abs().max())
+        assert torch.allclose(denoised, step.denoised + step.gain * delta, atol=1e-3 * largest)
+
+
+@pytest.mark.parametrize("sampler_name", ["Euler", "DDIM"])
+@pytest.mark.parametrize("case", CASES)
+def test_gain_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_name):
+    request, has_uncond = CASES[case]
+    levels = record(any_host, sampler_name=sampler_name, **request)
+    assert_true(levels)
+    assert [predictions.uncond is not None for _, predictions, *_ in levels] == has_uncond
+    assert [step.gain != 1 for step, *_ in levels] == has_uncond
+
+
+@pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
+def test_gain_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
+    from demo.miniwebui.samplers import KDiffusionSampler
+
+    monkeypatch.setattr(KDiffusionSampler.denoiser, "cond_scale_miltiplier", CFG_PLUS_PLUS)
+    levels = record(any_host, sampler_name="Euler")
+    assert_true(levels)
+    assert [step.gain for step, *_ in levels] == pytest.approx([7.0 * CFG_PLUS_PLUS] * 5)

@@ -1,0 +1,91 @@
+"""Faults in lib_beyondfacial/hosts."""
+
+from . import Mutation as M
+
+GAIN = "tests/hosts/test_gain.py"
+AND = "tests/hosts/test_and_prompts.py"
+BATCH = "tests/hosts/test_forge_batch.py"
+MODEL = "tests/hosts/test_a1111_model.py"
+PATCHES = "tests/hosts/test_patches.py"
+REQUEST = "tests/hosts/test_request.py"
+
+MUTATIONS = [
+    M(
+        "hosts/a1111/denoiser.py",
+        "uncond = last_rows if step.ledger.rows_done > rows else None",
+        "uncond = last_rows",
+        GAIN,
+        "copies of the cond rows (NGMS) are taken for uncond rows",
+    ),
+    M(
+        "hosts/a1111/denoiser.py",
+        "cfg_scale * cfg_plus_plus_factor(step.params.denoiser)",
+        "cfg_scale",
+        GAIN,
+        "CFG++ samplers: the refined head is drawn at a twelfth",
+    ),
+    M(
+        "hosts/a1111/and_prompts.py",
+        "delta[image] / where.weights[heaviest]",
+        "delta[image]",
+        AND,
+        "with AND weights delta is scaled",
+    ),
+    M(
+        "hosts/a1111/and_prompts.py",
+        "sum(w * (rows[i] - base)",
+        "sum((rows[i] - base)",
+        AND,
+        "AND weights of the identity line are ignored",
+    ),
+    M("hosts/a1111/model.py", "delta / -sigma", "delta / sigma", MODEL, "DDIM: the identity is taken away, not added"),
+    M(
+        "hosts/patches.py",
+        "module.__dict__.update(patches)",
+        "pass",
+        PATCHES,
+        "a ControlNet's patches are lost after a crop",
+    ),
+    M(
+        "hosts/request.py",
+        "        run.release()\n        if run.error",
+        "        if run.error",
+        REQUEST,
+        "a run keeps its hooks after the sampling",
+    ),
+    M(
+        "hosts/forge/batch.py",
+        "            out[self.rows_of(tags)] = 0\n",
+        "",
+        BATCH,
+        "NaN of an identity row times strength 0 is NaN in the host's mean",
+    ),
+    M(
+        "hosts/forge/batch.py",
+        "strength / total if total else",
+        "1 / len(parts) if total else",
+        BATCH,
+        "AND weights of the identity line are ignored",
+    ),
+    M(
+        "hosts/forge/batch.py",
+        "[i * b + j for i in at for j in range(b)]",
+        "[i + j * b for i in at for j in range(b)]",
+        BATCH,
+        "in a batch the identity goes to other pictures' rows",
+    ),
+    M(
+        "hosts/forge/modifier.py",
+        'float(args.get("cond_scale", cond_scale)) * strength',
+        'float(args.get("cond_scale", cond_scale))',
+        GAIN,
+        "AND weights are not part of the gain",
+    ),
+    M(
+        "hosts/forge/modifier.py",
+        "cond_scale, strength, restore)\n    return net",
+        "cond_scale, strength, list)\n    return net",
+        "tests/contract/test_forge_neighbours.py",
+        "guidance that asks the model again is shown our rows",
+    ),
+]

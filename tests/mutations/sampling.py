@@ -1,0 +1,88 @@
+"""Faults in lib_beyondfacial/sampling."""
+
+from . import Mutation as M
+
+PASS = "tests/sampling/test_sampling_pass.py"
+HEAD = "tests/sampling/test_head_refinement.py"
+PROMPTS = "tests/sampling/test_prompts.py"
+
+MUTATIONS = [
+    M(
+        "sampling/sampling_pass.py",
+        "if 0 <= moved <",
+        "if moved <",
+        PASS,
+        "a sampler that goes back up gets an old difference",
+    ),
+    M(
+        "sampling/sampling_pass.py",
+        "stride - STRIDE_SLACK",
+        "stride + 1 - STRIDE_SLACK",
+        PASS,
+        "the stride is one level too long",
+    ),
+    M(
+        "sampling/sampling_pass.py",
+        "refuse_nan(identity, step.sigma)",
+        "pass",
+        PASS,
+        "NaN in an identity line is a plain picture without a message",
+    ),
+    M(
+        "sampling/sampling_pass.py",
+        "line.person_of(i).crop",
+        "line.person_of(0).crop",
+        PASS,
+        "every picture of a batch starts with the first person's face",
+    ),
+    M(
+        "sampling/sampling_pass.py",
+        "(scale * (edited",
+        "(1.0 * (edited",
+        PASS,
+        "the start's edit is not in the sampler's scale",
+    ),
+    M(
+        "sampling/head_refinement.py",
+        "min(step.cfg_scale, eq.MAX_CFG)",
+        "step.cfg_scale",
+        HEAD,
+        "the refinement burns at a high CFG",
+    ),
+    M(
+        "sampling/head_refinement.py",
+        "        self.host.load_unet()\n        return heads",
+        "        return heads",
+        HEAD,
+        "the UNet stays pushed out by the autoencoder",
+    ),
+    M("sampling/head_refinement.py", "int(seed) % 2**63", "0", HEAD, "all heads of a batch get the same noise"),
+    M(
+        "sampling/encoded_prompts.py",
+        "[image.negative_prompt for",
+        "[image.prompt for",
+        HEAD,
+        "the refinement's uncond is the prompt",
+    ),
+    M(
+        "sampling/prompts.py",
+        'AND_WEIGHT.sub("", part)',
+        "part",
+        PROMPTS,
+        "an AND part's weight is drawn as text in the refinement",
+    ),
+    M(
+        "sampling/report.py",
+        "self.acted | changed",
+        "changed",
+        "tests/sampling/test_shortfalls.py",
+        "a picture whose last level was empty is told that the identity never acted",
+    ),
+    M(
+        "sampling/faces_in_picture.py",
+        "* h / size[0], (x0",
+        "* h / size[1], (x0",
+        "tests/sampling/test_faces_in_picture.py",
+        "attention is read at the wrong place in pictures that are not square",
+    ),
+]
