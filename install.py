@@ -1,9 +1,9 @@
-"""Fetch what the hosts lack: insightface, onnx, onnxruntime, into a private folder of this extension.
+"""Install insightface, onnx and onnxruntime, if the host lacks them, into a private folder of this extension.
 
-The host runs this at its start. Its own packages are never touched: pip gets `--no-deps --target`, wheels only, and
-the folder is appended to sys.path later (lib_beyondfacial/faces/vendor.py), so that whatever the host has goes first.
-Nothing is fetched when everything is there, nor again what cannot be imported: that is kept aside and tried at each
-start. On failure one sentence is printed, and the host starts as usual.
+The host runs this at its start. Its own packages are never changed: pip gets `--no-deps --target`, wheels only, and
+the folder is appended to sys.path later (lib_beyondfacial/faces/vendor.py), so the host's packages come first.
+Packages that were downloaded but cannot be imported are kept in a second folder and tried again at each start, without
+another download. On failure one sentence is printed, and the host starts as usual.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PACKAGES = ("insightface", "onnx", "onnxruntime")
 PROBE = {"insightface": "insightface.app", "onnx": "onnx", "onnxruntime": "onnxruntime"}
 STAMP = "installed.json"
 TEMPORARY = ".new-"
-UNTRIED = "-untried"  # ends the name of the folder that is fetched whole and could not be imported yet
+UNTRIED = "-untried"  # suffix of the folder with packages that were downloaded but cannot be imported yet
 STALE_S = 3600.0  # a temporary folder older than this belongs to a start that was killed
 TIMEOUT_S = 1800
 MISSING = "MISSING"
-NEWEST_PYTHON = (3, 13)  # that the pinned versions have wheels for
-SHARING_VIOLATIONS = (5, 32)  # Windows' numbers for what somebody else has open: scanners open whatever is new
+NEWEST_PYTHON = (3, 13)  # the newest for which the pinned versions have wheels
+SHARING_VIOLATIONS = (5, 32)  # Windows' error numbers for files that another program (a virus scanner) has open
 PATIENCE_S = 10.0
-EXPLAINED = (  # what pip's output means, the first that fits
+EXPLAINED = (  # pattern in pip's output -> its meaning; the first match counts
     (r"CERTIFICATE_VERIFY_FAILED|SSLError", "the package index cannot be trusted: a proxy or a clock may be wrong"),
     (
         r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|ConnectionResetError|"
@@ -50,7 +50,7 @@ EXPLAINED = (  # what pip's output means, the first that fits
 
 
 def pinned_versions(python: tuple[int, int], system: str, machine: str) -> dict[str, str]:
-    """Versions that have wheels there and run beside the hosts' numpy 1.26 and protobuf 3.20."""
+    """Versions that have wheels for this platform and work with the hosts' numpy 1.26 and protobuf 3.20."""
     if python < (3, 11) or (system == "Darwin" and machine == "x86_64"):
         onnx = "1.17.0" if python < (3, 13) else "1.18.0"
         return {"insightface": "2.1", "onnx": onnx, "onnxruntime": "1.23.2"}
@@ -68,7 +68,7 @@ def wants_skip(arguments: list[str], environment: Mapping[str, str]) -> bool:
 
 
 def load_vendor_folder() -> Path:
-    """Where lib_beyondfacial/faces/vendor.py says the private folder is; loaded by path: its package needs torch."""
+    """The private folder by lib_beyondfacial/faces/vendor.py, loaded by path because its package needs torch."""
     spec = importlib.util.spec_from_file_location(
         "beyondfacial_vendor", EXTENSION / "lib_beyondfacial/faces/vendor.py"
     )
@@ -80,10 +80,10 @@ def load_vendor_folder() -> Path:
 
 
 def find_import_errors(packages: list[str], folder: Path | None = None) -> dict[str, str]:
-    """Which packages cannot be imported by this Python, and why; MISSING where one is simply not there.
+    """The packages that this Python cannot import, each with the reason; MISSING if one is not installed.
 
-    Asked in a process of its own, with `folder` appended to sys.path, because a failed import of compiled code
-    cannot be taken back.
+    Runs in a new process, with `folder` appended to sys.path, because a failed import of compiled code cannot be
+    undone.
     """
     code = (
         "import importlib, importlib.util, json, sys\n"
@@ -111,11 +111,11 @@ def find_import_errors(packages: list[str], folder: Path | None = None) -> dict[
 
 
 def find_missing() -> list[str]:
-    """The packages to fetch: what the host does not have. One that it has but cannot import is an error in words."""
+    """The packages that the host lacks; RuntimeError with a message for one that it has but cannot import."""
     absent = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     present = [package for package in PACKAGES if package not in absent and package != "insightface"]
     errors = find_import_errors(present) if present else {}
-    if not absent:  # insightface imports the other two: asked only when they are all there
+    if not absent:  # insightface imports the other two, so it is tested only if all are installed
         errors |= find_import_errors(["insightface"])
     for package, reason in errors.items():
         raise RuntimeError(f"the host's own {package} cannot be imported ({_first_line(reason)}): repair or remove it")
@@ -123,10 +123,10 @@ def find_missing() -> list[str]:
 
 
 def fetch(packages: list[str], versions: Mapping[str, str], target: Path) -> None:
-    """pip install into `target`, without dependencies, wheels only; RuntimeError that says why it failed."""
+    """Run pip install into `target`, without dependencies, wheels only; RuntimeError with the reason if it fails."""
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--target", str(target)]
     command += ["--no-input", "--disable-pip-version-check", "--retries", "2", "--timeout", "20"]
-    if os.environ.get("INDEX_URL"):  # the hosts' own setting
+    if os.environ.get("INDEX_URL"):  # a setting of the hosts
         command += ["--index-url", os.environ["INDEX_URL"]]
     command += [f"{package}=={versions[package]}" for package in packages]
     environment = {**os.environ, "PIP_USER": "0"}
@@ -138,7 +138,7 @@ def fetch(packages: list[str], versions: Mapping[str, str], target: Path) -> Non
 
 
 def explain_pip(output: str) -> str:
-    """Why pip failed, by all that it wrote."""
+    """The reason why pip failed, from its output."""
     for sign, meaning in EXPLAINED:
         if re.search(sign, output):
             return meaning
@@ -155,9 +155,9 @@ def explain_pip(output: str) -> str:
 
 
 def install(packages: list[str], versions: Mapping[str, str], folder: Path, fetcher: Callable = fetch) -> None:
-    """Fetch into a temporary folder beside `folder`, see that everything imports, then put it in place by a rename.
+    """Download into a temporary folder beside `folder`, test the imports, then rename it to `folder`.
 
-    What was fetched whole stays where it was tried, so that a failure to import it costs no second download.
+    Packages that cannot be imported are kept in the UNTRIED folder, so that the next start needs no download.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)
@@ -181,7 +181,7 @@ def install(packages: list[str], versions: Mapping[str, str], folder: Path, fetc
 
 
 def put(source: Path, target: Path) -> None:
-    """Move a folder into the place of another, which stays if that fails."""
+    """Replace a folder by another; if that fails, the old one is restored."""
     old = target.parent / f"{TEMPORARY}old-{os.getpid()}-{time.time_ns()}"
     if target.exists():
         rename(target, old)
@@ -195,7 +195,7 @@ def put(source: Path, target: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Wait a while where Windows refuses it because somebody has a file in the folder open."""
+    """Rename a folder; retry for PATIENCE_S if Windows refuses because a file in it is open."""
     end = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -208,14 +208,14 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Temporary folders of starts that were killed."""
+    """Delete temporary folders of starts that were killed."""
     for left in parent.glob(f"{TEMPORARY}*"):
         if time.time() - left.stat().st_mtime > STALE_S:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def is_installed(folder: Path, versions: Mapping[str, str]) -> bool:
-    """Whether the private folder holds these versions, all of what it was to hold, whole."""
+    """Whether the private folder has these versions, completely installed."""
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -225,12 +225,12 @@ def is_installed(folder: Path, versions: Mapping[str, str]) -> bool:
 
 
 def has_all(folder: Path) -> bool:
-    """Whether each package is in the private folder or in the host (looked for, not imported: this must be quick)."""
+    """Whether each package is in the private folder or in the host (found, not imported: this must be fast)."""
     return all((folder / package).is_dir() or importlib.util.find_spec(package) for package in PACKAGES)
 
 
 def main() -> None:
-    """Fetch what is missing, unless the user said --skip-install; never raises."""
+    """Install the missing packages, unless the user said --skip-install; never raises."""
     if wants_skip(sys.argv[1:], os.environ):
         return
     try:
@@ -251,7 +251,7 @@ def main() -> None:
 
 
 def check_python(missing: list[str]) -> None:
-    """RuntimeError where this Python is newer than the wheels."""
+    """RuntimeError if this Python is newer than the wheels."""
     python, compiled = sys.version_info[:2], [package for package in missing if package != "insightface"]
     if python > NEWEST_PYTHON and compiled:
         newest = ".".join(map(str, NEWEST_PYTHON))
@@ -262,7 +262,7 @@ def check_python(missing: list[str]) -> None:
 
 
 def say(text: str) -> None:
-    """One line to the console, whatever letters it has."""
+    """Print one line, also on consoles that cannot show all its characters."""
     line = f"BeyondFacial: {text}"
     try:
         print(line)

@@ -7,8 +7,8 @@ def preload(parser):
         "--beyondfacial-models-dir",
         type=str,
         default=None,
-        help="a second models folder, searched before the host's: ipadapter/, insightface/models/ and clip_vision/ "
-        "inside it; saved identities then lie in beyondfacial/identities/ inside it, too",
+        help="a second models folder, searched before the host's, with ipadapter/, insightface/models/ and "
+        "clip_vision/; saved identities are then in its beyondfacial/identities/",
     )
     parser.add_argument(
         "--beyondfacial-allow-writes",
@@ -21,5 +21,5 @@ def preload(parser):
         type=str,
         default="cpu",
         choices=("cpu", "cuda", "rocm", "directml", "coreml", "openvino"),
-        help="what onnxruntime analyses faces on, as far as the installed one can; default: cpu",
+        help="the device for face analysis, if the installed onnxruntime supports it; default: cpu",
     )

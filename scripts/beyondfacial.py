@@ -1,7 +1,6 @@
-"""The always-on script "BeyondFacial": the host's callbacks, each handed on to lib_beyondfacial.
+"""The always-on script "BeyondFacial": passes the host's callbacks on to lib_beyondfacial.
 
-Everything is imported here, at load time: hosts keep the extension's folder on sys.path only while they load this
-file.
+All imports are at load time, because hosts have the extension's folder on sys.path only while they load this file.
 """
 
 import sys
@@ -13,9 +12,9 @@ LIBRARY = "lib_beyondfacial"
 
 
 def forget_older_library(folder):
-    """Let the library be imported anew where its files have changed: "Reload UI" loads this file again, but not it.
+    """Remove the library from sys.modules if its files have changed, because "Reload UI" loads only this file again.
 
-    folder: where its files lie. What was loaded before is kept as long as no file differs, with all that it remembers.
+    folder: the folder of its files. If no file differs, the loaded library and its caches are kept.
     """
     files = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*.py"))}
     loaded = sys.modules.get(LIBRARY)
@@ -32,12 +31,12 @@ from lib_beyondfacial.hosts import request  # noqa: E402
 from lib_beyondfacial.webui import api, host_routes, run, ui  # noqa: E402
 
 lib_beyondfacial.loaded_files = files
-# The last callback of a picture, behind other scripts' changes and inpainting's composition; hosts of 2024 lack it.
+# The last callback of a picture, after other scripts' changes and after inpainting has pasted; hosts of 2024 lack it.
 HAS_LAST_CALLBACK = hasattr(scripts.Script, "postprocess_image_after_composite")
 
 
 class BeyondFacialScript(scripts.Script):
-    """Keeps no state of its own: what a request carries along lives on its `p`."""
+    """Has no state: the data of a request is on its `p`."""
 
     def title(self):
         return "BeyondFacial"

@@ -27,11 +27,11 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--slow") or os.environ.get("BEYONDFACIAL_SLOW"):
+    if config.getoption("--slow"):
         return
     for item in items:
         if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: run with --slow or BEYONDFACIAL_SLOW=1"))
+            item.add_marker(pytest.mark.skip(reason="slow: make test-slow"))
 
 
 @pytest.fixture

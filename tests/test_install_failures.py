@@ -93,7 +93,7 @@ class SharingViolationError(PermissionError):
     winerror = 32
 
 
-def test_windows_gives_back_the_old_folder_where_the_new_one_cannot_take_its_place(installer, tmp_path, monkeypatch):
+def test_windows_old_folder_is_restored_after_a_failed_rename(installer, tmp_path, monkeypatch):
     """By a double of its rule: a folder with an open file in it is not renamed."""
     source, target, tries = tmp_path / "new", tmp_path / "old", []
     for folder in (source, target):

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIB = ROOT / "lib_beyondfacial"
-HEADING = "## The method in ten lines"
+HEADING = "## The method as pseudo-code"
 DELTA = LIB / "sampling/sampling_pass.py"
 STEPS = {  # name -> the files that define it, under that name or as a method of it
     "compute_maps": [LIB / "method/mask.py"],
@@ -83,7 +83,7 @@ def test_step_is_defined_nowhere_else(name):
     assert defining == set(STEPS[name])
 
 
-def test_the_check_sees_steps_in_another_order_or_within_each_other():
+def test_check_finds_reordered_and_nested_steps():
     assert steps_called(ast.parse("fuse(d, m)\nself.policy.compute_masks(p)")) == ["fuse", "compute_masks"]
     assert steps_called(ast.parse("def fuse():\n    return apply_target(1)")) == ["apply_target"]
     text = f"x\n{HEADING}\nSentence.\n\n    a = fuse(b)\n        c()\n\nfuse(again)"

@@ -228,7 +228,7 @@ def test_schema_states_the_table():
     assert list(schema["properties"]) == list(BY_KEY)
     assert schema["properties"]["weight"] == {
         "type": "number",
-        "title": "Identity weight",
+        "title": "Likeness",
         "description": BY_KEY["weight"].help,
         "minimum": 0,
         "maximum": 3,
@@ -261,8 +261,14 @@ def test_fields_stand_by_section():
 def test_settings_serve_as_method_parameters():
     assert isinstance(Settings(), MethodParameters)
     assert dataclasses.asdict(MethodParameters()).items() <= Settings().to_dict().items()
-    assert list(preset_values("Defaults")) == list(dataclasses.asdict(MethodParameters()))
+    assert preset_values({}) == dataclasses.asdict(MethodParameters())
 
 
 def test_every_preset_is_made_of_method_parameters():
-    assert all(preset_values(name).keys() == preset_values("Defaults").keys() for name in PRESETS)
+    assert all(preset_values(changes).keys() == preset_values({}).keys() for changes in PRESETS.values())
+
+
+@pytest.mark.parametrize("changes", [{"identity": "Anna"}, {"weigth": 1}, {"weight": 9}, {"refine_head": "yes"}])
+def test_presets_refuse_what_is_not_theirs(changes):
+    with pytest.raises(BeyondFacialError):
+        preset_values(changes)

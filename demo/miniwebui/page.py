@@ -68,11 +68,12 @@ def create_page() -> gr.Blocks:
 
 
 def mount_page(app: FastAPI, demo: gr.Blocks) -> None:
-    """Puts the page at /, with page.js and the extensions' javascript/*.js in its head."""
-    folders = {Path(data.basedir) / "javascript" for data in scripts.scripts_data}
+    """Puts the page at /, with page.js and the extensions' javascript/*.js and style.css in its head."""
+    roots = sorted({Path(data.basedir) for data in scripts.scripts_data})
+    styles = [root / "style.css" for root in roots if (root / "style.css").is_file()]
     files = [
         Path(__file__).with_name("page.js"),
-        *(path for folder in sorted(folders) for path in sorted(folder.glob("*.js"))),
+        *(path for root in roots for path in sorted(root.glob("javascript/*.js"))),
     ]
 
     @app.middleware("http")
@@ -82,6 +83,7 @@ def mount_page(app: FastAPI, demo: gr.Blocks) -> None:
             return response
         body = b"".join([chunk async for chunk in response.body_iterator]).decode()
         code = "".join(f"<script>{path.read_text(encoding='utf-8')}</script>" for path in files)
+        code += "".join(f"<style>{path.read_text(encoding='utf-8')}</style>" for path in styles)
         return Response(body.replace("</head>", f"{code}</head>", 1), response.status_code, media_type="text/html")
 
     gr.mount_gradio_app(app, demo.queue(), path="/")

@@ -1,6 +1,6 @@
-"""Weight files to identity tokens: read a file (files), recognise it (checkpoints, layouts), list files by name
-(registry), compute what they ask about a person (features, clip_vision), project it (families, networks, projections),
-and attend (attention)."""
+"""From weight files to identity tokens and attention: read a file (files), recognise it (checkpoints, layouts), list
+files by name (registry), compute a person's features (features, clip_vision), project them to tokens (families,
+networks, projections), and attend to these (attention)."""
 
 from .attention import AdapterInjection, DecoupledAttention, check_fits
 from .checkpoints import AdapterSpec, describe

@@ -30,7 +30,7 @@ class LoraDelta:
     _placed: dict[Placement, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def delta(self, x: Tensor) -> Tensor:
-        """What to add to the leaf's output for its input x (..., in); x's dtype and device."""
+        """The addition to the layer's output for its input x (..., in); in x's dtype and device."""
         place = (x.dtype, x.device)
         if place not in self._placed:
             self._placed[place] = (self.down.to(x.device, x.dtype), self.up.to(x.device, x.dtype))
@@ -43,7 +43,7 @@ class DecoupledAttention:
 
         attention(site, query) = SDPA(query, to_k_ip tokens, to_v_ip tokens)
 
-    IP-Adapter's decoupled attention *without* its scale: whoever adds it to the text attention multiplies.
+    IP-Adapter's decoupled attention *without* its scale; unet.injection multiplies by the weight.
     """
 
     def __init__(self, spec: AdapterSpec, weights: Weights, tokens: Tensor, sites: Sequence[Site]):
@@ -69,7 +69,7 @@ class DecoupledAttention:
             ]
         if not all(bool(torch.isfinite(each).all()) for pair in self._keys_values for each in pair):
             raise BeyondFacialError(
-                "The adapter's attention makes no finite numbers of this face; its file is damaged, download it again."
+                "The adapter's attention gives numbers that are not finite; its file is damaged, download it again."
             )
         self._placed: dict[tuple[int, Placement], tuple[Tensor, Tensor]] = {}
         self._lora = _make_lora(ip, len(self.sites)) if spec.has_lora else {}
@@ -80,8 +80,8 @@ class DecoupledAttention:
         Args:
             site: its number, from 0.
             query: (rows, n, h), the output of the site's to_q, the LoRA's addition included.
-            text_out: not asked; other adapters scale by it.
-            images: per row, which picture it is: with several persons, whose face it gets.
+            text_out: not used; other adapters scale by it.
+            images: per row, which picture of the batch it is; with several persons, person i belongs to picture i.
         """
         heads = _split_heads(query, self.sites[site].heads)
         keys, values = (
@@ -109,9 +109,9 @@ class DecoupledAttention:
 
 
 class AdapterInjection:
-    """An adapter file with its tokens, as what a line injects (unet.injection.Injection).
+    """The unet.injection.Injection of an adapter file and its tokens.
 
-    The keys and values are computed for the UNet that is met first, and anew for another one.
+    Keys and values are computed at the first use, and again if the UNet has other sites.
     """
 
     def __init__(self, adapter: LoadedAdapter, tokens: Tensor):
@@ -123,7 +123,7 @@ class AdapterInjection:
 
     @property
     def device_bytes(self) -> int:
-        """What the adapter's LoRA takes on the UNet's device; the keys and values of a few tokens are far less."""
+        """The size of the adapter's LoRA; the keys and values of a few tokens need far less."""
         tensors = self.adapter.weights.ip_adapter
         return sum(t.numel() * t.element_size() for name, t in tensors.items() if "lora" in name)
 
@@ -137,7 +137,7 @@ class AdapterInjection:
 
 
 def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapter") -> None:
-    """BeyondFacialError in words where the adapter was made for another UNet than the one with these sites."""
+    """BeyondFacialError if the adapter was made for a UNet with other sites."""
     if not sites:
         raise BeyondFacialError(
             "This model's UNet has no cross-attention to attach to; choose an SD1.5 or SDXL model."
@@ -163,7 +163,7 @@ def check_fits(spec: AdapterSpec, sites: Sequence[Site], name: str = "the adapte
 
 
 def with_context(context_dim: int) -> str:
-    """A kind of model with the width of its text context."""
+    """The kind of model, with the width of its text context."""
     name = base_model(context_dim)
     return name if str(context_dim) in name else f"{name} (context {context_dim})"
 

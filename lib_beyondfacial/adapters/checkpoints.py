@@ -1,4 +1,4 @@
-"""What an adapter file is: families told apart by keys and shapes, else by hash or name; files checked to be whole."""
+"""Recognises adapter files: the family by keys and shapes, else by hash or name; checks that nothing is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .layouts import check_finite, check_lora, check_sites, size
 
 AUTO = "auto"
 BASE_MODELS = {768: "SD1.5", 1024: "SD2", 2048: "SDXL"}
-CANDIDATES = {  # what the keys and shapes of a layout may be; pairs share every key and shape
+CANDIDATES = {  # layout -> families that have its keys and shapes; pairs differ in no key or shape
     "faceid": ("faceid",),
     "portrait": ("portrait",),
     "faceid_plus": ("faceid_plus", "faceid_plus_v2"),
@@ -60,12 +60,12 @@ class AdapterSpec:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What it asks about the person, keys of features.FEATURES."""
+        """The features of the person that it needs, keys of features.FEATURES."""
         return self.facts.features
 
     @property
     def base(self) -> str:
-        """The kind of model that it was made for, in words."""
+        """The name of the kind of model that it was made for."""
         return base_model(self.context_dim)
 
 
@@ -83,12 +83,13 @@ def describe(
     """Recognise the family, and check that the file is whole.
 
     Args:
-        family: what the user says it is, where shapes leave a choice; "auto": find out.
-        name_hints: names that may tell the family, the strongest first (file, folder).
-        sha256: the file's, asked for only where shapes leave a choice.
+        family: the user's choice, for files whose shapes fit two families; "auto": recognise it.
+        name_hints: names that may show the family, the strongest first (file, folder).
+        sha256: returns the file's hash; called only if the shapes fit two families.
 
     Raises BeyondFacialError for another family, an unknown layout, missing keys, shapes that do not fit together, and
-    where the user has to say what it is. The numbers of weights on the meta device are not checked.
+    if the family stays open, so that the user has to set it. Weights on the meta device are not checked for finite
+    numbers.
     """
     layout = recognise(weights)
     if layout is None:
@@ -105,7 +106,7 @@ def describe(
 
 
 def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per layout, in the order that decides
-    """The layout, a key of CANDIDATES or REFUSED; None where nothing is known. Completeness is not checked."""
+    """The layout, a key of CANDIDATES or REFUSED; None if unknown. Completeness is not checked."""
     proj, other = weights.image_proj, weights.other
     first = {key.split(".")[0] for key in other}
     if {"id_encoder", "lora_weights"} & first:
@@ -133,7 +134,7 @@ def recognise(weights: Weights) -> str | None:  # noqa: PLR0911  one line per la
 def _choose_family(
     weights: Weights, layout: str, name: str, family: str, name_hints: Sequence[str], sha256: Callable[[], str] | None
 ) -> str:
-    """The user's word, else what shapes leave no choice about, else the file's hash, else its names, else ask."""
+    """The family: by the user's choice, the shapes, the file's hash, or its names; else an error asks the user."""
     candidates = CANDIDATES[layout]
     if family != AUTO:
         if family not in candidates:

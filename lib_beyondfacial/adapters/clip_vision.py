@@ -1,4 +1,4 @@
-"""CLIP-ViT-H's features of an aligned face: the model is found where users have it, never downloaded."""
+"""CLIP-ViT-H's features of an aligned face; the model is searched in the users' folders, never downloaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTROLNET = "extensions/sd-webui-controlnet/annotator/downloads/clip_vision"  #
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 NAMED_LIKE_CLIP = re.compile(r"clip|vit[-_]?h|image[-_]?encoder", re.IGNORECASE)
 NAMED_LIKE_VIT_H = re.compile(r"clip[-_]h|vit[-_]?h|image[-_]?encoder", re.IGNORECASE)
-PLAIN_NAMES = ("model", "pytorch_model")  # as in a Hugging Face folder, which then gives the name
+PLAIN_NAMES = ("model", "pytorch_model")  # usual in Hugging Face folders; then the folder's name is used
 PREFIX = "vision_model."
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SUPPORTED_HINT = (
@@ -51,10 +51,10 @@ VIT_H = ClipShape()
 
 
 def list_clip_models(models_dirs: Iterable[Path]) -> dict[str, Path]:
-    """CLIP vision models by name, those named like ViT-H first, below the host's models folders; nothing is opened.
+    """CLIP vision models by name in the host's models folders, those named like ViT-H first; no file is opened.
 
-    The name is the file's without its ending; the folder's where the file has no name of its own ("model"). Where two
-    have the same, the first folder wins.
+    The name is the file's without ending, or the folder's if the file has a general name ("model"). If two have the
+    same name, the first folder wins.
     """
     found: dict[str, Path] = {}
     for folder in (place for models_dir in models_dirs for place in _clip_dirs(Path(models_dir))):
@@ -71,10 +71,10 @@ def encode_face(path: Path, aligned: np.ndarray, shape: ClipShape = VIT_H) -> Te
     Args:
         path: the model's file, from list_clip_models.
         aligned: (224, 224, 3) uint8 RGB, an ArcFace-aligned crop.
-        shape: the model's; CLIP-ViT-H unless a test says otherwise.
+        shape: the model's; CLIP-ViT-H except in tests.
 
-    Returns (1, 257, 1280) fp32 on the CPU. The model (2.5 GB in fp32) is not kept in memory, its features are. Raises
-    BeyondFacialError for a file that is gone, damaged or no CLIP-ViT-H.
+    Returns (1, 257, 1280) fp32 on the CPU. The features stay in memory, the model (2.5 GB in fp32) does not.
+    Raises BeyondFacialError for a file that is gone, damaged or no CLIP-ViT-H.
     """
     path, size = Path(path), shape.image_size
     if aligned.shape != (size, size, 3) or aligned.dtype != np.uint8:
@@ -89,7 +89,7 @@ def encode_face(path: Path, aligned: np.ndarray, shape: ClipShape = VIT_H) -> Te
 
 
 def load_clip_model(path: Path, shape: ClipShape = VIT_H) -> nn.Module:
-    """transformers' CLIPVisionModel of a file, fp32, without its last layer, which the Plus families do not ask."""
+    """Load a file as transformers' CLIPVisionModel in fp32, without the last layer, which no family uses."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     tensors = _vision_tensors(Path(path))
@@ -103,10 +103,10 @@ def load_clip_model(path: Path, shape: ClipShape = VIT_H) -> nn.Module:
     fits = all(key in tensors and tensors[key].shape == size for key, size in wanted.items())
     if is_deeper or is_shallower or not fits:
         raise BeyondFacialError(f'"{Path(path).name}" is no CLIP-ViT-H vision model; {SUPPORTED_HINT}.')
-    wide = {key: tensors.pop(key).float() for key in wanted}  # one by one, not the file and its fp32 copy at once
+    wide = {key: tensors.pop(key).float() for key in wanted}  # one by one: no second copy in memory
     model.load_state_dict(wide, strict=False, assign=True)
     embeddings = model.vision_model.embeddings
-    embeddings.position_ids = torch.arange(embeddings.num_positions)[None]  # a buffer that files need not have
+    embeddings.position_ids = torch.arange(embeddings.num_positions)[None]  # a buffer that is missing in some files
     return model.eval()
 
 
@@ -116,7 +116,7 @@ def unload_features() -> None:
 
 
 def _clip_dirs(models_dir: Path) -> list[Path]:
-    """The folders where CLIP vision models may lie, below a host's models folder or beside it (those that exist)."""
+    """The existing folders for CLIP vision models, in a host's models folder or beside it."""
     places = [*(models_dir / name for name in FOLDERS), models_dir.parent / CONTROLNET]
     found: list[Path] = []
     for place in places:
@@ -133,12 +133,12 @@ def _encode(path: Path, _stamp: int, pixels: bytes, shape: ClipShape) -> Tensor:
     with torch.no_grad():
         features = load_clip_model(path, shape)((picture.float() / 255 - mean)[None] / std).last_hidden_state
     if not bool(torch.isfinite(features).all()):
-        raise BeyondFacialError(f'"{path.name}" makes no finite numbers of this face; {SUPPORTED_HINT}.')
+        raise BeyondFacialError(f'"{path.name}" gives numbers that are not finite; {SUPPORTED_HINT}.')
     return features
 
 
 def _vision_tensors(path: Path) -> dict[str, Tensor]:
-    """A file's tensors, of them those of the vision part; a whole CLIP has a text part, too."""
+    """The tensors of a file's vision part; files of a whole CLIP also have a text part."""
     found = read_tensors(path, "CLIP vision model", PREFIX)
     if not found:
         raise BeyondFacialError(f'"{path.name}" is no CLIP vision model; {SUPPORTED_HINT}.')

@@ -1,6 +1,6 @@
-"""What a family of adapters may ask about a person, by name: how each feature is computed, or why it cannot be.
+"""The features of a person that adapter families use, and how each is computed.
 
-A new feature is one entry of FEATURES; the UI, the API and every run follow from it.
+A new feature needs one entry in FEATURES; UI, API and generation use that table.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Features = Mapping[str, Tensor]
 
 
 class FaceRecord(Protocol):
-    """What features are computed from; faces.Identity is one.
+    """The data that features are computed from; faces.Identity has it.
 
-    name: of the saved identity, "" for photos that were given.
+    name: of the saved identity, "" for photos.
     embedding: ArcFace's unit direction of the person, float32 (512,); norm: length of the raw embedding.
     photos: unit embeddings of the photos used, float32 (N, 512), the best first.
     aligned: their faces at twice ArcFace's template, RGB uint8 (N, 224, 224, 3); None where they were not kept.
@@ -43,11 +43,11 @@ class FaceRecord(Protocol):
 
 @dataclass(frozen=True)
 class FeatureModel:
-    """A model that users have to bring for a feature.
+    """A model that users have to install for a feature.
 
-    label: what it is, for users.
-    list_files: from the host's models folders to the files by name, the likeliest first.
-    missing: the sentence where there is none.
+    label: its name for users.
+    list_files: finds the files by name in the host's models folders, the most likely first.
+    missing: the error sentence if there is none.
     """
 
     label: str
@@ -55,7 +55,7 @@ class FeatureModel:
     missing: str
 
     def choose(self, models_dirs: Iterable[Path]) -> Path:
-        """The likeliest file, or BeyondFacialError."""
+        """The most likely file; BeyondFacialError if there is none."""
         files = self.list_files(models_dirs)
         if not files:
             raise BeyondFacialError(self.missing)
@@ -77,14 +77,14 @@ def compute_features(record: FaceRecord, names: Iterable[str], models_dirs: Iter
         names: keys of FEATURES, as in Family.features.
         models_dirs: the host's models folders, the first one searched first.
 
-    Raises BeyondFacialError where the person or the folders lack what a feature needs.
+    Raises BeyondFacialError if the person or the folders lack something that a feature needs.
     """
     models_dirs = tuple(models_dirs)
     return {name: FEATURES[name].compute(record, models_dirs) for name in names}
 
 
 def list_models(models_dirs: Iterable[Path]) -> dict[str, list[str]]:
-    """Names of the model files found, for each feature that needs a model."""
+    """Map each feature that needs a model to the names of the model files found."""
     models_dirs = tuple(models_dirs)
     return {name: list(each.model.list_files(models_dirs)) for name, each in FEATURES.items() if each.model}
 
@@ -105,7 +105,7 @@ def _clip(record: FaceRecord, models_dirs: Iterable[Path]) -> Tensor:
     if record.aligned is None or not len(record.aligned):
         raise BeyondFacialError(
             f'The saved identity "{record.name}" holds no face crops, which this adapter needs; save it again from '
-            "its photos with the face crops kept, or choose another adapter."
+            'its photos with "keep_crops", or choose another adapter.'
         )
     return clip_vision.encode_face(CLIP_MODEL.choose(models_dirs), record.aligned[0])
 

@@ -1,4 +1,4 @@
-"""Weight files: read safely, whole or only as shapes. Nothing is run, mapped, or unpacked to more than the file."""
+"""Reads weight files safely, with their numbers or only as shapes: runs no code, maps no file, unpacks no archive."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SECTIONS = {
 BARE_PROJECTION = re.compile(r"(latents|proj_in|proj_out|norm_out|layers|proj|norm|perceiver_resampler)(\..*)?")
 BARE_SITE = re.compile(r"[0-9]{1,4}\.to_(k_ip|v_ip|[qkv]_lora|out_lora)\..*")
 ZIP_MAGIC = b"PK\x03\x04"
-MAX_SHARED = 4  # times: torch archives may say a tensor twice; a file that says it a thousand times is a trap
+MAX_SHARED = 4  # torch archives may contain a tensor twice; more often is an attack
 SCALED_FP8 = re.compile(r"scaled_fp8$|\.(scale_weight|weight_scale)$")
-OTHERS = (  # what people have under the name of a weight file, by its first bytes
+OTHERS = (  # files that users mistake for weight files, by their first bytes
     (
         rb"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46",
         "was saved by a torch before 1.6, which is not read; use a .safetensors file",
@@ -47,7 +47,7 @@ OTHERS = (  # what people have under the name of a weight file, by its first byt
 class Weights:
     """An adapter file's tensors by section, on the CPU, in the file's own dtype.
 
-    image_proj: the projection; ip_adapter: keys "N.to_k_ip.weight" and so on; other: what lies in neither.
+    image_proj: the projection; ip_adapter: keys "N.to_k_ip.weight" and so on; other: all other tensors.
     """
 
     image_proj: dict[str, Tensor]
@@ -56,24 +56,24 @@ class Weights:
 
 
 def load_adapter_file(path: Path) -> Weights:
-    """Read a .safetensors file (flat keys) or a torch archive (nested dicts); no code of the file's is run.
+    """Read a .safetensors file (flat keys) or a torch archive (nested dicts), without running code from it.
 
-    The form is told by the content, not by the file's ending. 8-bit floats become 16-bit ones. Raises
+    The format is recognised by the content, not by the file's ending. 8-bit floats become 16-bit ones. Raises
     BeyondFacialError naming the file and what it is.
     """
     return _split(read_tensors(path, "adapter file"))
 
 
 def peek_adapter_file(path: Path) -> Weights:
-    """As load_adapter_file, but shapes and dtypes only: tensors on the meta device, a few kilobytes read."""
+    """Like load_adapter_file, but with shapes and dtypes only: tensors on the meta device; reads a few kilobytes."""
     return _split(read_tensors(path, "adapter file", is_peek=True))
 
 
 def read_tensors(path: Path, kind: str, prefix: str = "", is_peek: bool = False) -> dict[str, Tensor]:
-    """A weight file's tensors by flat key, in memory of our own; of those only whose keys begin with the prefix.
+    """The tensors of a weight file by flat key, copied to memory; only keys that begin with the prefix.
 
     Args:
-        kind: names the file in sentences.
+        kind: the word for the file in error sentences.
         is_peek: tensors on the meta device instead.
     """
     path = Path(path)
@@ -88,7 +88,7 @@ def read_tensors(path: Path, kind: str, prefix: str = "", is_peek: bool = False)
         raise BeyondFacialError(f'"{path.name}" {error}.') from error
     except FileNotFoundError as error:
         raise BeyondFacialError(f'The {kind} "{path.name}" is gone; put it back or choose another.') from error
-    except Exception as error:  # damaged files raise nearly anything in the readers
+    except Exception as error:  # damaged files cause many kinds of exceptions in the readers
         raise BeyondFacialError(
             f'"{path.name}" is no .safetensors or .bin weight file, or is damaged; download it again.'
         ) from error
@@ -130,7 +130,7 @@ def _split(flat: dict[str, Tensor]) -> Weights:
 
 
 def _split_bare(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Sections of a file that comes without their names (InstantID's sometimes does), told by the keys."""
+    """Split a file without section names (some copies of InstantID) into sections, by its keys."""
     sections: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}, "": {}}
     for key, tensor in flat.items():
         in_projection, in_sites = BARE_PROJECTION.fullmatch(key), BARE_SITE.fullmatch(key)

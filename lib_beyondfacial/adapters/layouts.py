@@ -1,4 +1,4 @@
-"""What the sections of an adapter file must hold: shapes that fit together, or a sentence that names the key."""
+"""Checks the shapes in an adapter file's sections; the error sentence names the key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tensors = dict[str, Tensor]
 
 
 def size(tensor: Tensor | None, axis: int) -> int:
-    """The size along an axis; 0 where there is none."""
+    """The size along an axis; 0 if there is no such axis or tensor."""
     return tensor.shape[axis] if tensor is not None and tensor.ndim > axis else 0
 
 
@@ -52,7 +52,7 @@ def check_perceiver(proj: Tensors, tokens: int, name: str) -> tuple[int, int]:
 
 
 def _check_layers(proj: Tensors, prefix: str, width: int, size_in: int, name: str) -> int:
-    """The width of what a resampler gives, whose layers and projections fit together."""
+    """Check that a resampler's layers and projections fit together; returns its output width."""
     _expect_affine(proj, f"{prefix}proj_in", (width, size_in), name)
     width_out = size(proj.get(f"{prefix}norm_out.weight"), 0)
     _expect_affine(proj, f"{prefix}proj_out", (width_out, width), name)
@@ -80,13 +80,13 @@ def _check_layers(proj: Tensors, prefix: str, width: int, size_in: int, name: st
 
 
 def count_layers(proj: Tensors, prefix: str) -> int:
-    """How many layers a resampler has; 0 where their numbers have gaps."""
+    """The number of a resampler's layers; 0 if their numbering has gaps."""
     numbers = {int(found[1]) for key in proj if (found := LAYER_KEY.fullmatch(key.removeprefix(prefix)))}
     return len(numbers) if numbers == set(range(len(numbers))) else 0
 
 
 def check_sites(ip: Tensors, context_dim: int, name: str) -> tuple[int, ...]:
-    """h of each cross-attention site; N runs 1, 3, 5, ... without a gap."""
+    """The width h of each cross-attention site, whose numbers must be 1, 3, 5, ... without gaps."""
     numbers = sorted(int(found[1]) for found in map(SITE_KEY.fullmatch, ip) if found)
     if not numbers or numbers != list(range(1, 2 * len(numbers), 2)):
         raise incomplete(name, "has gaps in its attention sites")
@@ -99,7 +99,7 @@ def check_sites(ip: Tensors, context_dim: int, name: str) -> tuple[int, ...]:
 
 
 def check_lora(ip: Tensors, widths: tuple[int, ...], context_dim: int, name: str) -> bool:
-    """Whether a LoRA is there; if so it is whole: every leaf of attn1 (even N) and attn2 (odd N)."""
+    """Whether there is a LoRA; if so, check that it has all layers of attn1 (even N) and attn2 (odd N)."""
     if not any("_lora." in key for key in ip):
         return False
     for n in range(2 * len(widths)):
@@ -114,14 +114,14 @@ def check_lora(ip: Tensors, widths: tuple[int, ...], context_dim: int, name: str
 
 
 def check_finite(weights: Weights, name: str) -> None:
-    """Every number that may be used is one."""
+    """Check that all numbers that may be used are finite."""
     tensors = (*weights.image_proj.values(), *weights.ip_adapter.values())
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.dtype in DTYPES):
         raise incomplete(name, "holds numbers that are not finite")
 
 
 def expect(key: str, tensor: Tensor | None, shape: tuple[int, ...], name: str) -> None:
-    """The tensor is there, of a float type, and of that shape, without empty axes."""
+    """Check that the tensor exists, has a float dtype and this shape, without empty axes."""
     if tensor is None:
         raise incomplete(name, f"lacks {key}")
     if tensor.dtype not in DTYPES:
@@ -135,6 +135,6 @@ def incomplete(name: str, what: str) -> BeyondFacialError:
 
 
 def _expect_affine(proj: Tensors, leaf: str, shape: tuple[int, ...], name: str) -> None:
-    """A leaf's weight of that shape, and its bias."""
+    """Check a layer's weight of this shape, and its bias."""
     for part, expected in (("weight", shape), ("bias", shape[:1])):
         expect(f"image_proj.{leaf}.{part}", proj.get(f"{leaf}.{part}"), expected, name)

@@ -1,7 +1,7 @@
-"""The pickle of a torch archive, followed step by step without building anything that it asks for.
+"""Reads the pickle of a torch archive step by step, without creating the objects that it asks for.
 
-torch.load(weights_only=True) builds while it reads: 400 bytes that call bytearray(3 * 10**9) take 3 GB. Here only the
-steps that torch.save writes are known, nothing is called, and every list of steps ends.
+torch.load(weights_only=True) creates objects while it reads: a pickle of 400 bytes that calls bytearray(3 * 10**9)
+takes 3 GB. This reader supports only the opcodes that torch.save writes, and calls nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .stored import MAX_TENSORS, RefusedError
 MAX_PICKLE = 8_000_000  # bytes: 1300 tensors take 200 kB
 MAX_STEPS = 500_000
 MAX_DEPTH = 4
-MAX_KEY = 500  # letters of a tensor's name
+MAX_KEY = 500  # characters of a tensor's name
 MAX_AXES = 8
 CODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 STORAGES = {
@@ -37,7 +37,7 @@ STORAGES = {
 REBUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 PARAMETERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}
 HARMLESS = {"torch Size", "torch device", "torch.serialization _get_layout"}
-OTHER = object()  # what stands for lists and all else that holds no tensors
+OTHER = object()  # placeholder for lists and everything else without tensors
 UNSAFE = "holds objects beside weights, and is refused as unsafe; use a .safetensors file"
 
 
@@ -50,7 +50,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in the archive, by the archive's key; dtype is None for untyped bytes."""
+    """A storage of numbers in the archive, by its key; dtype is None for untyped bytes."""
 
     dtype: torch.dtype | None
     key: str
@@ -58,7 +58,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class PickledTensor:
-    """A view of a storage, in numbers."""
+    """A tensor as a view of a storage; offset and stride count numbers, not bytes."""
 
     storage: Storage
     dtype: torch.dtype
@@ -75,7 +75,7 @@ class Table:
 
 
 class Machine:
-    """The stack and the memo of a pickle, and what each known step does to them."""
+    """The stack and the memo of the pickle, and the effect of each supported opcode on them."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -92,7 +92,7 @@ class Machine:
         return found
 
     def skip(self, _argument: Any) -> None:
-        """Protocol and frames say nothing."""
+        """Ignore protocol and frames."""
 
     def push(self, argument: Any) -> None:
         self.stack.append(argument)
@@ -113,7 +113,7 @@ class Machine:
         self.stack.append(self.memo[argument])
 
     def drop(self, _argument: Any) -> None:
-        """One value goes into a list, or becomes the state of an object: no weights."""
+        """Drop a value that goes into a list or becomes the state of an object: it contains no weights."""
         self.stack.pop()
 
     def drop_many(self, _argument: Any) -> None:
@@ -212,7 +212,7 @@ STEPS: dict[str, Step] = {
 def pickled_tensors(data: bytes) -> dict[str, PickledTensor]:
     """The tensors of a pickled dict of dicts, by their keys joined with dots.
 
-    Raises RefusedError for whatever torch.save does not write of weights, ValueError and the like for damage.
+    Raises RefusedError for anything that torch.save does not write for weights, ValueError and others for damage.
     """
     if len(data) > MAX_PICKLE:
         raise RefusedError("holds an index of more than 8 MB; use another file")
@@ -233,7 +233,7 @@ def pickled_tensors(data: bytes) -> dict[str, PickledTensor]:
 
 
 def _flatten(table: Table, prefix: str, depth: int, visited: set[int]) -> dict[str, PickledTensor]:
-    """Tensors by their whole keys; a table that comes twice is a trap, and never written by torch.save of weights."""
+    """Tensors by their full keys; RefusedError if a table occurs twice, which torch.save never writes."""
     if depth > MAX_DEPTH or id(table) in visited:
         raise RefusedError("holds entries within entries, too deep or repeated; use another file")
     visited.add(id(table))

@@ -1,4 +1,4 @@
-"""Weight files under a folder, the way users lay them out."""
+"""Finds weight files in a folder and its subfolders."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DEPTH = 3
 
 
 def weight_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Files of those endings at most three folders deep, in order.
+    """Files with these endings at most three folders deep, in order.
 
-    Linked folders and files count, each folder once, so that a link to a folder above ends the way. Pipes, sockets and
-    links that lead nowhere do not count: opening one may take for ever.
+    Links are followed; each folder is visited once, so that a link to a parent folder does not cause a loop. Pipes,
+    sockets and broken links are left out, because opening one may block forever.
     """
     visited: set[tuple[int, int] | str] = set()
     for place, subfolders, files in os.walk(folder, followlinks=True):
@@ -23,7 +23,7 @@ def weight_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
             found = location.stat()
         except OSError:
             continue
-        identity = (found.st_dev, found.st_ino) if found.st_ino else str(location.resolve())  # some have no numbers
+        identity = (found.st_dev, found.st_ino) if found.st_ino else str(location.resolve())  # st_ino may be 0
         is_known, deep = identity in visited, len(location.relative_to(folder).parts) >= DEPTH - 1
         visited.add(identity)
         subfolders[:] = [] if deep or is_known else sorted(each for each in subfolders if not each.startswith("."))

@@ -16,16 +16,16 @@ def project_identity(spec: AdapterSpec, weights: Weights, features: Features, cl
     """Identity tokens (B, T, C), fp32, by the projection of the adapter's family.
 
     Args:
-        features: those of spec.features, from features.compute_features.
-        clip_weight: of CLIP's part in FaceID-Plus v2; nothing to the others.
+        features: those named in spec.features, from features.compute_features.
+        clip_weight: weight of CLIP's part in FaceID-Plus v2; other families ignore it.
 
-    T is spec.tokens, times the number of faces for a family that takes several. Raises BeyondFacialError where the
-    numbers run over.
+    T is spec.tokens, times the number of faces for a family that takes several. Raises BeyondFacialError if the tokens
+    are not finite.
     """
     with torch.no_grad():
         tokens = FAMILIES[spec.family].project(weights.image_proj, features, clip_weight)
     if not bool(torch.isfinite(tokens).all()):
         raise BeyondFacialError(
-            "The adapter makes no finite numbers of this face; its file is damaged, download it again."
+            "The adapter gives numbers that are not finite; its file is damaged, download it again."
         )
     return tokens

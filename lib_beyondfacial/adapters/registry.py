@@ -1,4 +1,4 @@
-"""Adapter files by name: found where users keep them, loaded once, never addressed by a path."""
+"""Adapter files by name (never by path): searched in the users' folders, and loaded once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .places import weight_files
 FOLDERS = ("ipadapter", "ip-adapter", "instantid", "pulid", "photomaker", "ControlNet")
 EXTENSION = "extensions/sd-webui-controlnet/models"  # beside the models folder
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-MIXED_FOLDERS = ("controlnet", "models")  # hold mostly other models: there a file must be named like an adapter
+MIXED_FOLDERS = ("controlnet", "models")  # folders with mostly other models: only files named like adapters count
 NAMED_LIKE_ADAPTER = re.compile(r"ip[-_]?adapter|face[-_]?id|instant[-_]?id|pulid|photomaker", re.IGNORECASE)
-NAMED_LIKE_OTHERS = re.compile(  # what lies beside adapters: CLIP vision models, InstantID's IdentityNet
+NAMED_LIKE_OTHERS = re.compile(  # files beside adapters that are none: CLIP vision models, InstantID's IdentityNet
     r"image[-_]?encoder|clip[-_](vision|vit|h\b|g\b)|controlnetmodel|diffusion_pytorch_model", re.IGNORECASE
 )
 
@@ -38,7 +38,7 @@ class LoadedAdapter:
 
 @dataclass(frozen=True)
 class AdapterCard:
-    """What a list tells of an adapter file: its spec (spec.facts for users), or the sentence why it cannot be used."""
+    """The list entry of an adapter file: its spec (spec.facts for users), or the sentence why it cannot be used."""
 
     name: str
     spec: AdapterSpec | None
@@ -46,16 +46,17 @@ class AdapterCard:
 
 
 def adapter_dirs(models_dir: Path) -> list[Path]:
-    """The folders inside a models folder, and beside it, where adapters may lie (those that exist)."""
+    """The existing folders for adapters, in a models folder and beside it."""
     models_dir = Path(models_dir)
     places = [*(models_dir / name for name in FOLDERS), models_dir.parent / EXTENSION]
     return [folder for folder in places if folder.is_dir()]
 
 
 def list_adapters(dirs: Iterable[Path]) -> dict[str, Path]:
-    """Adapter files by name, sorted: the file's name without folder and ending; with its ending where two would clash.
+    """Adapter files by name, sorted: the file's name without folder and ending; with ending if two were equal
+    otherwise.
 
-    Where two folders hold the same file name, the first wins. Nothing is opened.
+    If two folders have the same file name, the first wins. No file is opened.
     """
     found: dict[str, Path] = {}
     for folder in dirs:
@@ -68,11 +69,10 @@ def list_adapters(dirs: Iterable[Path]) -> dict[str, Path]:
 
 
 def get_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> LoadedAdapter:
-    """Load an adapter by its name in the listing (its file name will do, too); "" means the only one there is
-    that can be used.
+    """Load an adapter by its name in the listing, or its file name; "" means the only usable one.
 
-    family is the user's word where a file's shapes fit two families (Settings.adapter_family). Kept in memory until
-    the file changes. Raises BeyondFacialError listing the known names.
+    family: the user's choice for files whose shapes fit two families (Settings.adapter_family). The adapter stays in
+    memory until its file changes. Raises BeyondFacialError listing the known names.
     """
     name = _choose(name, listing, family)
     return _load(name, listing[name], *_stamp(name, listing[name]), family)
@@ -88,7 +88,7 @@ def peek_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> 
 
 
 def unload_adapters() -> None:
-    """Free what is kept in memory: adapters, and CLIP's features."""
+    """Free the adapters and CLIP features in memory."""
     _load.cache_clear()
     _read.cache_clear()
     unload_features()
@@ -96,7 +96,7 @@ def unload_adapters() -> None:
 
 @functools.lru_cache(maxsize=2)
 def _load(name: str, path: Path, mtime_ns: int, size: int, family: str) -> LoadedAdapter:
-    if (card := _peek(name, path, mtime_ns, size, family)).spec is None:  # before gigabytes are read
+    if (card := _peek(name, path, mtime_ns, size, family)).spec is None:  # checked before gigabytes are read
         raise BeyondFacialError(card.sentence)
     weights, sha256 = _read(path, mtime_ns, size)
     spec = describe(weights, name, family, _name_hints(path), lambda: sha256)
@@ -105,7 +105,7 @@ def _load(name: str, path: Path, mtime_ns: int, size: int, family: str) -> Loade
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Weights, str]:
-    """Apart from _load, so that one file is in memory once, whatever the user calls its family."""
+    """Read a file. Cached apart from _load: a file that is loaded under two families is read once."""
     return load_adapter_file(path), _hash(path)
 
 
@@ -126,7 +126,7 @@ def _hash(path: Path) -> str:
 
 
 def _stamp(name: str, path: Path) -> tuple[int, int]:
-    """What changes with the file."""
+    """A key that changes if the file changes."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -135,7 +135,7 @@ def _stamp(name: str, path: Path) -> tuple[int, int]:
 
 
 def _name_hints(path: Path) -> tuple[str, str]:
-    """The names that may tell a file's family: its own, then its folder's ("instantid/ip-adapter.bin")."""
+    """The names that may show a file's family: its own, then its folder's ("instantid/ip-adapter.bin")."""
     return path.stem, path.parent.name
 
 

@@ -1,8 +1,8 @@
-"""Safetensors files by their header, tensor by tensor.
+"""Reads safetensors files tensor by tensor, by their header.
 
-The safetensors package either maps the file, or wants it in memory as a whole and copies it from there; this reads
-each tensor once, into its own memory. A file is: the header's size (8 bytes), the header (JSON: name -> dtype, shape,
-start and end behind the header), the tensors.
+The safetensors package either maps the file, or needs the whole file in memory and copies from there; this module
+reads each tensor once, into its final memory. A file is: the header's size (8 bytes), the header (JSON: name -> dtype,
+shape, start and end behind the header), the tensors.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ NAMES = {
 
 
 def looks_like_safetensors(start: bytes) -> bool:
-    """By the first 9 bytes of a file."""
+    """Whether the first 9 bytes of a file are those of safetensors."""
     return start[8:9] == b"{"
 
 
 def read_header(file: BinaryIO, size: int) -> dict[str, StoredTensor]:
-    """The tensors of an open file of that size; RefusedError or ValueError where the header cannot be true."""
+    """The tensors of an open file of this size in bytes; RefusedError or ValueError if the header is wrong."""
     length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER:
         raise RefusedError("has a header of more than 8 MB; use another file")
@@ -58,7 +58,7 @@ def read_header(file: BinaryIO, size: int) -> dict[str, StoredTensor]:
 
 
 def _short_int(digits: str) -> int:
-    """Older Pythons take minutes for a number of a million digits."""
+    """int(), refused for many digits: older Pythons need minutes for a million digits."""
     if len(digits) > 20:
         raise ValueError("a number that is none")
     return int(digits)

@@ -1,4 +1,4 @@
-"""A tensor as a weight file holds it, before it is read; and what no file may make of it."""
+"""A tensor in a weight file before it is read, and limits for files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ FP8 = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2") if
 
 
 class RefusedError(ValueError):
-    """A file that is not read; the text ends the sentence '"x.bin" ...'."""
+    """The file is refused; the message completes the sentence '"x.bin" ...'."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """dtype and shape as stored; read() gives its numbers in memory of our own.
+    """dtype and shape as stored; read() copies its numbers to memory.
 
-    Nothing is ever mapped: a file that is overwritten while it is mapped ends the process, and on Windows it could
-    not be replaced at all.
+    Files are never mapped: overwriting a mapped file kills the process, and on Windows it could not be replaced.
     """
 
     dtype: torch.dtype
@@ -43,5 +42,5 @@ def size_of(dtype: torch.dtype, shape: tuple[int, ...]) -> int:
 
 
 def wide_enough(dtype: torch.dtype) -> torch.dtype:
-    """What the dtype is computed in: half precision holds every number of 8-bit floats."""
+    """The dtype to compute in: float16 for 8-bit floats, which it represents exactly; else the same."""
     return torch.float16 if dtype in FP8 else dtype

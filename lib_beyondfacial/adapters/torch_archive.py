@@ -1,4 +1,4 @@
-"""Torch archives (.bin, .pt, .pth since 2020): a zip of one pickle, which names the tensors, and their numbers."""
+"""Reads torch archives (.bin, .pt, .pth since 2020): a zip with a pickle that names the tensors, and their numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK = 1 << 24
 
 
 def open_archive(file: BinaryIO, size: int) -> zipfile.ZipFile:
-    """zipfile's reader, which takes a kilobyte of memory for each entry of the directory, where those are few."""
+    """Open an archive; RefusedError if its directory is too large, since zipfile needs a kilobyte for each entry."""
     tail = min(size, 65_557)
     file.seek(size - tail)
     end = file.read(tail)
@@ -36,9 +36,9 @@ def open_archive(file: BinaryIO, size: int) -> zipfile.ZipFile:
 
 
 def read_index(archive: zipfile.ZipFile, size: int) -> dict[str, StoredTensor]:
-    """The tensors of an archive of that size in bytes; RefusedError, ValueError and the like where it cannot be true.
+    """The tensors of an archive of this size in bytes; RefusedError, ValueError and others if it is wrong.
 
-    The archive has to stay open until they are read.
+    The archive must stay open until the tensors are read.
     """
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -75,7 +75,7 @@ def _read(tensor: PickledTensor, member: str, storage: functools._lru_cache_wrap
 
 
 def _read_member(archive: zipfile.ZipFile, member: str) -> Tensor:
-    """A storage's bytes, checked by the archive's CRC; tensors that share it share its memory."""
+    """The bytes of a storage, checked by the archive's CRC; tensors that share a storage share this memory."""
     size = archive.getinfo(member).file_size
     found, at = torch.empty(size, dtype=torch.uint8), 0
     view = memoryview(found.numpy())  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""Photos to one identity: decode (photos), find faces (analysis), say what becomes of each (checks), agree
-(aggregate), keep (library), and measure pictures by it (reports)."""
+"""From photos to one identity: decode photos (photos), find faces (analysis), decide which are used (checks), average
+them (aggregate), save identities (library), and compare pictures with them (reports)."""
 
 from .aggregate import Identity, aggregate_photos
 from .analysis import Face, FaceAnalyser, find_packs, get_analyser, unload_analysers

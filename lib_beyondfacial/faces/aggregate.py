@@ -1,4 +1,4 @@
-"""Several photos of one person to one identity (docs/method.md eq. 10)."""
+"""Averages several photos of one person into one identity (docs/method.md eq. 10)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .quality import mean_direction
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """Who it is, in N photos that are used; everything per photo is in the order of their weights, the best first.
+    """A person, from the N photos that are used; data per photo is sorted by their weights, the best first.
 
     embedding: unit direction, float32 (512,).
     norm: weighted mean norm of the raw embeddings, for adapters that take raw ones.
     crop: RGB uint8 (256, 256, 3), the head of the best photo.
     names: the photos used, in the order in which they were given.
     warnings: sentences on photos that were dropped or doubtful.
-    photo_hash: short hash over the pixels of all photos given, and over the choice of face.
+    photo_hash: short hash over the pixels of all photos, used or not, and over the choice of face.
     photos: unit embeddings, float32 (N, 512).
     norms: of the raw embeddings, float32 (N,).
     weights: eq. 10's, float32 (N,), summing to 1.
-    aligned: RGB uint8 (N, 224, 224, 3), the faces at twice ArcFace's template; None where they were not kept.
-    gender: "female" or "male" where the pack told it, else None.
-    space: whose embeddings these are (FaceAnalyser.space).
-    name: under which it is saved, else "".
+    aligned: RGB uint8 (N, 224, 224, 3), the faces at twice ArcFace's template; None if they were not saved.
+    gender: "female" or "male" if the pack gives it, else None.
+    space: the recogniser of the embeddings (FaceAnalyser.space).
+    name: of the saved identity, else "".
     """
 
     embedding: np.ndarray
@@ -59,8 +59,8 @@ def aggregate_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: Fa
         weight = score * relative face size * sharpness * agreement
         embedding = unit(sum weight * unit embedding);  norm = weighted mean of the raw norms
 
-    Which face of a photo counts is `choice`. A photo without such a face, or from 3 photos on one that shows somebody
-    else, is dropped by name with a warning. Raises BeyondFacialError naming the photos where none is left.
+    `choice` selects the face of each photo. A photo without such a face is dropped with a warning that names it; so
+    is, from 3 photos on, a photo of somebody else. Raises BeyondFacialError naming the photos if none is left.
     """
     checks = check_photos(photos, analyser, choice)
     problem, warnings, gender = summarise(checks, choice)
@@ -95,7 +95,7 @@ def aggregate_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: Fa
 
 
 def hash_photos(photos: Sequence[Photo], choice: FaceChoice = LARGEST) -> str:
-    """10 hex digits of the SHA-256 over the photos' sizes and pixels, in their order, and an unusual choice."""
+    """10 hex digits of the SHA-256 over the photos' sizes and pixels, in order, and over the choice unless default."""
     digest = hashlib.sha256()
     for photo in photos:
         digest.update(repr(photo.image.shape).encode())

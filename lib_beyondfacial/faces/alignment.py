@@ -1,11 +1,11 @@
-"""A face brought to where ArcFace wants it, by its five landmarks; the same crop as insightface's `norm_crop`."""
+"""Aligns a face to ArcFace's template by its five landmarks; the same crop as insightface's `norm_crop`."""
 
 from __future__ import annotations
 
 import numpy as np
 
 CROP = 112
-ALIGNED = 2 * CROP  # what is kept of a photo: every second pixel of it is the recogniser's own crop
+ALIGNED = 2 * CROP  # the size that is saved: every second pixel of it is the recogniser's crop
 # Eyes, nose, corners of the mouth in a crop of 112 pixels (insightface, utils/face_align.py, arcface_dst).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
@@ -13,10 +13,10 @@ TEMPLATE = np.array(
 
 
 def similarity_transform(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The turn, scale and shift, (2, 3), that brings points nearest to targets by least squares (Umeyama 1991).
+    """The rotation, scale and shift, (2, 3), from points to targets by least squares (Umeyama 1991).
 
-    In complex numbers: target = a * point + b, so a = <p, q> / <p, p> of the centred ones. Points that all lie in one
-    place are only shifted.
+    In complex numbers: target = a * point + b, with a = <p, q> / <p, p> of the centred points. If all points are
+    equal, they are only shifted.
 
     Args:
         points, targets: (K, 2) x, y.
@@ -35,7 +35,7 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = CROP) -> np
     Args:
         image: uint8 (H, W, 3).
         landmarks: (5, 2) x, y in its pixels.
-        size: 112, or a multiple: the template grows with it.
+        size: 112 or a multiple of it; the template is scaled accordingly.
     """
     import cv2
 
@@ -44,9 +44,9 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = CROP) -> np
 
 
 def aligned_to_crops(aligned: np.ndarray) -> np.ndarray:
-    """(N, 224, 224, 3) to the recogniser's (N, 112, 112, 3).
+    """Reduce (N, 224, 224, 3) to the recogniser's (N, 112, 112, 3) by taking every second pixel.
 
-    Every second pixel, because the larger template holds the smaller one's very sample points; averaging would shift
-    the face by a quarter of a pixel.
+    These pixels are exactly the sample points of the smaller template; averaging would shift the face by a quarter of
+    a pixel.
     """
     return np.ascontiguousarray(aligned[:, ::2, ::2])

@@ -1,4 +1,4 @@
-"""Faces in a picture: which sizes are tried before "no face" is said, and packs kept loaded. On the CPU by default."""
+"""Finds faces in a picture, with several detector sizes; keeps packs loaded. On the CPU by default."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from .packs import CPU, find_packs, fingerprint, full_provider, load_engine
 
 __all__ = ["Face", "FaceAnalyser", "find_packs", "get_analyser", "unload_analysers"]
 
-DETECTOR_SIZES = (640, 512, 384, 256)  # stepped down before "no face" is said: big faces are missed at 640
+DETECTOR_SIZES = (640, 512, 384, 256)  # tried in this order: large faces are missed at 640
 THRESHOLD = 0.5
-PADDED_SIDE = 2048  # a photo is shrunk to that before a border quadruples it: faces found then fill it anyway
-MAX_ASPECT = 64  # a thinner picture would shrink to nothing in the detector
-FILLING = 0.8  # of the searched area: what fills more is the area itself, taken for a face where nothing else is seen
-SQUARES_ASPECT = (1.25, 8.0)  # between these a picture is searched in squares, too: whole, its heads are small
+PADDED_SIDE = 2048  # px, before a border quadruples the area: faces that are found only then are large anyway
+MAX_ASPECT = 64  # a narrower picture would have no pixels left in the detector
+FILLING = 0.8  # share of the searched area: larger boxes are ignored, as detectors may take the area for a face
+SQUARES_ASPECT = (1.25, 8.0)  # between these aspects a picture is also searched in squares: its heads are small
 
 
 class FaceAnalyser:
-    """An insightface pack, loaded; one at a time may search, so threads wait for each other.
+    """A loaded insightface pack; a lock lets one thread search at a time.
 
     name: the pack's.
-    space: whose embeddings these are: the pack's name and the hash of its recogniser, as in "buffalo_l:1a2b3c4d5e".
+    space: identifies its embeddings: the pack's name and the hash of its recogniser, as in "buffalo_l:1a2b3c4d5e".
     """
 
     def __init__(self, pack_dir: Path, provider: str = CPU, name: str = ""):
-        """Load a pack folder; BeyondFacialError where it is missing, empty, damaged or incomplete.
+        """Load a pack folder; BeyondFacialError if it is missing, empty, damaged or incomplete.
 
         Args:
-            name: the pack's, where it is another than the folder's.
+            name: the pack's, if it differs from the folder's.
         """
         self.pack_dir = Path(pack_dir).resolve()
         self.name = name or self.pack_dir.name
@@ -50,12 +50,12 @@ class FaceAnalyser:
 
     @property
     def engine(self) -> str:
-        """What runs the pack: "insightface", or "onnxruntime" where that cannot be imported."""
+        """The engine in use: "insightface", or "onnxruntime" if insightface cannot be imported."""
         return self._engine.name
 
     @property
     def provider(self) -> str:
-        """onnxruntime's name of what the models run on."""
+        """onnxruntime's name of the provider that the models run on."""
         return self._engine.providers[0]
 
     @property
@@ -64,7 +64,7 @@ class FaceAnalyser:
         return self._engine.tells_gender
 
     def _hash_recogniser(self) -> str:
-        """At once: the file may be another's a minute later."""
+        """Hash the recogniser's file while loading, because the file may be replaced later."""
         assert self._engine.recogniser is not None  # load_engine refuses a pack without
         try:
             return hash_file(self._engine.recogniser)[:SHORT_HASH]
@@ -74,9 +74,9 @@ class FaceAnalyser:
     def find(self, image: np.ndarray) -> list[Face]:
         """All faces of a photo, the largest first.
 
-        The detector's size steps down 640, 512, 384, 256 (or is the one that the model is fixed to); then a wide or
-        high picture is searched square by square; then the steps again with a wide border around the picture. The
-        first attempt that finds a face counts. Boxes that fill nearly all of what is searched are none.
+        Attempts, in order: the detector sizes 640, 512, 384, 256 (or the model's fixed size); for wide or high
+        pictures, square by square; the sizes again with a wide border around the picture. The first attempt that finds
+        a face counts. Boxes that fill nearly all of the searched area are ignored.
 
         Args:
             image: RGB uint8 (H, W, 3).
@@ -84,10 +84,10 @@ class FaceAnalyser:
         return self._find_first(image, self._attempts)
 
     def find_in_scene(self, image: np.ndarray) -> list[Face]:
-        """All faces of a generated picture, the largest first; as `find`, without the attempts with a border.
+        """All faces of a generated picture, the largest first; like `find`, without the attempts with a border.
 
-        A border is for photos that are all face. Around a scene in which no face is seen, it makes detectors take the
-        scene as such for one.
+        The border is for photos filled by a face. With a border around a scene without faces, detectors take the whole
+        scene for a face.
         """
         return self._find_first(image, self._attempts_without_border)
 
@@ -115,7 +115,7 @@ class FaceAnalyser:
         border, scale, size = attempt.border, attempt.scale, attempt.size
         try:
             found = self._engine.find(attempt.picture, size, THRESHOLD)
-        except Exception as error:  # onnxruntime's and OpenCV's own, from models that load but do not run
+        except Exception as error:  # exceptions of onnxruntime and OpenCV, for models that load but do not run
             raise self._failure() from error
         faces = [
             replace(
@@ -137,7 +137,7 @@ class FaceAnalyser:
         )
 
     def _attempts_without_border(self, bgr: np.ndarray) -> Iterator[list[_Attempt]]:
-        """In the order to be tried; each the parts of the picture that are searched together."""
+        """The attempts in order; each is a list of parts of the picture that are searched together."""
         unscaled = np.ones(2, np.float32)
         for size in self._sizes:
             yield [_Attempt(bgr, 0, unscaled, size)]
@@ -155,7 +155,7 @@ class FaceAnalyser:
 
 @dataclass(frozen=True, eq=False)
 class _Attempt:
-    """A BGR picture to be searched: the photo, shrunk to `scale` in both directions, with a border around it.
+    """A BGR picture to search in: the photo, resized by `scale` (x, y), with a border around it.
 
     size: the detector's (width, height). offset: x, y of the searched part in the photo.
     """
@@ -168,7 +168,7 @@ class _Attempt:
 
 
 def _squares(picture: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Squares of the shorter side along the longer one, each half over the last, and each one's x, y."""
+    """Squares along the longer side, each overlapping the previous one by half, with their x, y."""
     side, long = sorted(picture.shape[:2])
     least, most = SQUARES_ASPECT
     if not least * side <= long <= most * side:
@@ -179,7 +179,7 @@ def _squares(picture: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _distinct(faces: list[Face]) -> list[Face]:
-    """Without those whose middle is in an earlier one's box: the same face, seen in two squares."""
+    """Drop faces whose centre is in the box of an earlier one: the same face, found in two squares."""
     kept: list[Face] = []
     for face in faces:
         x, y = (face.box[:2] + face.box[2:]) / 2
@@ -189,7 +189,7 @@ def _distinct(faces: list[Face]) -> list[Face]:
 
 
 def _shrink(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `side` pixels a side; and by how much, for x and y."""
+    """Shrink a picture whose longer side exceeds `side` px. Returns it and the factors (x, y), new size / old size."""
     import cv2
 
     height, width = picture.shape[:2]
@@ -202,12 +202,12 @@ def _shrink(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def get_analyser(pack_dir: Path, provider: str = CPU, name: str = "") -> FaceAnalyser:
-    """The analyser of a pack folder, kept from call to call until the folder's files change.
+    """The analyser of a pack folder, cached until the folder's files change.
 
     Args:
         pack_dir: a folder of .onnx files, as find_packs names them.
         provider: onnxruntime's name, or its short form: "cpu", "cuda".
-        name: the pack's, where it is another than the folder's, as for one that is nested.
+        name: the pack's, if it differs from the folder's, as for a nested folder.
     """
     pack_dir = Path(pack_dir).resolve()
     with _LOADING:

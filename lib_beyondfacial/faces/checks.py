@@ -1,6 +1,6 @@
-"""The face check: what would become of each photo, before anything is generated.
+"""The face check: decides for each photo whether it is used, and which of its faces.
 
-A run takes its identity from the very same checks (aggregate.py), so what they say is what it does.
+Generation uses the same checks (aggregate.py), so their result is what happens there.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class DetectedFace:
 
 @dataclass(frozen=True, eq=False)
 class PhotoCheck:
-    """What becomes of one photo.
+    """The result for one photo.
 
-    faces: all that were found, the largest first; at most one is chosen.
-    detector_size: at which they were found, 0 without a face; padded: only with a border around the photo.
+    faces: all faces found, the largest first; at most one is chosen.
+    detector_size: the size at which they were found, 0 without a face; padded: whether a border was needed.
     agreement: median cosine to the other photos' chosen faces, clipped at 0; None below 3 of them.
-    used: whether the run would use the photo; `sentence` says why not, else it is "".
-    note: which of several faces was chosen, else "".
-    face, quality: the chosen face, and eq. 10's weight without the agreement; None and 0 without.
+    used: whether generation uses the photo; sentence: why not, else "".
+    note: says which of several faces was chosen, else "".
+    face, quality: the chosen face, and its weight in eq. 10 without the agreement; None and 0 if there is none.
     """
 
     name: str
@@ -58,10 +58,10 @@ class PhotoCheck:
 
 
 def check_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceChoice = LARGEST) -> list[PhotoCheck]:
-    """One check a photo, in their order.
+    """Check photos: one result a photo, in the same order.
 
-    Raises BeyondFacialError only where nothing could be checked: no photos, more than 16, or a gender is asked for
-    and the pack cannot tell it. summarise() has the message for photos of which none can be used.
+    Raises BeyondFacialError only if nothing can be checked: no photos, more than 16, or the choice is by gender and
+    the pack has no gender model. If no photo can be used, summarise() has the message.
     """
     check_count(photos)
     if choice.kind in GENDERS and not analyser.tells_gender:
@@ -98,9 +98,9 @@ def check_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceCh
 def _rejudge_group_photos(
     photos: Sequence[Photo], found: Sequence[Sequence[Face]], judged: list[PhotoCheck]
 ) -> list[PhotoCheck]:
-    """A group photo that was dropped for its largest face, with the one of its faces that the used photos agree on.
+    """Use group photos that were dropped for their largest face, with the face that is like the used photos.
 
-    Two photos that agree say who is meant. `found`: all faces of each photo.
+    This needs at least two photos that agree. found: all faces of each photo.
     """
     agreed = [check.face for check in judged if check.used and check.face is not None]
     if len(agreed) < JUDGES - 1:
@@ -148,7 +148,7 @@ def draw_check(photo: Photo, check: PhotoCheck, side: int = 320) -> np.ndarray:
     height, width = (max(round(length * scale), 1) for length in photo.image.shape[:2])
     shown = cv2.resize(photo.image, (width, height), interpolation=cv2.INTER_AREA)
     thin = max(1, round(max(width, height) / 200))
-    for face in sorted(check.faces, key=lambda each: each.chosen):  # the chosen one on top
+    for face in sorted(check.faces, key=lambda each: each.chosen):  # the chosen face last, on top
         x0, y0, x1, y1 = (round(max(min(v * scale, 2 * side), -side)) for v in face.box)
         colour = (CHOSEN_COLOUR if check.used else DROPPED_COLOUR) if face.chosen else OTHER_COLOUR
         cv2.rectangle(shown, (x0, y0), (x1, y1), colour, 3 * thin if face.chosen else thin)
@@ -156,7 +156,7 @@ def draw_check(photo: Photo, check: PhotoCheck, side: int = 320) -> np.ndarray:
 
 
 def _judged(checks: list[PhotoCheck]) -> list[PhotoCheck]:
-    """From 3 photos with a face on, the majority drops who looks like somebody else."""
+    """With at least 3 photos with a face, drop those that differ from the majority."""
     asked = [i for i, check in enumerate(checks) if check.face is not None]
     if len(asked) < JUDGES:
         return checks
@@ -181,7 +181,7 @@ def _why_none(checks: Sequence[PhotoCheck], choice: FaceChoice) -> str:
 
 
 def _gender(used: Sequence[PhotoCheck]) -> str | None:
-    """Of most photos; where both are told equally often, the best photo's."""
+    """The gender of most photos; with a tie, that of the best photo."""
     known = [(check.face.gender, check.quality) for check in used if check.face is not None and check.face.gender]
     if not known:
         return None

@@ -1,4 +1,4 @@
-"""Which face of a photo is meant, where it shows several."""
+"""Chooses the face of a photo that shows several."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FaceChoice:
 
     @property
     def wants(self) -> str:
-        """The face that is asked for, in words."""
+        """A phrase for the face that is asked for."""
         if self.kind == "from the left":
             return f"face number {self.index} from the left"
         return f"{self.kind} face"
@@ -41,7 +41,7 @@ LARGEST = FaceChoice()
 
 @dataclass(frozen=True)
 class Pick:
-    """The outcome for one photo: the face's index, or None and a sentence saying why; a note where one was chosen."""
+    """The choice for one photo: the face's index, or None and a sentence why; a note if there were several faces."""
 
     index: int | None
     sentence: str = ""
@@ -91,9 +91,9 @@ def _pick_by_gender(name: str, faces: Sequence[Face], gender: str) -> Pick:
 
 
 def most_similar(faces: Sequence[Face], others: Sequence[Sequence[Face]]) -> int:
-    """The face whose likeness in the other photos is best: the mean, over these, of its highest cosine in each.
+    """The face most similar to the other photos: it has the largest mean, over these, of its highest cosine in each.
 
-    (Not the likeness to their largest faces alone: in a group photo that may be anybody.)
+    (All faces of the other photos count, because the largest face of a group photo may be anybody.)
     """
     unit = np.stack([face.normed_embedding for face in faces])
     likeness = [(unit @ np.stack([face.normed_embedding for face in each]).T).max(1) for each in others]

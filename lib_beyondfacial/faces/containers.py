@@ -1,7 +1,7 @@
-"""Photo files before they are decoded: what decoding would cost is read off the file, and Pillow gets pictures only.
+"""Checks and cleans photo files before Pillow decodes them: estimates the cost of decoding, and removes other data.
 
-JPEG and PNG files are written anew without what is no picture (appended videos, thumbnails, texts, notes of cameras),
-so that no part which nobody needs can refuse, slow down or inflate the part that counts. Nothing is decoded here.
+JPEG and PNG files are copied without everything that is not the picture (appended videos, thumbnails, texts, camera
+data), so that such data cannot cause errors, delays or memory use. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from .tiff import TiffError, orientation_of, part_sizes
 
-MAX_SCANS = 50  # of a JPEG: encoders write a dozen
+MAX_SCANS = 50  # of a JPEG; encoders write about a dozen
 MAX_SCAN_PIXELS = 800_000_000  # scans x pixels: each scan costs a pass over all pixels, 2.6 ns each
-MAX_PROFILE = 4_000_000  # bytes of an ICC profile; printers' have up to 2.7 MB
+MAX_PROFILE = 4_000_000  # bytes of an ICC profile; printers' profiles have up to 2.7 MB
 MAX_TEXT = 1_000_000  # Pillow's own limit for a text in a PNG
 MAX_RLE_BMP = 1_000_000  # Pillow unpacks these byte by byte in Python
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -29,19 +29,19 @@ JPEG_SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 STANDALONE = {0x01, *range(0xD0, 0xD8)}
 SOI, EOI, SOS, EXIF, ICC, ADOBE = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xEE
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}
-NOTES = {*range(0xE0, 0xF0), 0xFE} - {ADOBE}  # APPn and comments; Adobe's tells the colours
+NOTES = {*range(0xE0, 0xF0), 0xFE} - {ADOBE}  # APPn and comments, without Adobe's, which gives the colour space
 
 
 class RefusedError(ValueError):
-    """A file that is not decoded; the text ends the sentence '"photo 1" is ...'."""
+    """A file that is refused; the text is the end of the sentence '"photo 1" is ...'."""
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A photo file for Pillow.
+    """A cleaned photo file for Pillow.
 
-    orientation: EXIF's; profile: the ICC profile, b"" for none; None where Pillow has to be asked.
-    is_jpeg, scans: a JPEG may be larger than other files, one of several scans less so.
+    orientation: 1 to 8 as in EXIF. profile: the ICC profile; b"" for none. Each is None if Pillow must read it.
+    is_jpeg, scans: a JPEG may be larger than other pictures; a JPEG of several scans less large.
     """
 
     data: bytes
@@ -52,7 +52,7 @@ class Cleaned:
 
 
 def clean(data: bytes) -> Cleaned:
-    """The picture alone, without what costs more than it tells; RefusedError for what would cost too much."""
+    """The file without data that is no picture; RefusedError if decoding would cost too much."""
     if data.startswith(b"\xff\xd8\xff"):
         return _clean_jpeg(data)
     if data.startswith(PNG_MAGIC):
@@ -65,12 +65,12 @@ def clean(data: bytes) -> Cleaned:
 
 
 def count_scans(data: bytes) -> int:
-    """Scans of the JPEG at the start of the data, by its markers; what follows its end does not count."""
+    """The number of scans of the JPEG at the start of the data, by its markers; data behind its end is ignored."""
     return sum(marker == SOS for marker, _, _ in _jpeg_segments(data))
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, stop) of each segment, a scan's with its pixels, up to the end of the picture."""
+    """(marker, start, stop) of each segment up to the end of the picture; a scan includes its pixels."""
     at = 0
     while found := JPEG_MARKER.search(data, at):
         marker, start, at = found[1][0], found.start(), found.end()
@@ -114,7 +114,7 @@ def _clean_jpeg(data: bytes) -> Cleaned:
 
 
 def _clean_png(data: bytes) -> Cleaned:
-    """Pillow refuses a whole PNG for one text or profile of more than 1 MB; neither is the picture."""
+    """Remove texts and large profiles: Pillow refuses a PNG with one of more than 1 MB."""
     parts, at, orientation, profile = [PNG_MAGIC], len(PNG_MAGIC), 0, b""
     while at + 12 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -135,7 +135,7 @@ def _clean_png(data: bytes) -> Cleaned:
 
 
 def _orientation_in_text(kind: bytes, body: bytes) -> int:
-    """EXIF's orientation in a text chunk, in hexadecimal or as XMP; 0 where there is none."""
+    """EXIF's orientation in a text chunk, in hexadecimal or as XMP; 0 if there is none."""
     keyword, _, rest = body.partition(b"\0")
     if keyword not in (HEX_EXIF, XMP):
         return 0
@@ -155,7 +155,7 @@ def _orientation_in_text(kind: bytes, body: bytes) -> int:
 
 
 def _unpacked(packed: bytes, limit: int) -> bytes:
-    """What zlib makes of it; nothing where that is damaged or longer than the limit."""
+    """The data decompressed by zlib; b"" if it is damaged or longer than the limit."""
     unpacker = zlib.decompressobj()
     try:
         found = unpacker.decompress(packed, limit)
@@ -165,7 +165,7 @@ def _unpacked(packed: bytes, limit: int) -> bytes:
 
 
 def _check_tiff(data: bytes) -> Cleaned:
-    """A TIFF is decoded in strips or tiles, which may be larger than the picture that is shown, and may overlap."""
+    """Check the strips or tiles of a TIFF, which may be larger than the picture and may overlap."""
     try:
         parts = part_sizes(data)
     except TiffError as error:

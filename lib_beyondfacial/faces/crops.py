@@ -1,4 +1,4 @@
-"""The upright head out of a photo, by its five landmarks."""
+"""Cuts the upright head out of a photo, by the face's five landmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAD_LIFT = 0.05 / 0.56
 
 
 def head_square(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """The square that frames the head with its hair: centre (2,), unit vector down the face (2,), side in pixels.
+    """The square around the head with hair: centre (2,), unit vector down the face (2,), side in pixels.
 
     Args:
         landmarks: (5, 2) x, y in ArcFace's order: eyes, nose, corners of the mouth.
@@ -25,7 +25,8 @@ def head_square(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     eye_left, eye_right, _, mouth_left, mouth_right = np.asarray(landmarks, dtype=np.float64)
     eyes, mouth = (eye_left + eye_right) / 2, (mouth_left + mouth_right) / 2
     across = eye_right - eye_left + mouth_right - mouth_left
-    down = mouth - eyes + np.array([-across[1], across[0]]) / 2  # both say where down is; together they are steadier
+    # Both terms give the direction down; their sum is more stable.
+    down = mouth - eyes + np.array([-across[1], across[0]]) / 2
     length = max(float(np.hypot(*(mouth - eyes))), 1e-3)
     down = down / max(float(np.hypot(*down)), 1e-6)
     return eyes - HEAD_LIFT * length * down, down, HEAD_SIDE * length
@@ -34,7 +35,7 @@ def head_square(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 def head_crop(image: np.ndarray, face: Face, size: int = 256) -> np.ndarray:
     """The head, hair included, upright and filling the picture: RGB uint8 (size, size, 3).
 
-    A similarity transform by the landmarks. Where the square leaves the photo, its border is repeated.
+    It is cut by a similarity transform; outside the photo, the border pixels are repeated.
 
     Args:
         image: RGB uint8 (H, W, 3), the photo in which `face` was found.
@@ -44,7 +45,7 @@ def head_crop(image: np.ndarray, face: Face, size: int = 256) -> np.ndarray:
     centre, down, side = head_square(face.landmarks)
     scale = size / max(side, 1e-3)
     shrink = min(1.0, 2 * scale)
-    if shrink < 1:  # warping alone would skip pixels: shrink by area to about twice the size first
+    if shrink < 1:  # warping alone would skip pixels, so first shrink by area to about twice the size
         image, corner = _surroundings(image, centre, side)
         centre = centre - corner
         height, width = image.shape[:2]
@@ -60,8 +61,9 @@ def head_crop(image: np.ndarray, face: Face, size: int = 256) -> np.ndarray:
 
 
 def _surroundings(image: np.ndarray, centre: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a photo that holds the square, however it is turned, and its upper left corner: phones send 12
-    megapixels of which the head is one. The photo's own border is in it wherever the square leaves the photo."""
+    """The part of a photo that contains the rotated square, and its upper left corner; it saves work on large photos.
+
+    If the square leaves the photo, the part reaches to the photo's border."""
     size = np.array(image.shape[1::-1])
     reach = 0.75 * side  # half the diagonal is 0.71
     low = np.clip(np.floor(centre - reach), 0, size - 1).astype(int)

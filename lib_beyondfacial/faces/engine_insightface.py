@@ -1,4 +1,4 @@
-"""A face pack run by the insightface package as published: never a download."""
+"""Runs a face pack with the insightface package, without any download."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MODULES = ["detection", "recognition", "genderage"]
 
 
 class InsightfaceEngine:
-    """insightface's FaceAnalysis of one folder that was checked first: it downloads only where one is missing."""
+    """insightface's FaceAnalysis of an existing folder; it would download a pack only if the folder were missing."""
 
     name = "insightface"
 
     def __init__(self, pack_dir: Path, providers: list[str]):
-        # one session for all detector sizes: newer releases would keep a copy of the model for each
+        # one session for all sizes: newer releases would keep a copy of the model for each
         self._app = import_face_analysis()(
             name=str(pack_dir), allowed_modules=MODULES, providers=providers, static_shape_sessions=False
         )
         self._prepared: tuple[int, int, float] | None = None
         gender = self._app.models.get("genderage")
-        if gender is not None and not gives_gender(gender.session):  # its shape promised otherwise
+        if gender is not None and not gives_gender(gender.session):  # its input shape suggested otherwise
             del self._app.models["genderage"]
 
     @property
@@ -51,21 +51,21 @@ class InsightfaceEngine:
 
     @property
     def embedding_width(self) -> int | None:
-        """How many numbers the recogniser gives, where its file says so."""
+        """The size of the recogniser's embeddings, if its file gives it."""
         width = self._app.models["recognition"].output_shape[-1]
         return width if isinstance(width, int) else None
 
     @property
     def providers(self) -> list[str]:
-        """Those that the sessions really got."""
+        """The providers that the sessions really use."""
         return list(self._app.det_model.session.get_providers())
 
     def find(self, picture: np.ndarray, size: tuple[int, int], threshold: float) -> list[Face]:
-        """All faces of a BGR picture, the detector's input being of `size` (width, height)."""
+        """All faces of a BGR picture, with a detector input of `size` (width, height)."""
         if self._prepared != (*size, threshold):
             detector, self._prepared = self._app.det_model, None
             if self.fixed_size is None:
-                detector.input_size = None  # releases before 1.0 take the first size for good otherwise
+                detector.input_size = None  # otherwise releases before 1.0 keep the first size
             detector.prepare(0, input_size=size, det_thresh=threshold)
             self._prepared = (*size, threshold)
         return [_to_face(found) for found in self._app.get(picture)]
@@ -87,7 +87,7 @@ def _to_face(found: Any) -> Face:
 
 
 def import_face_analysis() -> Any:
-    """insightface's FaceAnalysis class: the host's, else the private folder's; BeyondFacialError in words."""
+    """insightface's FaceAnalysis class, the host's or the private folder's; BeyondFacialError if the import fails."""
     with explain_import("insightface"):
         from insightface.app import FaceAnalysis
     return FaceAnalysis

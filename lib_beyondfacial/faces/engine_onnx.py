@@ -1,6 +1,6 @@
-"""A face pack run by onnxruntime and OpenCV alone, for hosts where insightface cannot be imported.
+"""Runs a face pack with onnxruntime and OpenCV, for hosts where insightface cannot be imported.
 
-Same models, same steps, same numbers (tests/faces/test_engines.py holds the two together).
+It uses the same models and steps and gives the same numbers (tests/faces/test_engines.py compares them).
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ class OnnxEngine:
 
     @property
     def embedding_width(self) -> int | None:
-        """How many numbers the recogniser gives, where its file says so."""
+        """The size of the recogniser's embeddings, if its file gives it."""
         width = self._sessions["recognition"].get_outputs()[0].shape[-1]
         return width if isinstance(width, int) else None
 
     @property
     def providers(self) -> list[str]:
-        """Those that the sessions really got."""
+        """The providers that the sessions really use."""
         return list(self._sessions["detection"].get_providers())
 
     def find(self, picture: np.ndarray, size: tuple[int, int], threshold: float) -> list[Face]:
-        """All faces of a BGR picture, the detector's input being of `size` (width, height)."""
+        """All faces of a BGR picture, with a detector input of `size` (width, height)."""
         boxes, landmarks = self._detector.find(picture, size, threshold)
         faces = []
         for row, points in zip(boxes, landmarks, strict=True):
@@ -111,7 +111,7 @@ class OnnxEngine:
 
 
 def gives_gender(session: Any) -> bool:
-    """Whether a model of that input gives insightface's three numbers, tried on grey."""
+    """Whether a model with this input gives insightface's three numbers (gender and age), by a grey picture."""
     entry = session.get_inputs()[0]
     answer = session.run(None, {entry.name: np.full((1, 3, GENDER_SIDE, GENDER_SIDE), 127, np.float32)})
     return np.size(answer[0]) == 3 and bool(np.isfinite(np.asarray(answer[0], np.float32)).all())
@@ -131,7 +131,7 @@ def task_of(session: Any) -> str:
 
 
 def _scaling(task: str, path: Path) -> tuple[float, float]:
-    """(mean, divisor) of the pixels; models that came from MXNet do it themselves, as their first nodes tell."""
+    """(mean, divisor) for the pixels; models from MXNet normalise themselves, which their first nodes show."""
     names = first_node_names(path)
     subtracts = any(name.startswith(("Sub", "_minus")) for name in names)
     divides = any(name.startswith(("Mul", "_mul")) for name in names)

@@ -1,4 +1,4 @@
-"""One face of a picture, as an engine finds it and as everything else sees it."""
+"""One face of a picture, the result of both engines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Face:
     landmarks: (5, 2) x, y: eyes, nose, corners of the mouth, left to right in the picture.
     score: the detector's, in [0, 1].
     embedding: raw (not normalised) float32 (512,).
-    gender: "female" or "male" where the pack has that model, else None.
+    gender: "female" or "male" if the pack has a gender model, else None.
     detector_size: the size at which the detector found it.
-    padded: whether it was found only after a border had been put around the picture.
+    padded: whether it was found only with a border around the picture.
     """
 
     box: np.ndarray
@@ -37,6 +37,6 @@ class Face:
 
     @property
     def area(self) -> float:
-        """Of the box, in pixels."""
+        """The area of the box, in square pixels."""
         x0, y0, x1, y1 = (float(v) for v in self.box)
         return max(x1 - x0, 0.0) * max(y1 - y0, 0.0)

@@ -1,4 +1,4 @@
-"""The file of a saved identity, version 1: safetensors, read as something that anybody may have written.
+"""The file of a saved identity, version 1: safetensors, checked like any file from an unknown source.
 
     thumbnail            uint8 (128, 128, 3)      the head, RGB
     aligned              uint8 (N, 224, 224, 3)   optional: the faces, for another pack later
@@ -37,7 +37,7 @@ HASH = rf"[0-9a-f]{{{SHORT_HASH}}}"
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """An identity as one recogniser sees it; per photo, the best first."""
+    """The embeddings of one recogniser, the best photo first."""
 
     id: str
     embedding: np.ndarray
@@ -49,7 +49,7 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What a file holds."""
+    """The content of a file."""
 
     photo_hash: str
     created: str
@@ -60,7 +60,7 @@ class Record:
 
 
 def record_to_bytes(record: Record) -> bytes:
-    """The file's content."""
+    """Serialise a record."""
     from safetensors.numpy import save
 
     tensors = {"thumbnail": record.thumbnail}
@@ -81,7 +81,7 @@ def record_to_bytes(record: Record) -> bytes:
 
 
 def bytes_to_record(name: str, data: bytes) -> Record:
-    """A file's content, checked in every part; BeyondFacialError naming the identity where it is not one of ours."""
+    """Parse and check a file's content; BeyondFacialError naming the identity if anything is wrong."""
     try:
         from safetensors.numpy import load
 
@@ -98,7 +98,7 @@ def bytes_to_record(name: str, data: bytes) -> Record:
         return _checked(tensors, json.loads(metadata["identity"]), is_ours)
     except BeyondFacialError:
         raise
-    except Exception as error:  # whatever damaged bytes make of a parser
+    except Exception as error:  # damaged bytes cause many kinds of exceptions
         raise BeyondFacialError(
             f'The file of the saved identity "{name}" is damaged or no saved identity; delete it and save it again.'
         ) from error
@@ -134,7 +134,7 @@ def _space(tensors: dict[str, np.ndarray], i: int, space: str, norm: float) -> S
     _require(all(parts[key].shape == shape and parts[key].dtype == np.float32 for key, shape in shapes.items()))
     _require(all(np.isfinite(part).all() for part in parts.values()))
     directions = np.vstack([parts["photos"], parts["embedding"]])
-    _require(bool((abs(directions) < 1 + UNIT_TOLERANCE).all()))  # squares of anything larger may overflow
+    _require(bool((abs(directions) < 1 + UNIT_TOLERANCE).all()))  # the square of larger numbers may overflow
     _require(bool((abs(np.linalg.norm(directions, axis=1) - 1) < UNIT_TOLERANCE).all()))
     _require(math.isfinite(norm) and norm > 0 and bool((parts["norms"] > 0).all()))
     _require(bool((parts["weights"] >= 0).all()) and abs(float(parts["weights"].sum()) - 1) < UNIT_TOLERANCE)

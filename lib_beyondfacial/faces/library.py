@@ -1,4 +1,4 @@
-"""Saved identities: one file each in one folder, by names that cannot lead out of it."""
+"""Saved identities: one file each in one folder; names cannot lead out of the folder."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _CHANGING = threading.RLock()  # a library is made anew for every request
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A saved identity as a list shows it.
+    """The list entry of a saved identity.
 
     packs: names of the face packs whose embeddings it has.
-    photos: how many it was made from.
+    photos: number of photos that it was made from.
     created: UTC, as in "2026-11-21T10:00:00Z".
-    has_crops: whether the aligned faces were kept, so that another pack can be used.
+    has_crops: whether the aligned faces were saved, so that another pack can be used.
     thumbnail: RGB uint8 (128, 128, 3).
-    sentence: why the file cannot be used, else "" (then the rest is empty).
+    sentence: why the file cannot be used (then the other fields are empty), else "".
     """
 
     name: str
@@ -61,9 +61,9 @@ class Entry:
 
 
 class Library:
-    """The folder of saved identities. It need not exist until something is saved.
+    """The folder of saved identities, which is created at the first save.
 
-    What lists say of a file is remembered until the file changes. Making a library removes what killed saves left.
+    List entries are cached until the file changes. The constructor deletes temporary files of saves that were killed.
     """
 
     def __init__(self, folder: Path):
@@ -72,11 +72,11 @@ class Library:
         sweep_temporaries(self.folder, START_STALE_S)
 
     def names(self) -> list[str]:
-        """Names of all that are saved, sorted; no file is read."""
+        """The names of all saved identities, sorted; no file is read."""
         return sorted(self._files(), key=lambda name: (same_name(name), name))
 
     def entries(self) -> list[Entry]:
-        """All that are saved; a damaged file is listed with its sentence."""
+        """The entries of all saved identities; damaged files have a sentence."""
         files, found = self._files(), {}
         for name in sorted(files, key=lambda name: (same_name(name), name)):
             with contextlib.suppress(UnknownIdentityError):  # deleted meanwhile
@@ -86,15 +86,15 @@ class Library:
         return list(found.values())
 
     def entry(self, name: str) -> Entry:
-        """What is saved under the name, as entries() lists it."""
+        """The entry of this name; UnknownIdentityError if there is none."""
         name = check_name(name)
         return self._entry(name, self._known(name))
 
     def save(self, name: str, identity: Identity, keep_crops: bool = False, overwrite: bool = False) -> None:
-        """Write an identity under a name.
+        """Save an identity under a name.
 
-        Overwriting one that was made from the very same photos keeps what other packs saw in them; otherwise nothing
-        of the old one remains.
+        If it replaces one that was made from the same photos, the embeddings of other packs are kept; otherwise
+        nothing of the old one remains.
         """
         name = check_name(name)
         with _CHANGING, explain_os_errors("saved", name):
@@ -108,10 +108,10 @@ class Library:
             write_plain(self._path(name), data)
 
     def load(self, name: str, analyser: FaceAnalyser) -> Identity:
-        """The identity as this analyser's pack sees it.
+        """Load the identity with the embeddings of this analyser's pack.
 
-        Where the file has no embeddings of the pack's recogniser they are made from the kept crops; without crops,
-        BeyondFacialError says which pack it was saved with.
+        If the file has none, they are computed from the saved crops; without crops, BeyondFacialError names the pack
+        that it was saved with.
         """
         name = check_name(name)
         record = self._read(name, self._known(name))
@@ -125,7 +125,7 @@ class Library:
         return _to_identity(name, record, space, analyser)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a saved identity another name; it may differ in upper and lower case alone."""
+        """Rename a saved identity; the new name may differ only in upper and lower case."""
         old, new = check_name(old), check_name(new)
         with _CHANGING, explain_os_errors("renamed", old):
             source = self._known(old)
@@ -139,7 +139,7 @@ class Library:
             when_let_go(lambda: source.rename(target))
 
     def delete(self, name: str) -> None:
-        """Remove a saved identity, damaged or not, and what killed saves left behind."""
+        """Delete a saved identity, also a damaged one, and temporary files of killed saves."""
         name = check_name(name)
         with _CHANGING, explain_os_errors("deleted", name):
             path = self._known(name)
@@ -148,32 +148,32 @@ class Library:
             sweep_temporaries(self.folder)
 
     def by_hash(self, photo_hash: str) -> str | None:
-        """Name of the identity that was made from these photos; the first by name where there are several."""
+        """The name of the identity made from these photos; the first by name if there are several."""
         return next((entry.name for entry in self.entries() if photo_hash and entry.photo_hash == photo_hash), None)
 
     def _files(self) -> dict[str, Path]:
-        """Files by name; those whose names could not have been given here are left out."""
+        """Files by name, without those whose names check_name refuses."""
         try:
             paths = sorted(path for path in self.folder.iterdir() if path.suffix == ENDING)
         except OSError:
             return {}
-        # some systems hand out another of Unicode's equal spellings than they were given
+        # some systems return another Unicode normalisation than was written
         named = {unicodedata.normalize("NFC", path.stem): path for path in paths}
         return {name: path for name, path in named.items() if is_name(name)}
 
     def _path(self, name: str) -> Path:
-        """Where a name is, or will be."""
+        """The path for a name."""
         path = self._files().get(name, self.folder / f"{name}{ENDING}")
-        assert path.parent == self.folder  # check_name lets no separator through
+        assert path.parent == self.folder  # check_name refuses separators
         return path
 
     def _clash(self, name: str, but: str = "") -> str | None:
-        """The saved name that some file system would take for this one: itself, else another than `but`."""
+        """A saved name that some file system treats as equal to this one: itself, else another than `but`."""
         alike = [known for known in self._files() if same_name(known) == same_name(name) and known != but]
         return name if name in alike else next(iter(alike), None)
 
     def _known(self, name: str) -> Path:
-        """The file of a name; UnknownIdentityError where there is none."""
+        """The file of a name; UnknownIdentityError if there is none."""
         path = self._files().get(name)
         if path is None:
             raise unknown(name)
@@ -216,7 +216,7 @@ class Library:
             return record
         try:
             old = self._read(name, self._path(name))
-        except BeyondFacialError:  # damaged: nothing to keep
+        except BeyondFacialError:  # damaged: there is nothing to keep
             return record
         if old.photo_hash != record.photo_hash or len(old.spaces[0].photos) != len(identity.photos):
             return record
@@ -259,13 +259,13 @@ def _to_identity(name: str, record: Record, space: Space, analyser: FaceAnalyser
 
 
 def _space_of(record: Record, analyser: FaceAnalyser) -> Space | None:
-    """By the recogniser's file: a pack may lie in a folder of another name."""
+    """The embeddings of this recogniser, compared by hash, because the pack's folder may have another name."""
     wanted = _recogniser(analyser.space)
     return next((space for space in record.spaces if _recogniser(space.id) == wanted), None)
 
 
 def _space_from_crops(record: Record, analyser: FaceAnalyser) -> Space | None:
-    """This pack's embeddings of the saved crops, with the weights that the photos had."""
+    """Compute this pack's embeddings from the saved crops, with the saved weights."""
     if record.aligned is None:
         return None
     raw = analyser.embed(record.aligned).astype(np.float64)

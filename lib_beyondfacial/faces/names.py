@@ -1,4 +1,4 @@
-"""Names of saved identities: what may be a file's name on every system, and nothing else."""
+"""Names of saved identities: only names that are valid file names on every system."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import unicodedata
 from ..errors import BeyondFacialError
 
 MAX_NAME = 64
-MAX_NAME_BYTES = 200  # file systems stop at 255, the ending included
-JOINERS = "\u200c\u200d"  # between letters, Persian and Indic scripts are misspelt without them
+MAX_NAME_BYTES = 200  # bytes; file systems allow 255 with the ending
+JOINERS = "\u200c\u200d"  # Persian and Indic scripts need them between letters
 FORBIDDEN = set('<>:"/\\|?*')
 WINDOWS_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"} | {
     f"{device}{number}" for device in ("com", "lpt") for number in "0123456789¹²³"
@@ -16,10 +16,9 @@ WINDOWS_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"} | 
 
 
 def check_name(name: str) -> str:
-    """The name, in one of Unicode's equal spellings (NFC), its spaces of all kinds as plain ones; BeyondFacialError
-    where it cannot be a file's name.
+    """The name in Unicode's form NFC, with plain spaces only; BeyondFacialError if it cannot be a file name.
 
-    Otherwise refused, never mended: what is saved must be found again under the name that was given.
+    Nothing else is changed, so that a saved identity is found again under the name that the user gave.
     """
     shown = "".join(letter if letter.isprintable() else "?" for letter in str(name)[:MAX_NAME])
     reason = _fault(_spelt(name)) if isinstance(name, str) else "it is no text"
@@ -31,29 +30,29 @@ def check_name(name: str) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Whether check_name would take it as it is."""
+    """Whether check_name accepts it without a change."""
     return not _fault(name) and _spelt(name) == name
 
 
 def same_name(name: str) -> str:
-    """Equal for names that some file system, or a reader, takes for one."""
+    """A key that is equal for names that a file system or a reader may confuse."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     return "".join(letter for letter in folded if letter not in JOINERS)
 
 
 def _spelt(name: str) -> str:
-    """Keyboards write other spaces than the plain one: Japanese ones U+3000, Macs U+00A0."""
+    """NFC with plain spaces: Japanese keyboards write U+3000, Macs U+00A0."""
     return "".join(" " if unicodedata.category(c) == "Zs" else c for c in unicodedata.normalize("NFC", name))
 
 
 def _joins_letters(name: str, i: int) -> bool:
-    """Whether a joiner stands between letters, or marks on them."""
+    """Whether each joiner is between letters or combining marks."""
     beside = (name[i - 1 : i], name[i + 1 : i + 2])
     return name[i] in JOINERS and all(each and unicodedata.category(each)[0] in "LM" for each in beside)
 
 
 def _fault(name: str) -> str:
-    """Why not, or ""."""
+    """Why the name is not allowed, or ""."""
     size = len(name.encode("utf-8", "replace"))
     faults = {
         "it is empty": not name,

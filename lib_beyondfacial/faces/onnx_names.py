@@ -1,6 +1,6 @@
-"""What an ONNX file says of itself, read without the onnx package: its first nodes' names, and where its numbers are.
+"""Reads an ONNX file without the onnx package: the names of its first nodes, and whether its numbers are elsewhere.
 
-insightface tells by the names how a model wants its pixels: models converted from MXNet subtract the mean themselves.
+The names show how to scale the pixels, as in insightface: models converted from MXNet subtract the mean themselves.
 The file is protobuf: ModelProto.graph is field 7, GraphProto.node field 1 and .initializer field 5, NodeProto.name
 field 3, TensorProto.external_data field 13.
 """
@@ -17,13 +17,13 @@ from ..common import open_regular
 GRAPH, NODE, INITIALIZER, NAME, EXTERNAL_DATA = 7, 1, 5, 3, 13
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_NAME = 1000  # letters
-MAX_FIELDS = 100_000  # of one message; published models have some hundreds
+MAX_FIELDS = 100_000  # fields of one message; published models have some hundreds
 
 
 def first_node_names(path: Path, count: int = 8) -> list[str]:
-    """Names of the first nodes of an ONNX file's graph, in order; "" where a node has none.
+    """The names of the first nodes of an ONNX file's graph, in order; "" for a node without name.
 
-    Raises ValueError where the file is no protobuf.
+    Raises ValueError if the file is no protobuf.
     """
     names: list[str] = []
     with open_regular(path) as file:
@@ -36,7 +36,7 @@ def first_node_names(path: Path, count: int = 8) -> list[str]:
 
 
 def has_external_data(path: Path) -> bool:
-    """Whether the model's numbers are in other files, which onnxruntime would map; False where that cannot be told."""
+    """Whether the model's numbers are in other files, which onnxruntime would map; False if that is unknown."""
     try:
         with open_regular(path) as file:
             return any(
@@ -62,7 +62,7 @@ def _name(file: BinaryIO, start: int, stop: int) -> str:
 
 
 def _fields(file: BinaryIO, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """(number, start, stop) of each length-delimited field of a message; the others are stepped over."""
+    """(number, start, stop) of each length-delimited field of a message; other fields are skipped."""
     for _ in range(MAX_FIELDS):
         if at >= stop:
             return

@@ -1,4 +1,4 @@
-"""The packages that run face packs: imported where they are used, for they may be absent or broken."""
+"""Imports of the packages that run face packs, which may be missing or broken."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .vendor import use_vendor
 
 @contextlib.contextmanager
 def explain_import(package: str) -> Iterator[None]:
-    """For an import of the package, the host's own or the private folder's: a failure becomes BeyondFacialError."""
+    """Around an import of the package (the host's or the private folder's): turn a failure into BeyondFacialError."""
     use_vendor()
     try:
         yield
-    except Exception as error:  # a broken package beside it raises nearly anything
+    except Exception as error:  # broken packages cause many kinds of exceptions
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BeyondFacialError(
             f"{package} cannot be used here ({reason[:200]}); restart the host once with internet access, so that "

@@ -1,4 +1,4 @@
-"""Face pack folders: found, checked, and loaded by whichever engine can; each way to fail has its sentence."""
+"""Finds, checks and loads face pack folders, with the first engine that works; each failure has its own sentence."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .packages import explain_import
 CPU = "CPUExecutionProvider"
 FOLDERS = ("insightface/models", "ControlNetPreprocessor/insightface/models")  # below the models folder
 EXTENSION = "extensions/sd-webui-controlnet/annotator/downloads/insightface/models"  # beside it
-NO_PACKS = ("__MACOSX",)  # what a Mac's archives hold beside the pack
+NO_PACKS = ("__MACOSX",)  # a folder that archives from Macs have besides the pack
 
 
 class Engine(Protocol):
-    """What runs a pack's models."""
+    """The interface of the two engines that run a pack's models."""
 
     name: str
 
@@ -48,16 +48,16 @@ class Engine(Protocol):
 
 
 def pack_dirs(models_dir: Path) -> list[Path]:
-    """The folders inside a models folder, and beside it, where face packs may lie (those that exist)."""
+    """The existing folders for face packs, in a models folder and beside it."""
     places = [*(Path(models_dir) / name for name in FOLDERS), Path(models_dir).parent / EXTENSION]
     return [folder for folder in places if folder.is_dir()]
 
 
 def find_packs(dirs: Iterable[Path]) -> dict[str, Path]:
-    """insightface packs by folder name: folders that hold .onnx files, themselves or nested one deeper.
+    """insightface packs by folder name: folders with .onnx files, directly or one folder deeper.
 
-    (antelopev2's archive unpacks to antelopev2/antelopev2, others to antelopev2/antelopev2-main.) Where two folders
-    hold the same name, the first wins.
+    (antelopev2's archive unpacks to antelopev2/antelopev2, others to antelopev2/antelopev2-main.) If two folders have
+    the same name, the first wins.
     """
     packs: dict[str, Path] = {}
     for folder in dirs:
@@ -70,7 +70,7 @@ def find_packs(dirs: Iterable[Path]) -> dict[str, Path]:
 
 
 def onnx_files(folder: Path) -> list[Path]:
-    """The folder's own .onnx files, sorted; none where it cannot be read."""
+    """The .onnx files directly in the folder, sorted; none if it cannot be read."""
     try:
         return sorted(path for path in folder.iterdir() if is_onnx(path) and path.is_file())
     except OSError:
@@ -78,22 +78,22 @@ def onnx_files(folder: Path) -> list[Path]:
 
 
 def is_onnx(path: Path) -> bool:
-    """By the name: "._det.onnx" holds a Mac's notes on another file."""
+    """Whether the name is that of an ONNX file; Macs write metadata to names such as "._det.onnx"."""
     return path.suffix.lower() == ".onnx" and not path.name.startswith(".")
 
 
 def fingerprint(pack_dir: Path) -> tuple[tuple[str, int, int], ...]:
-    """Names, sizes and times of a pack's files: what changes when the pack does."""
+    """Names, sizes and times of a pack's files: a key that changes with the pack."""
     found = []
     for path in onnx_files(pack_dir):
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # it was deleted meanwhile
             stat = path.stat()
             found.append((path.name, stat.st_size, stat.st_mtime_ns))
     return tuple(found)
 
 
 def full_provider(name: str) -> str:
-    """The name that onnxruntime has for "cpu", "cuda", "CUDAExecutionProvider"; BeyondFacialError for one it lacks."""
+    """onnxruntime's name for "cpu", "cuda" or "CUDAExecutionProvider"; BeyondFacialError for one that it lacks."""
     known = _import_onnxruntime().get_available_providers()
     asked = name.lower().removesuffix("executionprovider")
     for provider in known:
@@ -106,7 +106,7 @@ def full_provider(name: str) -> str:
 
 
 def load_engine(pack_dir: Path, provider: str = CPU, name: str = "") -> Engine:
-    """insightface where it can be used, else onnxruntime alone; BeyondFacialError naming the pack and files."""
+    """Load with insightface if possible, else with onnxruntime alone; BeyondFacialError names the pack and files."""
     name, files = name or pack_dir.name, onnx_files(pack_dir)
     if not pack_dir.is_dir():
         raise BeyondFacialError(f'The face pack folder "{name}" is missing; put it into models/insightface/models.')
@@ -127,10 +127,10 @@ def load_engine(pack_dir: Path, provider: str = CPU, name: str = "") -> Engine:
 
 def _first_engine(pack_dir: Path, name: str, files: list[Path], providers: list[str]) -> Engine:
     whole = [path for path in files if not has_external_data(path)]
-    if len(whole) == len(files) == len(list(pack_dir.glob("[!.]*.onnx"))):  # insightface opens pipes, too
+    if len(whole) == len(files) == len(list(pack_dir.glob("[!.]*.onnx"))):  # insightface would open pipes and block
         try:
             return InsightfaceEngine(pack_dir, providers)
-        except Exception:  # absent, broken, another release, or a bad file: the second engine knows
+        except Exception:  # missing, broken, another release, or a bad file: try the second engine
             _import_onnxruntime()
     try:
         engine = OnnxEngine(whole, providers)
@@ -142,14 +142,16 @@ def _first_engine(pack_dir: Path, name: str, files: list[Path], providers: list[
 
 
 def _check_engine(engine: Engine, name: str, files: list[Path], provider: str) -> None:
-    """The pack has a detector with landmarks and a recogniser of 512 numbers, or BeyondFacialError."""
+    """Check that the pack has a detector with landmarks and a recogniser of 512 numbers, else BeyondFacialError."""
     listed = ", ".join(path.name for path in files)
     if engine.recogniser is None:
         raise BeyondFacialError(
             f'The face pack "{name}" has no recognition model (found: {listed}); use a whole pack.'
         )
     if not engine.finds_landmarks:
-        raise BeyondFacialError(f'The detector of face pack "{name}" finds no landmarks ({listed}); use another pack.')
+        raise BeyondFacialError(
+            f'The detector of the face pack "{name}" gives no landmarks (found: {listed}); use another pack.'
+        )
     width = engine.embedding_width or engine.embed(np.zeros((1, CROP, CROP, 3), np.uint8)).shape[-1]
     if width != EMBEDDING_SIZE:
         raise BeyondFacialError(
@@ -161,7 +163,7 @@ def _check_engine(engine: Engine, name: str, files: list[Path], provider: str) -
 
 
 def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
-    """Which file is at fault: the engines stop at the first bad one and do not say which."""
+    """Find the bad file for the message: the engines fail at it without naming it."""
     onnxruntime = _import_onnxruntime()
     for path in files:
         if has_external_data(path):
@@ -173,7 +175,7 @@ def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
             onnxruntime.InferenceSession(str(path), providers=[CPU])
         except Exception:
             return BeyondFacialError(
-                f'"{path.name}" in the face pack folder "{name}" is damaged or no ONNX model; download the pack again.'
+                f'"{path.name}" of the face pack "{name}" is damaged or is not an ONNX model; download the pack again.'
             )
     listed = ", ".join(path.name for path in files)
     return BeyondFacialError(f'The face pack folder "{name}" is no whole insightface pack (found: {listed}).')

@@ -1,4 +1,4 @@
-"""Photos from users: limits are checked before anything is decoded, and every refusal names the photo."""
+"""Photos from users: limits are checked before decoding, and every error names the photo."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .containers import Cleaned, RefusedError, clean
 from .pixels import exif_orientation, to_pixels
 from .tiff import orientation_of
 
-MAX_BYTES = 10_000_000  # of a photo in an API request
-MAX_UPLOAD = 60_000_000  # of a file that was uploaded through the page: the largest phone photos have 40 MB
+MAX_BYTES = 10_000_000  # bytes of a photo in an API request
+MAX_UPLOAD = 60_000_000  # bytes of an uploaded file; the largest phone photos have 40 MB
 MAX_PIXELS = 25_000_000  # that are decoded
 MAX_SIDE = 16_384  # OpenCV's warps stop at 32767
 MAX_WEBP_PIXELS = 13_000_000  # Pillow's decoder takes 24 bytes a pixel
@@ -42,7 +42,7 @@ KNOWN = (
     (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "TIFF"),
     (rb"BM", "BMP"),
 )
-OTHERS = (  # what people take for photos, by their first bytes
+OTHERS = (  # files that users mistake for photos, by their first bytes
     (rb"....ftyp(heic|heix|hevc|mif1|msf1)", "a HEIC photo, which this Pillow does not read"),
     (rb"....ftypavi[fs]", "an AVIF picture, which this Pillow does not read"),
     (rb"....ftyp", "a video"),
@@ -69,15 +69,15 @@ class Photo:
 
 
 def decode_photo(name: str, source: Any, pixels: int = KEPT_PIXELS) -> Photo:
-    """Any photo that is held in memory, upright, as RGB in sRGB, shrunk to at most `pixels`.
+    """Decode a photo from memory to upright RGB in sRGB, shrunk to at most `pixels`.
 
     Args:
-        name: what messages call it, as in "photo 2".
+        name: its name in messages, as in "photo 2".
         source: base64 or a data: URL (text), an encoded file (bytes), a PIL image, or an array: uint8 or uint16,
             (H, W) or (H, W, 1..4).
 
     Raises BeyondFacialError naming the photo: over 10 MB, over 25 megapixels (a JPEG: over 200), not an image, a URL
-    or a path. Nothing is ever fetched or read from disk here.
+    or a path. It never fetches URLs or reads files.
     """
     if isinstance(source, str):
         source = _base64_to_bytes(name, source)
@@ -95,14 +95,14 @@ def decode_photo(name: str, source: Any, pixels: int = KEPT_PIXELS) -> Photo:
 def decode_upload(
     upload: Any, name: str | None = None, folders: Sequence[Path] | None = None, pixels: int = KEPT_PIXELS
 ) -> Photo:
-    """A photo from the UI's upload component: a file in its temp folder, or an image.
+    """Decode a photo from the UI's upload component: a file in its temp folder, or an image.
 
     Args:
         upload: path, or an object with `.name` (and `.orig_name`) as gradio hands them out, or a PIL image or array.
-        name: what messages call it; the file's name if left out.
+        name: its name in messages; by default the file's name.
         folders: where uploads may lie; by default the system's and gradio's temp folders. A file elsewhere is refused.
             That does not keep the server's own files from being opened: gradio 3.41 copies any file that a request to
-            the page names into its temp folder, and such a copy cannot be told from an upload. So nothing but the
+            the UI names into its temp folder, and such a copy looks like an upload. So nothing but the
             decoded picture is returned, and messages hold the file's name, no folder and none of its bytes.
     """
     if isinstance(upload, (Image.Image, np.ndarray)):
@@ -115,7 +115,7 @@ def decode_upload(
         name = name or Path(str(getattr(upload, "orig_name", None) or path)).name
         allowed = _upload_folders() if folders is None else folders
         if not any(path.is_relative_to(folder.resolve()) for folder in allowed):
-            raise BeyondFacialError(f'"{name}" was not uploaded through the page; upload the photo.')
+            raise BeyondFacialError(f'"{name}" was not uploaded in the UI; upload the photo.')
         with open_regular(path) as file:
             data = file.read(MAX_UPLOAD + 1)
     except (OSError, ValueError) as error:
@@ -128,18 +128,18 @@ def decode_upload(
 
 
 def pixels_each(count: int) -> int:
-    """To how many pixels each of so many photos is shrunk, that all of them may be in memory at once."""
+    """The number of pixels to which each photo is shrunk, so that all of them fit in memory together."""
     return min(KEPT_PIXELS, KEPT_IN_ALL // max(count, 1))
 
 
 def check_count(photos: Sequence[Any]) -> None:
-    """At least one photo and at most 16, or BeyondFacialError."""
+    """BeyondFacialError unless there are 1 to 16 photos."""
     if not 1 <= len(photos) <= MAX_REFERENCES:
         raise BeyondFacialError(f"{len(photos)} photos were given; give 1 to {MAX_REFERENCES} photos of one person.")
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Names in quotes, as a sentence lists them."""
+    """Quoted names, joined for a sentence."""
     quoted = [f'"{name}"' for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
@@ -169,7 +169,7 @@ def _base64_to_bytes(name: str, text: str) -> bytes:
 
 
 def _decode_bytes(name: str, data: bytes, pixels: int) -> Photo:
-    """Limits first: what the file's own directory says, then the pixels that the header announces, then decoding."""
+    """Decode a file; first refuse it if its structure (scans, chunks) or the size in its header is over a limit."""
     Image.init()
     formats = [known for known in FORMATS if known in Image.OPEN]
     try:
@@ -179,7 +179,7 @@ def _decode_bytes(name: str, data: bytes, pixels: int) -> Photo:
     kind = ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's on large pictures: the limit here is another
+            warnings.simplefilter("ignore")  # Pillow warns about large pictures; this module has its own limit
             image = _open(cleaned, formats)
         kind = str(image.format)
         with image:
@@ -193,7 +193,7 @@ def _decode_bytes(name: str, data: bytes, pixels: int) -> Photo:
 
 
 def _open(cleaned: Cleaned, formats: list[str]) -> Image.Image:
-    """The picture, not yet decoded; Image.open would refuse a JPEG of 200 megapixels."""
+    """Open the picture without decoding; Image.open would refuse a JPEG of 200 megapixels."""
     file = io.BytesIO(cleaned.data)
     if not cleaned.is_jpeg:
         return Image.open(file, formats=formats)
@@ -201,7 +201,7 @@ def _open(cleaned: Cleaned, formats: list[str]) -> Image.Image:
 
 
 def _decode_image(name: str, image: Image.Image, file: Cleaned, pixels: int) -> Photo:
-    """RGB and upright; of an animation the first frame."""
+    """Decode to upright RGB; of an animation, the first frame."""
     width, height = image.size
     limit = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
     if file.is_jpeg:
@@ -218,13 +218,13 @@ def _decode_image(name: str, image: Image.Image, file: Cleaned, pixels: int) -> 
         orientation = file.orientation or _orientation(image)
         profile = image.info.get("icc_profile") if file.profile is None else file.profile
         return Photo(name, to_pixels(image, orientation, profile or b"", pixels))
-    except Exception as error:  # damaged files raise nearly anything in the decoders
+    except Exception as error:  # damaged files cause many kinds of exceptions
         raise _unreadable(name, file.data, str(image.format or "picture")) from error
 
 
 def _orientation(image: Image.Image) -> int:
     exif = image.info.get("exif")
-    if isinstance(exif, bytes):  # of a file: Pillow would copy a part as often as the part says
+    if isinstance(exif, bytes):  # of a file: otherwise Pillow copies a part as often as the file says
         return orientation_of(exif.removeprefix(b"Exif\0\0"))
     return 1 if image.format else exif_orientation(image)
 
@@ -247,7 +247,7 @@ def _too_many_bytes(name: str, limit: int) -> BeyondFacialError:
 
 
 def _unreadable(name: str, data: bytes, kind: str) -> BeyondFacialError:
-    """What the file is, where it can be told."""
+    """The error for a file that cannot be read, with its kind if known."""
     kind = kind or next((known for start, known in KNOWN if re.match(start, data, re.DOTALL)), "")
     if kind:
         return BeyondFacialError(f'"{name}" is a damaged {kind}, cut off or changed on its way; send it again.')

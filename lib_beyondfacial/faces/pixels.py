@@ -1,4 +1,4 @@
-"""An opened picture to upright sRGB pixels of a size that is worth keeping, with a copy or two in memory at most."""
+"""Converts an opened picture to upright sRGB pixels of limited size, with at most two copies in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageCms
 
-GREY = 127  # what transparency is laid over
+GREY = 127  # background of transparent pictures
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -20,9 +20,9 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SPACES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}  # of ICC profiles, and the mode that each can be used for
-VISIBLE = 2  # levels: profiles that move no colour further are taken for sRGB's
-ROWS = 256  # read at once from pictures of deep grey
+SPACES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}  # colour spaces of ICC profiles -> the mode that they fit
+VISIBLE = 2  # levels (of 255): a profile that changes no colour by more is treated as sRGB
+ROWS = 256  # read at a time from pictures of deep grey
 
 
 def to_pixels(image: Image.Image, orientation: int, profile: bytes, pixels: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """In one of the modes RGB, RGBA, L, LA, CMYK."""
+    """Convert to one of the modes RGB, RGBA, L, LA, CMYK."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_grey_to_8_bit(image)
     if image.mode in ("RGB", "L", "CMYK") and image.info.get("transparency") is None:
@@ -97,14 +97,14 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _probe(mode: str) -> Image.Image:
-    """Colours all over the space."""
+    """A picture with colours from the whole colour space."""
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
     return Image.fromarray(grid).convert(mode)
 
 
 def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """16 bit, 32 bit and float grey to 8 bit; Pillow itself would clip at 255."""
+    """Scale 16-bit, 32-bit and float grey to 8 bits; Pillow itself would clip at 255."""
     deepest = max((float(np.max(rows, initial=0, where=np.isfinite(rows))) for _, rows in _rows(image)), default=0.0)
     found = np.empty(image.size[::-1], np.uint8)
     for top, rows in _rows(image):
@@ -120,7 +120,7 @@ def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _rows(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows) in parts: Pillow hands out pixels as copies."""
+    """(first row, rows) part by part, because Pillow copies the pixels."""
     width, height = image.size
     for top in range(0, height, ROWS):
         yield top, np.asarray(image.crop((0, top, width, min(top + ROWS, height))))

@@ -1,4 +1,4 @@
-"""Small files about persons: read as plain files only, written whole or not at all."""
+"""Small private files: reads only plain files, and writes files completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .identity_file import MAX_FILE
 
 T = TypeVar("T")
 TEMPORARY = ".saving-"
-STALE_S = 60.0  # a temporary file older than this belongs to a save that was killed: one takes a second
-START_STALE_S = 5.0  # at a start nobody saves but another web UI with the same folder
-SHARING_VIOLATIONS = (5, 32)  # Windows' numbers for a file that somebody else has open
-PATIENCE_S = 2.0  # that a scanner or a reader has to let go of a file
+STALE_S = 60.0  # a temporary file older than this is from a killed save; a save takes a second
+START_STALE_S = 5.0  # at a start, when only another web UI with the same folder could be saving
+SHARING_VIOLATIONS = (5, 32)  # Windows' error numbers for files that another program has open
+PATIENCE_S = 2.0  # seconds to wait for another program to close a file
 
 
 class UnknownIdentityError(BeyondFacialError):
@@ -27,7 +27,7 @@ class UnknownIdentityError(BeyondFacialError):
 
 
 def require_plain(path: Path, name: str) -> os.stat_result:
-    """Of the file itself; links and whatever else is no plain file are refused."""
+    """The stat of a plain file; BeyondFacialError for links and everything else."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
         raise BeyondFacialError(f'The saved identity "{name}" is a link or no file; remove it by hand.')
@@ -48,7 +48,7 @@ def read_plain(path: Path, name: str) -> bytes:
 
 
 def write_plain(path: Path, data: bytes) -> None:
-    """All or nothing, on the disk when it returns; readable by the owner alone, as it is about a person."""
+    """Write a file atomically and flush it to disk; only the owner may read it, as it is about a person."""
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -69,7 +69,7 @@ def write_plain(path: Path, data: bytes) -> None:
 
 
 def when_let_go(action: Callable[[], T]) -> T:
-    """Do it, again and again for a while where Windows says that somebody else has the file open."""
+    """Call the function; retry for a while if Windows says that another program has the file open."""
     end = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -86,9 +86,9 @@ def unknown(name: str) -> UnknownIdentityError:
 
 @contextlib.contextmanager
 def explain_os_errors(done: str, name: str) -> Iterator[None]:
-    """Raise the system's errors as BeyondFacialError, without its paths; done: "saved", "read", ...
+    """Turn OSError into BeyondFacialError without paths; done: "saved", "read", ...
 
-    A file that is gone, but for one to be saved, is an identity that is unknown: somebody else deleted it.
+    A missing file becomes UnknownIdentityError, unless it was to be saved: somebody else has deleted it.
     """
     try:
         yield
@@ -106,7 +106,7 @@ def explain_os_errors(done: str, name: str) -> Iterator[None]:
 
 
 def sweep_temporaries(folder: Path, age: float = STALE_S) -> None:
-    """Remove what killed saves left behind, older than `age` seconds: it is about a person, too."""
+    """Delete temporary files of killed saves older than `age` seconds, because they are about a person, too."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.lstat().st_mtime > age:

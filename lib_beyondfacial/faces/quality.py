@@ -1,4 +1,4 @@
-"""What a photo is worth: the parts of docs/method.md eq. 10."""
+"""The weight of a photo: the factors of docs/method.md eq. 10."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .crops import head_crop
 from .face import Face
 from .photos import Photo
 
-RECOGNISER_SIDE = 112  # pixels of a face that the recogniser sees: a larger face is no better
+RECOGNISER_SIDE = 112  # side in pixels of the recogniser's input: a larger face is no better
 SHARP = 100.0  # variance of the Laplacian at which a face counts half
-AGREEING = 0.15  # cosine; two persons stay below it in ArcFace's space
+AGREEING = 0.15  # cosine; different persons are below it with ArcFace
 RELATIVE_AGREEING = 0.5  # of the median agreement
-JUDGES = 3  # photos from which on a majority can be asked
+JUDGES = 3  # the number of photos needed for a majority
 
 
 def compute_quality(photo: Photo, face: Face) -> float:
-    """Score * relative face size * sharpness of one face, in (0, 1]: what eq. 10 weighs a photo with."""
+    """Score * relative face size * sharpness of one face, in (0, 1]: its weight in eq. 10 without the agreement."""
     import cv2
 
     size = min(1.0, face.area**0.5 / RECOGNISER_SIDE)
@@ -43,12 +43,12 @@ def compute_agreement(unit: np.ndarray) -> np.ndarray:
 
 
 def choose_agreeing(agreement: np.ndarray) -> np.ndarray:
-    """Which photos stay, bool (N,): the agreement is neither small in itself nor beside the others'."""
+    """Which photos to keep, bool (N,): those whose agreement is neither small nor far below the others'."""
     return agreement >= max(AGREEING, RELATIVE_AGREEING * float(np.median(agreement)))
 
 
 def is_like(face: Face, others: Sequence[Face]) -> bool:
-    """Whether a face is the person on whom the others agree: by its median cosine to them, as among photos."""
+    """Whether a face may be the same person as the others: its median cosine to them is at least AGREEING."""
     cosines = [float(face.normed_embedding @ other.normed_embedding) for other in others]
     return float(np.median(cosines)) >= AGREEING
 

@@ -1,6 +1,6 @@
-"""Which published recogniser a face pack holds: identities of different ones are noise to each other.
+"""Recognises the published recogniser in a face pack, because embeddings of different ones cannot be compared.
 
-Told by the files, as far as they are known: folders are renamed, and unpacked into each other.
+Known files count more than the pack's name, since users rename folders and unpack packs into each other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BY_PACK = {"buffalo_l": R50, "buffalo_m": R50, "buffalo_s": MOBILE, "buffalo_sc"
 def recogniser_of(name: str, folder: Path | None = None) -> str | None:
     """The published recogniser in a pack: by the size or the name of a file in its folder, else by the pack's name.
 
-    None where it may be anything.
+    None if unknown.
     """
     try:
         files = [] if folder is None else [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".onnx"]

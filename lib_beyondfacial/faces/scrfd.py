@@ -1,7 +1,8 @@
-"""The SCRFD face detector on onnxruntime and OpenCV alone, number by number as insightface runs it.
+"""The SCRFD face detector with onnxruntime and OpenCV, giving the same numbers as insightface.
 
-Guo et al., *Sample and Computation Redistribution for Efficient Face Detection*, arXiv 2105.04714. Per stride the
-network says, for each anchor on its grid, a score, the distances to the four sides of a box, and five offsets.
+Guo et al., *Sample and Computation Redistribution for Efficient Face Detection*, arXiv 2105.04714. For each stride and
+each anchor of its grid, the network gives a score, the distances to the four sides of a box, and the offsets of five
+landmarks.
 """
 
 from __future__ import annotations
@@ -64,16 +65,16 @@ class Detector:
 
 
 def fixed_size(session: Any) -> tuple[int, int] | None:
-    """(width, height) that a detector's session is fixed to; None where its input may have any size."""
+    """The fixed (width, height) of a detector's input; None if it may have any size."""
     height, width = session.get_inputs()[0].shape[2:4]
     is_fixed = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
     return (width, height) if is_fixed else None
 
 
 def suppress_overlaps(found: np.ndarray) -> list[int]:
-    """Which rows x0, y0, x1, y1, score (N, 5), sorted by score, remain: of those that overlap the best one.
+    """Non-maximum suppression of rows x0, y0, x1, y1, score (N, 5), sorted by score; returns the rows that remain.
 
-    Sides count one pixel more than their difference, as in the network's own training code.
+    A side is counted as its difference plus one pixel, as in the network's training code.
     """
     x0, y0, x1, y1 = found[:, :4].T
     areas = (x1 - x0 + 1) * (y1 - y0 + 1)
@@ -89,7 +90,7 @@ def suppress_overlaps(found: np.ndarray) -> list[int]:
 
 
 def _fit(picture: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """The picture, shrunk or enlarged, in the upper left of a black canvas; and by how much."""
+    """Resize the picture into the upper left of a black canvas; also returns the factor."""
     import cv2
 
     width, height = size

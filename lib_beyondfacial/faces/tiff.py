@@ -1,7 +1,7 @@
-"""The first directory of a TIFF file, and of EXIF, which is one: read in bounds, before anything else reads it.
+"""Reads the first directory of a TIFF file, or of EXIF data, with limits, before Pillow reads it.
 
-Pillow copies every entry's data as often as entries point to it, and libtiff takes memory for a tile as large as the
-file says, whatever the picture's size.
+Without limits, Pillow copies data as often as entries point to it, and libtiff allocates a tile as large as the file
+says, whatever the size of the picture.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MAX_ENTRIES = 1000
 MAX_PARTS = 70_000  # strips or tiles
-MAX_DECODED = 120_000_000  # bytes: 25 megapixels in 8-bit RGBA, or in 32 bits of grey, and a rim of tiles
+MAX_DECODED = 120_000_000  # bytes: 25 megapixels in 8-bit RGBA or 32-bit grey, and incomplete tiles at the edges
 WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS, ORIENTATION = 256, 257, 258, 259, 277, 278, 274
 STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
 OLD_JPEG, JPEG = 6, 7
@@ -21,12 +21,12 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
 class TiffError(ValueError):
-    """A directory that is damaged, or whose picture would cost too much; the text ends the sentence "a TIFF ..."."""
+    """A damaged directory, or a picture that is too costly; the text is the end of the sentence "a TIFF ..."."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the strips or tiles are, as (start, size) in bytes; whether they are JPEGs; EXIF's orientation."""
+    """The strips or tiles as (start, size) in bytes; whether they are JPEGs; EXIF's orientation."""
 
     places: tuple[tuple[int, int], ...]
     is_jpeg: bool
@@ -35,7 +35,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a directory: where its values are."""
+    """One entry of a directory: type, number and position of its values."""
 
     kind: int
     count: int
@@ -43,7 +43,7 @@ class Entry:
 
 
 def orientation_of(data: bytes) -> int:
-    """EXIF's orientation, 1 to 8; 1 where it is absent or damaged (the picture may still be fine)."""
+    """EXIF's orientation, 1 to 8; 1 if it is missing or damaged (the picture may still be fine)."""
     try:
         return _orientation(data, _directory(data))
     except (TiffError, struct.error):
@@ -51,7 +51,7 @@ def orientation_of(data: bytes) -> int:
 
 
 def part_sizes(data: bytes) -> Parts:
-    """The strips or tiles of a TIFF's first picture; TiffError where decoding them would cost more than a photo's."""
+    """The strips or tiles of a TIFF's first picture; TiffError if decoding them costs more than a photo may."""
     try:
         directory = _directory(data)
         starts = _numbers(data, directory, TILES if TILES in directory else STRIPS)
@@ -69,7 +69,7 @@ def part_sizes(data: bytes) -> Parts:
 
 
 def _decoded_size(data: bytes, directory: dict[int, Entry]) -> int:
-    """Bytes of all tiles or strips together: they are decoded whole."""
+    """Bytes of all decoded tiles or strips together."""
     width, height = (_number(data, directory, tag, 0) for tag in (WIDTH, HEIGHT))
     across, down = width, _number(data, directory, ROWS, height)
     if TILES in directory:
@@ -104,7 +104,7 @@ def _order(data: bytes) -> str:
 
 
 def _directory(data: bytes) -> dict[int, Entry]:
-    """The first directory's entries by tag; together they are no larger than the file."""
+    """The first directory's entries by tag; TiffError if they are larger than the file together."""
     entries = list(_entries(data, _order(data)))
     if sum(SIZES.get(entry.kind, 1) * entry.count for _, entry in entries) > len(data):
         raise TiffError("whose directory overlaps or is cut off")

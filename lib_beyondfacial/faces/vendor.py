@@ -1,7 +1,7 @@
-"""The extension's private package folder: where it is, and how its packages become importable.
+"""The extension's private package folder: its path, and making its packages importable.
 
-install.py fills the folder and loads this file by its path, so that both agree; only the standard library is used
-here. The folder is *appended* to sys.path: whatever the host has goes first, and the host's pip never sees it.
+install.py fills the folder and loads this file by its path, so it may import only the standard library. The folder is
+*appended* to sys.path: the host's packages come first, and the host's pip does not see it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ EXTENSION = Path(__file__).resolve().parents[2]
 
 
 def vendor_folder(extension: Path = EXTENSION) -> Path:
-    """`<extension>/vendor/<tag>`, one folder per Python version and platform: wheels of another do not load."""
+    """`<extension>/vendor/<tag>`, one for each Python version and platform, because wheels are specific to these."""
     platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
     return extension / "vendor" / f"cp{sys.version_info.major}{sys.version_info.minor}_{platform}"
 
 
 def use_vendor(folder: Path | None = None) -> None:
-    """Make the private packages importable, after the host's own, and keep them from telling or asking anybody.
+    """Make the private packages importable, after the host's, and switch off their telemetry and update checks.
 
-    (onnxruntime has telemetry; albumentations, which older insightface imports, looks for newer versions of itself.)
-    Call it before the first import of onnxruntime or insightface. Calling it again changes nothing.
+    (onnxruntime has telemetry; albumentations, which older insightface imports, checks for new versions.) Call it
+    before the first import of onnxruntime or insightface; calling it again changes nothing.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -1,1 +1,1 @@
-"""The web UIs' samplers: `request` is their one door; what one host does its own way lies in a1111/ and forge/."""
+"""Adapters to the web UIs' samplers. `request` is the entry point; host-specific code is in a1111/ and forge/."""

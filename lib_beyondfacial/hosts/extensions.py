@@ -1,4 +1,4 @@
-"""Which extension a function of the running host belongs to, and the sentence for an error that is not ours."""
+"""Finds which extension a function of the host belongs to, and the error sentence for unexpected exceptions."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from ..errors import BeyondFacialError, printable
 from ..method.mask import NoAttentionError
 
-FOLDERS = ("extensions", "extensions-builtin")  # of the hosts; below them one folder an extension
+FOLDERS = ("extensions", "extensions-builtin")  # of the hosts; each extension is one folder in them
 PACKAGE = Path(__file__).parents[1]
-AROUND_THE_HOST = ("run.py", "request.py")  # of hosts/: these wrap the host's sampling, so they are below its errors
+AROUND_THE_HOST = ("run.py", "request.py")  # of hosts/: they wrap the host's sampling, so they are in every traceback
 NO_ATTENTION = (
     "BeyondFacial: no cross-attention of this UNet could be read, so the mask cannot follow the head; switch off the "
-    'extensions that change the model\'s attention or cut the picture up, or set "mask_mode" to "whole".'
+    'extensions that change the model\'s attention or split the picture, or set "mask_mode" to "whole".'
 )
 PATH_LIKE = re.compile(r"(?:[A-Za-z]:)?[\\/]\S*")
 
 
 def file_of(function: Callable) -> str:
-    """The source file of a function, a bound method, a partial or a callable object; "" where there is none."""
+    """The source file of a function, a bound method, a partial or a callable object; "" if unknown."""
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)
@@ -35,7 +35,7 @@ def is_ours(function: Callable) -> bool:
 
 
 def extension_at(filename: str) -> str | None:
-    """The name of the extension that a source file belongs to; None for the host's own files and for ours."""
+    """The name of the extension that a source file belongs to; None for files of the host and ours."""
     path = Path(filename)
     parents = path.parts[:-1]
     folders = [i for i, part in enumerate(parents[:-1]) if part in FOLDERS]
@@ -43,12 +43,12 @@ def extension_at(filename: str) -> str | None:
 
 
 def extension_of(function: Callable) -> str | None:
-    """The name of the extension that has made a function; None for the host's own and for ours."""
+    """The name of the extension that defines a function; None for functions of the host and ours."""
     return extension_at(file_of(function))
 
 
 def is_raised_by_us(error: BaseException) -> bool:
-    """Whether something of ours was at work when the error came, not only wrapped around the host's sampling."""
+    """Whether a file of ours is in the traceback, apart from those that wrap the host's whole sampling."""
     files = (Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
     return any(
         file.is_relative_to(PACKAGE) and not (file.parent.name == "hosts" and file.name in AROUND_THE_HOST)
@@ -57,7 +57,7 @@ def is_raised_by_us(error: BaseException) -> bool:
 
 
 def sentence_of(error: BaseException) -> str:
-    """What to tell the user of an error; for anything but a BeyondFacialError the console has the rest."""
+    """The sentence for the user; for errors other than BeyondFacialError the traceback goes to the console."""
     if isinstance(error, BeyondFacialError):
         return str(error)
     if isinstance(error, NoAttentionError):

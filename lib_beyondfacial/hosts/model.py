@@ -1,4 +1,4 @@
-"""What the loaded models of all web UIs have in common: which are served, texts, prompt editing, interrupts."""
+"""The loaded model as far as all web UIs agree: supported models, text encoding, prompt editing, interrupts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNFIT = {"is_sd3": "an SD3", "is_sd2": "an SD2", "is_flux": "a Flux"}
 
 
 def native_side(sd_model: HostModel) -> int:
-    """The side in px of the pictures that the model was trained on; its configuration's, where there is one."""
+    """The side in px of the model's training pictures: its `image_size` (latents), else 1024 (SDXL) or 512."""
     image_size = getattr(sd_model, "image_size", None)
     if isinstance(image_size, int) and image_size > 0:
         return image_size * LATENT_FACTOR
@@ -31,10 +31,10 @@ def native_side(sd_model: HostModel) -> int:
 
 
 def encode_prompts(p: Processing, texts: Sequence[str], size: tuple[int, int]) -> Tensor | Mapping[str, Tensor]:
-    """The host's own text encoding at the run's CLIP skip: a tensor (B, T, C), or SDXL's dict of it.
+    """Encode texts with the host at the request's CLIP skip: a tensor (B, T, C), or for SDXL a dict with it.
 
     Args:
-        size: (height, width) of what is drawn, which SDXL is told.
+        size: (height, width) of the picture, an input of SDXL.
     """
     from modules import devices, prompt_parser
 
@@ -46,7 +46,7 @@ def encode_prompts(p: Processing, texts: Sequence[str], size: tuple[int, int]) -
 
 
 def first_conds(sampler: Sampler) -> Tensor | dict[str, Tensor]:
-    """Each picture's first AND part at the pass's first step: a tensor (B, T, C), or SDXL's dict of it."""
+    """Each picture's first AND part at the pass's first step: a tensor (B, T, C), or for SDXL a dict with it."""
     from modules import prompt_parser
 
     conds_list, text = prompt_parser.reconstruct_multicond_batch(sampler.sampler_extra_args["cond"], 0)
@@ -55,7 +55,7 @@ def first_conds(sampler: Sampler) -> Tensor | dict[str, Tensor]:
 
 
 def refuse_unfit(p: Processing) -> None:
-    """BeyondFacialError for models that the method does not serve; the UNet's sites tell the rest."""
+    """BeyondFacialError for models that the method does not support; check_fits finds the others."""
     for flag, kind in UNFIT.items():
         if getattr(p.sd_model, flag, False):
             raise not_served(kind)
@@ -68,7 +68,7 @@ def refuse_unfit(p: Processing) -> None:
 def not_served(kind: str) -> BeyondFacialError:
     """The error for a kind of model ("a Flux") that the method does not serve."""
     return BeyondFacialError(
-        f"BeyondFacial works with SD1.5 and SDXL models; this is {kind} model. Choose another checkpoint."
+        f"BeyondFacial works with SD1.5 and SDXL models, and this is {kind} model; choose another checkpoint."
     )
 
 
@@ -83,7 +83,7 @@ def refuse_compiled(unet: nn.Module) -> None:
 
 
 class WebUIHost(ABC):
-    """What A1111 and the Forge family share of sampling.host.Host, for one pass."""
+    """The parts of sampling.host.Host that A1111 and the Forge family share, for one pass."""
 
     law = VarianceExploding()
 

@@ -1,4 +1,4 @@
-"""Instance attributes set over an object's own for a while, and taken off again."""
+"""Sets attributes on objects temporarily, and restores what was there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks")  # torch's own dictionaries, nu
 
 
 class Patches:
-    """What was set over what. Undone in reverse; where somebody else has chained over ours since, theirs stays."""
+    """Attributes that were set, to be undone in reverse; if another extension has replaced ours since, it stays."""
 
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any, Any]] = []
@@ -36,18 +36,18 @@ class Patches:
 
 
 def method_patches(module: nn.Module) -> dict[str, Callable]:
-    """What has been set on an instance over methods of its class, by the methods' names."""
+    """Functions set on an instance that hide methods of its class, by the methods' names."""
     kind = type(module)
     return {k: v for k, v in module.__dict__.items() if callable(v) and callable(getattr(kind, k, None))}
 
 
 @contextmanager
 def unpatched(model: nn.Module) -> Iterator[None]:
-    """A model as its classes have it: what others have set over a method of it, or of a module in it, is off, and so
-    are the hooks of extensions; all are on again on every exit.
+    """Remove, inside the context, all patches of methods in the model and all hooks of extensions; restore them on
+    exit.
 
-    For a model call that is not of the pass's picture: a ControlNet of A1111 would give its hints for the whole
-    picture to it, in `forward`, in the attentions' `forward` and in the transformer blocks' `_forward`.
+    For model calls on other pictures than the pass's: A1111's ControlNet would apply its hints for the whole picture,
+    through `forward`, the attentions' `forward` and the transformer blocks' `_forward`.
     """
     patched = [(module, method_patches(module)) for module in model.modules()]
     patched = [(module, patches) for module, patches in patched if patches]
@@ -64,7 +64,7 @@ def unpatched(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def hidden_hooks(model: nn.Module, is_hidden: Callable[[Callable], bool]) -> Iterator[None]:
-    """Some forward hooks and pre-hooks of a model and its modules are off, and on again, in order, on every exit."""
+    """Remove some forward hooks and pre-hooks inside the context; restore them, in order, on every exit."""
     with ExitStack() as scope:
         for module in model.modules():
             for kind in HOOKS:
@@ -78,7 +78,7 @@ def hidden_hooks(model: nn.Module, is_hidden: Callable[[Callable], bool]) -> Ite
 
 
 def _refill(hooks: dict[int, Callable], before: dict[int, Callable]) -> None:
-    """What was there before in its order, then what has come since."""
+    """Restore the previous hooks in their order, followed by hooks added since."""
     since = {number: hook for number, hook in hooks.items() if number not in before}
     hooks.clear()
     hooks.update(before | since)

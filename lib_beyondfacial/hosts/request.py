@@ -1,7 +1,8 @@
-"""One request on any host: begin, end, and how it is made to fail with a message.
+"""One request on any host: begin, end, and fail with a message.
 
-The hosts swallow exceptions of scripts and callbacks (logged, an ordinary picture), but not those of `p.sample`. So an
-error is stored, the sampling is left through the host's own interruption, and the wrapped `p.sample` raises it again.
+Hosts log exceptions of scripts and callbacks and go on with an ordinary picture; only exceptions of `p.sample` fail
+the request. So an error is stored, the sampling is stopped by the host's interruption, and our wrapper of `p.sample`
+raises the error.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ from .run import ATTRIBUTE, Adapter, Run, begin_pass, check_fits, is_copy_in_req
 from .types import Processing
 
 CACHES_OF_CONDS = ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")  # of `p`: [key, conds]
-FORGE_PACKAGE = "modules_forge"  # in every host of the family, in no other; there before any model is
+FORGE_PACKAGE = "modules_forge"  # a module of every host in the family and of no other
 
 
 def host_adapter() -> Adapter:
-    """The adapter of the host that this process is, a1111.callbacks or forge.callbacks; imported only when asked.
+    """The adapter for the running host, a1111.callbacks or forge.callbacks; imported when first needed.
 
-    One process is one host, so this holds at load time, when there is no `p` to ask yet.
+    It is chosen by the loaded modules, because at load time there is no `p` yet.
     """
     is_forge = FORGE_PACKAGE in sys.modules or importlib.util.find_spec(FORGE_PACKAGE) is not None
     return cast(Adapter, importlib.import_module(".forge.callbacks" if is_forge else ".a1111.callbacks", __package__))
 
 
 def install_callbacks() -> None:
-    """Register the host's denoiser callbacks, when the script is loaded. Without a run they return at once."""
+    """Register the host's denoiser callbacks, when the script is loaded. They do nothing if `p` has no run."""
     host_adapter().install_callbacks()
 
 
 def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
-    """Prepare a run on `p` (in `process`). Raises BeyondFacialError where this model or adapter cannot do it."""
+    """Prepare a run on `p` (in `process`). Raises BeyondFacialError if the model or adapter does not fit."""
     end(p)
     check_fits(p, plan, host_adapter())
     run = Run(plan, weakref.ref(p), owner_data=owner_data)
@@ -56,7 +57,7 @@ def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
 
 
 def end(p: Processing) -> None:
-    """Take everything of ours off `p`: it may be used again, as it is or as a copy (loopback, X/Y/Z)."""
+    """Remove everything of ours from `p`, which scripts may use again or copy (loopback, X/Y/Z)."""
     run = run_of(p)
     if run is not None:
         run.release()
@@ -65,24 +66,24 @@ def end(p: Processing) -> None:
 
 
 def leave_copy(p: Processing) -> bool:
-    """Whether `p` is another extension's copy of one whose request still goes on; our wrapper comes off such a copy.
+    """Whether `p` is a copy, made by another extension, of a request in progress; our wrapper is removed from it.
 
-    ADetailer hands such copies to every script in the middle of a request: they begin, report and end nothing.
+    ADetailer calls all scripts with such copies in the middle of a request; they must not begin or end a run.
     """
     if not is_copy_in_request(p):
         return False
-    unwrap_sample(p)  # it would sample the owner
+    unwrap_sample(p)  # its wrapper would call the original p.sample
     return True
 
 
 def before_sampling(p: Processing, noise: Tensor | None) -> None:
-    """In `process_before_every_sampling`: prepare the pass; noise: unit variance, as the host drew it."""
+    """In `process_before_every_sampling`: prepare the pass; noise: the host's, of unit variance."""
     run = run_of(p)
     if run is None:
         return
     try:
         begin_pass(p, run, host_adapter(), noise)
-    except Exception as error:  # the hosts swallow it here; `p.sample` raises it again
+    except Exception as error:  # hosts ignore exceptions here; `p.sample` raises it
         run.error = error
 
 
@@ -111,10 +112,10 @@ def raise_to_user(p: Processing, message: str) -> None:
 
 
 def forget_conds(p: Processing) -> None:
-    """Empty the hosts' caches of encoded prompts.
+    """Empty the host's caches of encoded prompts.
 
-    A1111's ControlNet writes marks into the cached conds and empties the caches at its first UNet call. Where a
-    request of ours fails before that, the next plain request with the same prompt would be given the marks.
+    A1111's ControlNet writes marks into the cached conds, and empties the caches at its first UNet call. If our
+    request fails before that, the next request with the same prompt would use conds with marks.
     """
     for name in CACHES_OF_CONDS:
         cache = getattr(p, name, None)
@@ -123,7 +124,7 @@ def forget_conds(p: Processing) -> None:
 
 
 class RaisingResult:
-    """A task's result that raises when the UI takes it apart."""
+    """A task's result that raises the error when the UI unpacks it."""
 
     def __init__(self, error: Exception):
         self.error = error
@@ -133,10 +134,10 @@ class RaisingResult:
 
 
 def set_task_error(error: Exception) -> None:
-    """Let the UI show the error where the host's main thread drops what its tasks raise (reForge, Forge Classic).
+    """Show the error in the UI on hosts whose main thread discards exceptions of its tasks (reForge, Forge Classic).
 
-    There the UI is handed the task's result, which nobody has set: None, and it reports a TypeError. Only the frame
-    that works on the task knows it. Where tasks keep their exception, or there are none, nothing is done.
+    There the UI unpacks the task's result; this function sets a result that raises the error when it is unpacked. The
+    task is found in the stack frame that runs it. On hosts that keep the exception, or have no tasks, nothing is set.
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -148,7 +149,7 @@ def set_task_error(error: Exception) -> None:
 
 
 def wrap_sample(p: Processing, run: Run) -> None:
-    """Chain `p.sample`: whatever happens inside, the run is released; an error of ours fails the request in words."""
+    """Wrap `p.sample`: release the run on every exit, and fail the request with a message if we had an error."""
     unwrap_sample(p)
     before = p.__dict__.get("sample")
     original = p.sample
@@ -157,7 +158,7 @@ def wrap_sample(p: Processing, run: Run) -> None:
     def sample(*args: Any, **kwargs: Any) -> Any:
         try:
             result = original(*args, **kwargs)
-        except Exception as error:  # a hook of ours may have raised it in the host's own model call
+        except Exception as error:  # one of our hooks may have raised it inside the host's model call
             if not is_raised_by_us(error):
                 end(p)
                 raise
@@ -177,7 +178,7 @@ def wrap_sample(p: Processing, run: Run) -> None:
 
 
 def unwrap_sample(p: Processing) -> None:
-    """Put back what `p.sample` was; the copies of `p` that grids make come with our wrapper on them."""
+    """Restore `p.sample`; copies of `p` that grid scripts make have our wrapper, too."""
     wrapper = p.__dict__.get("sample")
     if getattr(wrapper, "_beyondfacial", False):
         del p.__dict__["sample"]

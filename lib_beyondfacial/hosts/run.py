@@ -1,4 +1,4 @@
-"""One request on one `p`, and each of its sampling passes: what A1111 and the Forge family share."""
+"""One request on one `p` and its sampling passes, as far as A1111 and the Forge family agree."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .model import refuse_compiled
 from .patches import Patches
 from .types import Processing, Sampler
 
-ATTRIBUTE = "_beyondfacial"  # of `p`; A1111's model wrapper bears it during one model call
+ATTRIBUTE = "_beyondfacial"  # of `p`; also of A1111's model wrapper during a model call
 HIRES_WITHOUT = "BeyondFacial: the hires pass ran without the identity, as its checkpoint is another:"
-MIN_LATENT = 4  # latent px of the shorter side: below, a UNet has no place left for a head
+MIN_LATENT = 4  # latent px of the shorter side; a head does not fit into less
 TOO_SMALL = "BeyondFacial did not act: the picture is too small for a person; choose 64 px a side or more."
 T = TypeVar("T")
 
 
 class PassHost(Host, Protocol):
-    """A host's side of one pass, with what only the adapters ask."""
+    """The host of one pass, with the functions that only the host adapters need."""
 
     def to_sigmas(self, levels: Tensor) -> list[float]:
-        """The levels that the sampler has asked for, as sigmas."""
+        """Convert the sampler's levels to sigmas."""
         ...
 
     def counting_weight_loads(self) -> AbstractContextManager[None]:
@@ -41,7 +41,7 @@ class PassHost(Host, Protocol):
         ...
 
     def starts_from_noise(self) -> bool:
-        """Whether this is txt2img's first pass, on a model whose start is noise of finite sigma."""
+        """Whether this is the first pass of txt2img, on a model that starts from noise of finite sigma."""
         ...
 
 
@@ -49,11 +49,11 @@ class PassHost(Host, Protocol):
 class Run:
     """One request.
 
-    owner: the `p` that it was begun on. Copies of that `p` bear the attribute as well, but have no run.
-    owner_data: what the caller of request.begin carries along.
-    noise: of the present pass, unit variance, as the host drew it.
-    batch: which one of the request is sampled.
-    step: what the host adapter remembers between two callbacks of one level.
+    owner: the `p` of request.begin. Copies of that `p` have the attribute as well, but no run.
+    owner_data: data of the caller of request.begin.
+    noise: the host's noise of the present pass, of unit variance.
+    batch: the number of the batch that is sampled.
+    step: state of the host adapter between the two callbacks of one level.
     scope: what is attached for the present pass.
     error: met where the hosts swallow exceptions; `p.sample` raises it.
     """
@@ -71,26 +71,26 @@ class Run:
     error: BaseException | None = None
 
     def release(self) -> None:
-        """Nothing of ours is attached any more; the sampler is the host's alone again."""
+        """Detach everything of ours from the host."""
         self.scope.close()
         self.host = self.sampling = self.noise = self.step = None
 
 
 def run_of(p: Processing | None) -> Run | None:
-    """The run that was begun on this very `p`; None for a copy of it."""
+    """The run that was begun on this `p`; None for a copy of it."""
     run = getattr(p, ATTRIBUTE, None)
     return run if run is not None and run.owner() is p else None
 
 
 def is_copy_in_request(p: Processing) -> bool:
-    """Whether `p` is a copy, made by another extension, of one whose request is still going on."""
+    """Whether `p` is a copy, made by another extension, of a request in progress."""
     run = getattr(p, ATTRIBUTE, None)
     owner = None if run is None else run.owner()
     return owner is not None and owner is not p
 
 
 class Adapter(Protocol):
-    """What hosts/request.py asks of a host: the module a1111.callbacks or forge.callbacks."""
+    """The functions of a host that hosts/request.py needs: the module a1111.callbacks or forge.callbacks."""
 
     def install_callbacks(self) -> None: ...
 
@@ -101,16 +101,16 @@ class Adapter(Protocol):
     def make_host(self, p: Processing) -> PassHost: ...
 
     def attach(self, p: Processing, run: Run) -> None:
-        """Register what this pass needs; it comes off with run.scope."""
+        """Register what this pass needs; closing run.scope removes it."""
         ...
 
     def before_launch(self, p: Processing, run: Run) -> None:
-        """Just before the sampler runs: all scripts have registered what they will."""
+        """Called just before the sampler runs, when all scripts have registered their functions."""
         ...
 
 
 def check_fits(p: Processing, plan: Plan, adapter: Adapter) -> None:
-    """BeyondFacialError where the method, or one of the plan's injections, does not fit the model that is loaded."""
+    """BeyondFacialError if the method, or an injection of the plan, does not fit the loaded model."""
     adapter.refuse_unfit(p)
     refuse_compiled(adapter.unet_of(p))
     sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
@@ -119,7 +119,7 @@ def check_fits(p: Processing, plan: Plan, adapter: Adapter) -> None:
 
 
 def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) -> None:
-    """Prepare the pass that begins on `p.sampler`; some hires passes are announced twice, so it starts afresh."""
+    """Prepare the pass that begins on `p.sampler`; release the previous one (hosts announce some passes twice)."""
     run.release()
     batch = getattr(p, "iteration", 0)
     run.report.begin_pass(is_later=run.batch == batch and bool(getattr(p, "is_hr_pass", False)))
@@ -129,7 +129,7 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     if noise is not None and min(noise.shape[-2:]) < MIN_LATENT:
         run.report.warn_not_acting(TOO_SMALL)
         return
-    try:  # an override, or the hires pass, may have brought another model
+    try:  # an override or the hires pass may have loaded another model
         check_fits(p, run.plan, adapter)
     except BeyondFacialError as error:
         if not getattr(p, "is_hr_pass", False):
@@ -165,7 +165,7 @@ def note_levels(patches: Patches, run: Run, sampler: Sampler) -> None:
 
 
 def wrap_launch(patches: Patches, p: Processing, run: Run, adapter: Adapter) -> None:
-    """Edit the start where model and conds are ready: just before the sampler runs."""
+    """Edit the start just before the sampler runs, when model and conds are ready."""
     sampler = p.sampler
     launch = sampler.launch_sampling
 
@@ -176,14 +176,14 @@ def wrap_launch(patches: Patches, p: Processing, run: Run, adapter: Adapter) -> 
                 edit_start(run, sampler)
         except Exception as error:
             run.error = error
-        # The host would not catch its own interruption out here; `p.sample` raises the error.
+        # Do not raise the host's interruption: here the host would not catch it. `p.sample` raises the error.
         return launch(steps, func) if run.error is None else sampler.last_latent
 
     patches.set(sampler, "launch_sampling", launching)
 
 
 def edit_start(run: Run, sampler: Sampler) -> None:
-    """Only a pass that starts from noise, and in which the identity acts, gets an identity in its start."""
+    """Mix the identity into the start, if the pass starts from noise and the identity acts in it."""
     sampling, host, start = run.sampling, run.host, sampler.last_latent
     if sampling is None or host is None or not host.starts_from_noise() or not sampling.edits_start():
         return
@@ -194,7 +194,7 @@ def edit_start(run: Run, sampler: Sampler) -> None:
 
 
 def guarded(run: Run, work: Callable[[], T]) -> T:
-    """Store an error and stop the sampling with the host's own interruption; `p.sample` raises it again."""
+    """Store an error and stop the sampling by the host's interruption; `p.sample` raises the error afterwards."""
     from modules import sd_samplers_common
 
     try:

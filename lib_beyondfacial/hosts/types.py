@@ -1,4 +1,4 @@
-"""What the host adapters know of the web UIs' own objects, by what they read of them."""
+"""Types of the web UIs' objects, with the attributes that the host adapters use."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-HostModel = Any  # `p.sd_model`: of another class on each host, read attribute by attribute in */model.py
+HostModel = Any  # `p.sd_model`: another class on each host; only */model.py reads its attributes
 Entry = dict[str, Any]  # a compiled cond of the Forge family: "model_conds", "strength", "area", ...
 ModelOptions = dict[str, Any]  # of a Forge patcher
 Unet = Callable[..., Tensor]  # a model call of a Forge: (input, timestep, **conditions)
 
 
 class Sampler(Protocol):
-    """One sampling pass's sampler; made anew for every pass."""
+    """The sampler of one pass; hosts make a new one for every pass."""
 
     last_latent: Tensor | None
     sampler_extra_args: dict[str, Any]
@@ -45,7 +45,7 @@ class Processing(Protocol):
 
 
 class DenoiserParams(Protocol):
-    """What A1111 hands to on_cfg_denoiser: rows [cond rows..., one uncond row a picture]."""
+    """A1111's argument of on_cfg_denoiser; rows: [cond rows..., one uncond row a picture]."""
 
     x: Tensor
     sigma: Tensor
@@ -56,7 +56,7 @@ class DenoiserParams(Protocol):
 
 
 class DenoisedParams(Protocol):
-    """What A1111 hands to on_cfg_denoised."""
+    """What A1111 passes to callbacks of on_cfg_denoised: the fields that we use."""
 
     x: Tensor
     inner_model: nn.Module

@@ -1,7 +1,7 @@
-"""What can be set. Each setting is declared once, in MethodParameters (parameters) or in Settings.
+"""All settings. Each is declared once, in MethodParameters (parameters.py) or in Settings.
 
-FIELDS is derived from the declarations; UI, schema, infotext and checks follow from it. Whoever holds a Settings holds
-a valid one: every way in (the UI's values, the API's dict, an infotext) goes through the same checks.
+FIELDS is derived from the declarations; UI, schema, infotext and checks follow from it. A Settings object is always
+valid: the UI's values, the API's dict and an infotext go through the same checks.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from .fields import FOLDS, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_s
 from .parameters import MethodParameters
 from .values import check_value, text_to_value, value_to_text
 
+AUTOMATIC, NONE = "(automatic)", "(none: use photos)"  # what the page's lists show for ""
+
 __all__ = [
+    "AUTOMATIC",
     "BY_KEY",
     "FIELDS",
     "FOLDS",
     "MAX_REFERENCES",
+    "METHOD_DEFAULTS",
     "NONE",
     "PREFIX",
     "PRESETS",
@@ -38,59 +42,70 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(MethodParameters):
-    """The settings of one request, checked: the method's parameters, and who the person is. The repr has no photos."""
+    """The checked settings of one request: the method's parameters and the person. The repr contains no photos."""
 
     enabled: bool = setting(False, PREFIX, "Keep this person in the whole scene.", section="person")
     references: tuple[Any, ...] = setting(
         (), "Photos", "One to 16 photos of one person, who agreed to it.", section="person"
     )
-    identity: str = setting("", "Saved identity", "One that was saved, by name, instead of photos.", section="person")
+    identity: str = setting("", "Saved identity", "Instead of photos.", section="person", empty=NONE)
     adapter: str = setting(
-        "", "Identity adapter", "A weight file by name; empty: the only one there is.", section="person"
-    )
-    show_mask: bool = setting(False, "Show mask", "Append the fusion mask after the pictures.")
+        "", "Identity adapter", "The file that draws a given face.",
+        section="person", empty=AUTOMATIC,
+    )  # fmt: skip
+    show_mask: bool = setting(False, "Show mask", "Adds, after the pictures, where the person acted.", section="mask")
     face_pack: str = setting(
-        "", "Face pack", "An insightface pack by name; empty: the adapter's own.", section="advanced"
-    )
+        "", "Face pack", "What recognises faces. Automatic: what the adapter was made with.",
+        section="face", empty=AUTOMATIC,
+    )  # fmt: skip
     face_choice: str = setting(
         "largest",
         "Face in a photo",
-        "Which face is meant where a photo shows several.",
+        "Which face to use if a photo shows several.",
         choices=("largest", "from the left", "female", "male", "most similar"),
-        section="advanced",
+        section="face",
     )
     face_index: int = setting(
-        1, "Face number", 'Counted from the left, for "from the left".', 1, 20, 1, section="advanced"
+        1, "Face number", 'Counted from the left, for "from the left".', 1, 20, 1, section="face"
     )
     adapter_family: str = setting(
         "auto",
         "Adapter family",
-        "For a file that does not tell its family.",
+        "What the adapter's file is, where it does not tell.",
         choices=("auto", "faceid_plus", "faceid_plus_v2", "instantid", "portrait_unnorm"),
-        section="advanced",
+        section="expert",
     )
     clip_weight: float = setting(
-        1.0, "CLIP weight", "Weight of CLIP's view of the face, for FaceID-Plus v2.", 0, 2, 0.05, section="advanced"
+        1.0,
+        "CLIP weight",
+        "FaceID-Plus v2 only. Higher: more of the photo's hair and looks.",
+        0,
+        2,
+        0.05,
+        section="expert",
     )
     identity_in_infotext: bool = setting(
-        False, "Name in infotext", "Write the saved identity's name into the infotext.", section="advanced"
+        False, "Name in infotext", "Writes the saved identity's name into each picture's parameters.", section="expert"
     )
-    subject: str = setting("", "Subject words", "The prompt's words that mean the person.", section="advanced")
+    subject: str = setting(
+        "", "Subject words", "The prompt's words that mean the person, where it says neither man nor woman.",
+        section="face",
+    )  # fmt: skip
     id_prompt: str = setting(
-        "", "Identity prompt", "The identity line's prompt; {prompt} stands for yours.", section="advanced"
+        "", "Identity prompt", "The identity line's prompt; {prompt} stands for yours.", section="expert"
     )
     in_tiles: bool = setting(
         False,
         "In tiles",
-        "Also in each tile of SD upscale and the like, else not there.",
+        "Also in each tile of SD upscale and the like; else not there.",
         section="expert",
     )
     gender_alignment: str = setting(
         "warn",
         "Gender alignment",
-        "What to do where photo and prompt differ in gender.",
+        "What to do if photo and prompt differ in gender.",
         choices=("off", "warn", "follow photo"),
-        section="advanced",
+        section="face",
     )
 
     def __post_init__(self) -> None:
@@ -107,11 +122,11 @@ class Settings(MethodParameters):
 
     @classmethod
     def from_script_args(cls, *args: Any, is_api: bool = False) -> Settings:
-        """The UI's (enabled, field, field, ...) in FIELDS' order, or the API's one dict in the first position.
+        """Settings from a script's arguments: the UI's values in FIELDS' order, or first the API's dict.
 
-        A non-empty dict that leaves "enabled" out means enabled: a unit that was filled in is never silently off.
-        Behind the dict stand the values that the API's own "infotext" gave; what the dict leaves out is theirs.
-        UI values that are None (nothing chosen yet) mean the default. Raises BeyondFacialError.
+        A non-empty dict without "enabled" means enabled, so that a filled-in unit is never silently off. Arguments
+        behind the dict come from the request's "infotext"; they fill in the keys that the dict leaves out. UI values
+        of None (nothing chosen yet) mean the default. Raises BeyondFacialError.
         """
         objects = sum(isinstance(arg, Mapping) for arg in args)
         if objects > 1:
@@ -123,7 +138,8 @@ class Settings(MethodParameters):
             )
         if len(args) > len(FIELDS):
             raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(FIELDS)}, or one object.')
-        values = {f.key: "" if v == NONE else v for f, v in zip(FIELDS, args, strict=False) if v is not None}
+        given = [(field.key, value) for field, value in zip(FIELDS, args, strict=False) if value is not None]
+        values = {key: "" if value in (AUTOMATIC, NONE) else value for key, value in given}
         if objects:
             values = _over_infotext(args[0], values) if args[0] else {}
         settings = cls.from_dict(values)
@@ -149,7 +165,7 @@ class Settings(MethodParameters):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Settings from the API's keys; an unknown key is an error that names the nearest known one."""
+        """Settings from the API's keys; BeyondFacialError for an unknown key, with the nearest known one."""
         for key in values:
             if key not in BY_KEY:
                 raise BeyondFacialError(
@@ -159,13 +175,13 @@ class Settings(MethodParameters):
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields in FIELDS' order; from_dict of it is the same Settings."""
+        """All fields in FIELDS' order, as a dict that from_dict turns back into the same Settings."""
         return {**{field.key: getattr(self, field.key) for field in FIELDS}, "references": list(self.references)}
 
     def to_infotext(self) -> dict[str, str]:
-        """Infotext keys and values: what the UI shows at once always, texts and the folds' fields where they differ.
+        """Infotext keys and values: always the main fields; texts and fields of the folds only if not the default.
 
-        Never the photos, and a saved identity's name only where identity_in_infotext says so.
+        Photos are never included, and a saved identity's name only with identity_in_infotext.
         """
         excluded = {"references"} if self.identity_in_infotext else {"references", "identity"}
         return {
@@ -177,7 +193,7 @@ class Settings(MethodParameters):
 
     @classmethod
     def from_infotext(cls, parameters: Mapping[str, Any]) -> Settings:
-        """Inverse of to_infotext (without the photos, which an infotext does not carry); foreign keys are ignored."""
+        """Inverse of to_infotext, except that photos are missing; keys of others are ignored."""
         known = (field for field in FIELDS if field.infotext in parameters and field.kind != "photos")
         return cls(**{field.key: text_to_value(field, parameters[field.infotext]) for field in known})
 
@@ -188,11 +204,14 @@ class Settings(MethodParameters):
 
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
-NONE = "(none)"  # what the page's lists show for ""
 PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
 PRESETS: dict[str, dict[str, Any]] = {
-    "Defaults": {},
+    "Default": {},
+    # the later the person comes in, the less of the scene changes (docs/experiments.md, likeness against change)
+    "Full body": {"start": 0.4, "idap_strength": 0.0, "refine_head": True},
+    # a face that fills the picture is too large to be refined, and decides the picture from the first step
+    "Portrait": {"start": 0.0, "idap_strength": 0.0, "refine_head": False},
     # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
     "As in the paper": {
         "weight": 1.0,
@@ -206,23 +225,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
-    """The API's object over the values that stand behind it: the UI's defaults, or what an infotext said."""
+    """The API's dict, filled in from the arguments behind it: the UI's defaults, or values of an infotext."""
     known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and field.kind != "photos"}
     if unit.get("references"):
-        known.pop("identity", None)  # the photos given now, not the person of the infotext
+        known.pop("identity", None)  # photos in the request replace the person of the infotext
     return {**known, "enabled": True, **unit}
 
 
 def nearest_key(name: str, known: Iterable[str]) -> str:
-    """The key that a wrong one most likely stands for: what others call the photos, else the most like it."""
+    """The known key that a wrong one most likely means; "image" and the like mean "references"."""
     keys = list(known)
     return "references" if name.lower() in PHOTO_NAMES and "references" in keys else nearest_name(name, keys)
 
 
 def keys_to_labels(sentence: str) -> str:
-    """A sentence that quotes settings by their API's keys, with the labels that stand on the page.
+    """Replace the API keys that a sentence quotes by the UI's labels.
 
-    A value that is called like a setting ("identity" is "start") stays as it is.
+    A quoted value that equals a key ("identity" is "start") is not replaced.
     """
 
     def label(match: re.Match) -> str:
@@ -232,7 +251,15 @@ def keys_to_labels(sentence: str) -> str:
     return re.sub(r'(?<! is )(?<!\()"(\w+)"', label, sentence)
 
 
-def preset_values(name: str) -> dict[str, Any]:
-    """All of the method's parameters as a preset sets them; who the person is stays as it is."""
-    fusion_defaults = {field.key: field.default for field in fields_of(MethodParameters)}
-    return fusion_defaults | PRESETS[name]
+METHOD_DEFAULTS: dict[str, Any] = {field.key: field.default for field in fields_of(MethodParameters)}
+
+
+def preset_values(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """All of the method's parameters as a preset sets them, which states only what it changes; who the person is
+    stays as it is.
+
+    Raises BeyondFacialError for a key or a value that is none of theirs.
+    """
+    if unknown := [key for key in changes if key not in METHOD_DEFAULTS]:
+        raise BeyondFacialError(f'"{printable(str(unknown[0]))}" is nothing that a preset can set.')
+    return METHOD_DEFAULTS | {key: check_value(BY_KEY[key], value) for key, value in changes.items()}

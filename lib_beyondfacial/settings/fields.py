@@ -1,4 +1,4 @@
-"""How one setting is declared: a dataclass field whose metadata says what UI, schema, infotext and checks need."""
+"""Declaration of a setting: a dataclass field whose metadata is used by UI, schema, infotext and checks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 MAX_REFERENCES = 16
 MAX_TEXT = 2000
 PREFIX = "BeyondFacial"
-FOLDS = ("advanced", "expert")  # parts of the UI that are closed at first
+FOLDS = {"mask": "Mask and timing", "face": "Which face", "expert": "Expert (paper)"}  # closed at first, by title
 SECTIONS = ("person", "main", *FOLDS)  # the order of FIELDS, and so of the script's arguments
 KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One setting: its key in the API, its label and help in the UI, and the values it may have.
+    """One setting: its key in the API, its label and help in the UI, and its allowed values.
 
     A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
-    SECTIONS. Published keys are never reused for another meaning.
+    SECTIONS. empty: what the page's list shows for an empty text. Published keys are never reused for another meaning.
     """
 
     key: str
@@ -32,10 +32,11 @@ class Field:
     step: float | None = None
     choices: tuple[str, ...] = ()
     section: str = "main"
+    empty: str = ""
 
     @property
     def kind(self) -> str:
-        """What its values are: "bool", "float", "int", "text", "choice" or "photos"."""
+        """The kind of its values: "bool", "float", "int", "text", "choice" or "photos"."""
         return "choice" if self.choices else KINDS[type(self.default)]
 
     @property
@@ -44,7 +45,7 @@ class Field:
         return f"{PREFIX} {self.key.replace('_', ' ')}"
 
     def describe_range(self) -> str:
-        """What a value must be, for messages."""
+        """The allowed values as a phrase for messages."""
         limits = f"from {self.minimum:g} to {self.maximum:g}" if self.minimum is not None else ""
         return {
             "bool": "true or false",
@@ -66,9 +67,10 @@ def setting(
     *,
     choices: tuple[str, ...] = (),
     section: str = "main",
+    empty: str = "",
 ) -> Any:
     """Declare a dataclass field as a setting; the arguments are Field's, the key is the dataclass field's name."""
-    described = Field("", default, label, help, minimum, maximum, step, choices, section)
+    described = Field("", default, label, help, minimum, maximum, step, choices, section, empty)
     return dataclasses.field(default=default, metadata={"setting": described})
 
 

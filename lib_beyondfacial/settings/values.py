@@ -1,4 +1,4 @@
-"""Values as users give them: checked against their field, and to and from an infotext's words."""
+"""Checks the values of users against their field, and converts them to and from infotext."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .fields import MAX_REFERENCES, MAX_TEXT, PREFIX, Field
 
 
 def text_to_value(field: Field, text: Any) -> Any:
-    """One infotext value back to the field's type; what cannot be read is left for the check to refuse by name."""
+    """Convert an infotext value to the field's type; other text is returned as it is, and check_value refuses it."""
     text = str(text)
     if field.kind == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
@@ -30,8 +30,11 @@ def value_to_text(field: Field, value: Any) -> str:
 
 
 def _wrap(text: str) -> str:
-    """Guard a text that hosts' infotext parsers would change: "5x5" is split, a leading quote is unquoted, and a
-    value equal to its key is dropped. Such texts travel as a JSON list of one."""
+    """Write a text as a JSON list of one text if a host's infotext parser would change it.
+
+    The parsers split "5x5", remove quotes at the start, and take a text that starts with our prefix for a key. A text
+    that starts with "[" is wrapped, too, so that unwrapping is unambiguous.
+    """
     fragile = text.startswith(('"', "[", PREFIX)) or re.fullmatch(r"\d+x\d+", text)
     return json.dumps([text], ensure_ascii=False) if fragile else text
 
@@ -42,7 +45,7 @@ def _unwrap(text: str) -> str:
 
 
 def check_value(field: Field, value: Any) -> Any:
-    """The value in the field's own type, or a BeyondFacialError naming field, value and range."""
+    """The value in the field's type; BeyondFacialError naming field, value and range if it is not allowed."""
     checked = {
         "bool": _check_bool,
         "float": _check_number,
@@ -75,7 +78,7 @@ def _check_number(field: Field, value: Any) -> float | int | None:
 
 
 def _check_text(field: Field, value: Any) -> str | None:
-    """Stripped text; control characters and lone surrogates are refused, an infotext could not carry them."""
+    """The stripped text; control characters and lone surrogates are refused, because infotexts cannot hold them."""
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         return None
     text = value.replace("\r\n", "\n").strip()
@@ -93,7 +96,7 @@ def _check_photos(field: Field, value: Any) -> tuple[Any, ...] | None:
 
 
 def _shown(field: Field, value: Any) -> str:
-    """A value as a message may quote it: short, and never the bytes of a photo."""
+    """A value in the form that a message quotes: short, and without the bytes of a photo."""
     if field.kind == "photos":
         is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
         return f"a list of {len(value)}" if is_list else f"a {type(value).__name__}"

@@ -1,1 +1,1 @@
-"""The host's page and API: the only rooms that import gradio and fastapi."""
+"""UI and API of the extension: the only package that imports gradio and fastapi."""

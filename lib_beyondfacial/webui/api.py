@@ -1,4 +1,4 @@
-"""The routes beside the host's API, under the host's own authentication. No pydantic models: 1 and 2 serve alike."""
+"""Our API routes, with the host's authentication; without pydantic models, so that pydantic 1 and 2 both work."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ STATUS = (
 )
 
 
-# Photos are worked on by two threads of our own: more would hold more photos at once, and in the host's threads, which
-# are limited, those that wait for their turn would keep the host's own routes waiting.
+# Photos are processed in two separate threads: more threads would hold more photos in memory, and requests waiting in
+# the host's limited threads would block the host's routes.
 FACE_THREADS = ThreadPoolExecutor(2, "beyondfacial")
 
 
 def answering(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Whatever the endpoint raises becomes a status and one sentence in `detail`."""
+    """Turn every exception of an endpoint into a status code and one sentence in `detail`."""
 
     @functools.wraps(endpoint)
     async def answer(*args: Any, **kwargs: Any) -> Any:
@@ -49,15 +49,15 @@ def answering(endpoint: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
             status = next(status for kind, status in STATUS if isinstance(error, kind))
             answer_error = HTTPException(status, sentence_of(error))
         try:
-            raise answer_error  # here, where no exception is being handled that it would remember
+            raise answer_error  # outside the except block, so that it has no __context__
         finally:
-            del answer_error  # the frame is in its traceback
+            del answer_error  # break the cycle: its traceback refers to this frame
 
     return answer
 
 
 async def in_face_thread(work: Callable[[], Any]) -> Any:
-    """The result of work on photos, done while other requests are answered; nothing of the photos is kept."""
+    """Run work on photos in a thread, so that other requests are answered; no photo stays in memory afterwards."""
 
     def run() -> Any:
         try:
@@ -72,14 +72,14 @@ async def in_face_thread(work: Callable[[], Any]) -> Any:
 
 
 def _clear_frames(error: BaseException | None) -> None:
-    """Of an error and its causes: their frames hold photos, and cycles keep them until a garbage collection."""
+    """Clear the frames of an error and its causes, which refer to photos until the next garbage collection."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
 def _give_memory_back() -> None:
-    """To the system: glibc alone keeps the freed blocks of photos, up to 200 MB a request, for what comes later."""
+    """Return freed memory to the system: glibc would keep the blocks of photos, up to 200 MB a request."""
     trim = _malloc_trim()
     if trim is not None:
         trim(0)  # 0.2 to 40 ms
@@ -99,25 +99,25 @@ async def get_version() -> dict[str, str]:
 
 
 async def get_schema() -> dict[str, Any]:
-    """What the object in alwayson_scripts.BeyondFacial.args may hold."""
+    """The JSON Schema of the object in alwayson_scripts.BeyondFacial.args."""
     return Settings.json_schema()
 
 
 @answering
 async def get_body_schema(route: str) -> dict[str, Any]:
-    """What may be posted to a route of our own."""
+    """The JSON Schema of the body of one of our POST routes."""
     return bodies.schema_of(route)
 
 
 @answering
 async def get_models() -> dict[str, Any]:
-    """Adapters with what they are and may be used for, face packs, CLIP models."""
+    """Adapters with family and licence, face packs, CLIP models."""
     return await run_in_threadpool(listings.models_to_json)
 
 
 @answering
 async def post_faces(request: Request) -> dict[str, Any]:
-    """The face check: what a run would make of each photo."""
+    """The face check: which face of each photo a generation would use, and warnings."""
     body = await bodies.read_body(request)
 
     def work() -> dict[str, Any]:
@@ -128,7 +128,7 @@ async def post_faces(request: Request) -> dict[str, Any]:
 
 @answering
 async def get_identities() -> dict[str, Any]:
-    """The saved identities, and whether they may be changed here."""
+    """The saved identities, and whether this client may change them."""
 
     def work() -> dict[str, Any]:
         entries = [identities.entry_to_json(entry) for entry in identities.library().entries()]
@@ -147,7 +147,7 @@ async def post_identities(request: Request) -> dict[str, Any]:
 
 @answering
 async def delete_identity(name: str = "") -> dict[str, Any]:
-    """Remove a saved identity for good."""
+    """Delete a saved identity permanently."""
     permissions.require_writes()
     await run_in_threadpool(identities.delete, name)
     return {"deleted": name}
@@ -157,7 +157,7 @@ def save_or_rename(values: dict[str, Any]) -> dict[str, Any]:
     """The answer of POST /beyondfacial/v1/identities, for a checked body."""
     name, rename_to = check_name(values["name"]), values["rename_to"]
     if rename_to and values["references"]:
-        raise BeyondFacialError('"references" and "rename_to" are both given; save or rename, one at a time.')
+        raise BeyondFacialError('"references" and "rename_to" are both given; send only one of them.')
     warnings: tuple[str, ...] = ()
     if rename_to:
         identities.rename(name, rename_to)

@@ -1,4 +1,4 @@
-"""What the routes of our own take: JSON objects, checked against the same kind of table as the settings."""
+"""Bodies of our POST routes: JSON objects, checked against tables of Fields like the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..settings import BY_KEY, MAX_REFERENCES, Field, check_value, fields_to_sch
 from .bounded_json import BoundsError, parse_json
 
 MAX_BODY = int(MAX_REFERENCES * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
-MAX_BODIES = 2 * MAX_BODY  # of all bodies that are being sent or wait for a thread, together
+MAX_BODIES = 2 * MAX_BODY  # bytes of all bodies together that are being received or wait for a thread
 
 CHECK_FIELDS = tuple(
     BY_KEY[key] for key in ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
@@ -27,26 +27,26 @@ SAVE_FIELDS = (NAME, RENAME_TO, *CHECK_FIELDS, KEEP_CROPS, OVERWRITE)
 
 
 class Body(bytearray):
-    """The bytes of one request; parsing empties it. As a class of its own it can be counted while it is there."""
+    """The bytes of one request; parsing empties it. A subclass, because weak references to it are counted."""
 
 
 _bodies: weakref.WeakValueDictionary[int, Body] = weakref.WeakValueDictionary()  # by id
 
 
 class UnknownSchemaError(BeyondFacialError):
-    """There is no such route to post to."""
+    """No POST route has this name."""
 
 
 class TooLargeError(BeyondFacialError):
-    """A request body that is not even read to its end."""
+    """A request body that is too large; it is not read to its end."""
 
 
 class BusyError(BeyondFacialError):
-    """More is being sent at once than the server should hold."""
+    """The bodies received at the same time are too large together."""
 
 
 def schema_of(route: str) -> dict[str, Any]:
-    """What may be posted to a route, by the last part of its path, as JSON Schema."""
+    """The JSON Schema of a POST route's body; route: the last part of its path."""
     schemas = {
         "faces": fields_to_schema("BeyondFacial face check", CHECK_FIELDS, ["references"]),
         "identities": fields_to_schema("BeyondFacial saved identity", SAVE_FIELDS, ["name"]),
@@ -57,9 +57,9 @@ def schema_of(route: str) -> dict[str, Any]:
 
 
 async def read_body(request: Request) -> Body:
-    """The body, as long as it is JSON by its header and no larger than 16 of the largest photos.
+    """Receive a body; BeyondFacialError unless its header says JSON and it is no larger than 16 of the largest photos.
 
-    The header is insisted on because other sites' pages cannot send it here without the browser asking first.
+    The header is required because a browser does not let pages of other sites send it without a preflight request.
     """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise BeyondFacialError('The request is not JSON; send it with the header "Content-Type: application/json".')
@@ -79,7 +79,7 @@ async def read_body(request: Request) -> Body:
 
 
 def parse_body(body: bytes | bytearray, table: Sequence[Field]) -> dict[str, Any]:
-    """All fields of the table, checked, with defaults for what was left out; BeyondFacialError names what is wrong.
+    """Parse a body into all fields of the table, with defaults; BeyondFacialError names the wrong field.
 
     A bytearray is empty afterwards.
     """

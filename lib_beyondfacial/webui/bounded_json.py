@@ -1,7 +1,7 @@
-"""JSON whose size, depth and number of values are bounded before anything is parsed.
+"""Parses JSON whose size, depth and number of values are limited before parsing.
 
-Only photos may be long, and they are base64: their text is cut out first, and what is parsed is the small rest. So no
-body keeps the interpreter's lock for long, and none grows into more Python objects than its photos.
+Only photos, in base64, may be long: their text is cut out first, and only the small rest is parsed. So a body neither
+holds the interpreter's lock for long nor creates many Python objects.
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ import re
 import secrets
 from typing import Any
 
-MAX_REST = 250_000  # bytes beside photos; all other fields together are below 100 kB, each letter escaped
-MAX_VALUES = 20_000  # far more than any request has, so that a photo sent as a list of pixels is still named
+MAX_REST = 250_000  # bytes without photos; all other fields together need less than 100 kB, also escaped
+MAX_VALUES = 20_000  # far more than needed, so that a photo sent as a list of pixels still gets its own message
 MAX_DEPTH = 8  # an object with a list of arrays of pixels has 5
 MIN_PHOTO = 4096  # bytes of text; a shorter one may stay in the rest
 MAX_PHOTO = 16_000_000  # bytes of text: the largest photo as base64 in lines of 64 letters, line breaks escaped
-SLICE = 1_000_000  # of one call that keeps the interpreter's lock
+SLICE = 1_000_000  # bytes a call, because it holds the interpreter's lock
 BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= "
 DATA_URL = re.compile(rb"data:[\w/+.;=-]{0,100},", re.IGNORECASE)
 MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{]|[\]}]|,', re.DOTALL)  # linear: each string matches
 
 
 class BoundsError(ValueError):
-    """A body beyond the bounds; the text says which, in a few words."""
+    """A body over a limit; the text names the limit in a few words."""
 
 
 def parse_json(body: bytearray) -> Any:
-    """Like json.loads, within the bounds; `body` is empty afterwards, whatever happens.
+    """Like json.loads, with limits; `body` is always empty afterwards.
 
-    Raises ValueError where it is no JSON, BoundsError where it is too much of it.
+    Raises ValueError if it is not JSON, BoundsError if it is over a limit.
     """
     try:
         rest, photos = _cut_photos(body)
     finally:
-        body.clear()  # not left to whoever holds the body, or an exception's frame
+        body.clear()  # the caller or an exception's frame may still refer to it
     _check_structure(rest)
     return _restore_photos(json.loads(rest, parse_int=_parse_int), photos)
 
 
 def _cut_photos(body: bytearray) -> tuple[bytes, dict[str, str]]:
-    """The body with a short mark in the place of each long base64 text, and the texts by mark; uses the body up.
+    """Replace each long base64 text of the body by a short mark; returns the rest and the texts by mark. Empties body.
 
-    A text counts only between two quotes, the first one not escaped. In JSON that is a whole string: between two
-    strings there is always a comma or a colon. A mark outside of a string is no JSON (#).
+    A text is replaced only between two quotes, the first of them not escaped; in valid JSON that is always a whole
+    string. The mark begins with "#", so outside of a string it is not JSON.
     """
     _count_quotes(body)
     label, pieces, photos, size = f"#{secrets.token_hex(8)}", [], {}, 0
@@ -97,7 +97,7 @@ def _check_structure(rest: bytes) -> None:
 
 
 def _parse_int(digits: str) -> float:
-    """Whole numbers of many digits take long to read, and none is allowed: they become floats."""
+    """Read numbers of many digits as floats, because int() is slow for them; no field allows them."""
     return int(digits) if len(digits) <= 20 else float(digits)
 
 

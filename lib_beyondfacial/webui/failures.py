@@ -1,4 +1,4 @@
-"""How a failure reaches the user: one sentence, in the answer of the request or under the picture."""
+"""Shows failures to the user: one sentence, as the error of the request or under the picture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PREFIX = "BeyondFacial: "
 
 
 def ui_sentence_of(error: BaseException) -> str:
-    """The sentence as the page shows it, with the labels that stand there."""
+    """The sentence for the UI, which names settings by their labels."""
     return keys_to_labels(sentence_of(error))
 
 
 def sentence_of(error: BaseException) -> str:
-    """The sentence to show; for anything but a BeyondFacialError it names only the kind, the console has the rest."""
+    """The sentence to show; for errors other than BeyondFacialError only the kind; the console shows the rest."""
     if isinstance(error, BeyondFacialError):
         return str(error).removeprefix(PREFIX)
     traceback.print_exception(error)
@@ -29,17 +29,17 @@ def sentence_of(error: BaseException) -> str:
 
 @contextmanager
 def fail_on_error(p: Any) -> Iterator[None]:
-    """Whatever is raised inside makes the request of `p` fail with its sentence: hosts swallow script errors."""
+    """Make the request of `p` fail with the sentence of an exception raised inside; hosts ignore script errors."""
     try:
         yield
     except Exception as error:
-        is_api = getattr(p, "is_api", False)  # the page shows the error's class before the sentence
+        is_api = getattr(p, "is_api", False)  # the UI shows the error's class before the sentence
         request.fail(p, f"{PREFIX if is_api else ''}{sentence_of(error)}")
 
 
 @contextmanager
 def report_errors(p: Any, processed: Any = None) -> Iterator[None]:
-    """Whatever is raised inside is said beside the picture, which is finished by now and goes out all the same."""
+    """Add the sentence of an exception raised inside as a comment; the finished picture is returned nevertheless."""
     try:
         yield
     except Exception as error:
@@ -47,9 +47,9 @@ def report_errors(p: Any, processed: Any = None) -> Iterator[None]:
 
 
 def add_comment(p: Any, text: str, processed: Any = None) -> None:
-    """Say `text` under the pictures; once the host has made `processed`, its comments are what the page shows.
+    """Add a comment under the pictures: to `p`, and to `processed` if the host has made it, which the UI then shows.
 
-    Scripts that join several such results make another one, of the comments on `p`.
+    `p` is always needed, since scripts that join several results use the comments of `p`.
     """
     text = text if text.startswith(PREFIX) else PREFIX + text
     text = text if getattr(p, "is_api", False) else keys_to_labels(text)

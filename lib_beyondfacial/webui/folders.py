@@ -1,4 +1,4 @@
-"""Where the host keeps models, and what lies there by name."""
+"""The model folders of the host, and the adapters and face packs in them by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import BeyondFacialError
 from ..faces import packs
 from ..faces.recognisers import BY_PACK, recogniser_of
 
-USUAL_PACKS = ("buffalo_l", "antelopev2", "dollhouse")  # the last is the demo's, which has a judge's pack beside it
+USUAL_PACKS = ("buffalo_l", "antelopev2", "dollhouse")  # the last is the demo's; its other pack is only for judging
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -31,43 +31,43 @@ def model_roots() -> list[Path]:
 
 
 def identities_dir() -> Path:
-    """Where saved identities lie; it is made when the first one is saved."""
+    """The folder of saved identities; it is created when the first one is saved."""
     return model_roots()[0] / "beyondfacial" / "identities"
 
 
 def face_provider() -> str:
-    """onnxruntime's name for what --beyondfacial-face-provider says."""
+    """onnxruntime's name for the value of --beyondfacial-face-provider."""
     return PROVIDERS[getattr(shared.cmd_opts, "beyondfacial_face_provider", None) or "cpu"]
 
 
 def adapters_by_name() -> dict[str, Path]:
-    """Adapter files by name; where two folders hold the same name, the first root wins."""
+    """Adapter files by name; if two folders have the same name, the first folder wins."""
     return registry.list_adapters([folder for root in model_roots() for folder in registry.adapter_dirs(root)])
 
 
 def packs_by_name() -> dict[str, Path]:
-    """insightface packs by folder name; where two folders hold the same name, the first root wins."""
+    """insightface packs by folder name; if two folders have the same name, the first folder wins."""
     return packs.find_packs([folder for root in model_roots() for folder in packs.pack_dirs(root)])
 
 
 class Pack(NamedTuple):
-    """A face pack: its name, which need not be that of the folder with the files."""
+    """A face pack: its name, which may differ from the name of the folder with its files."""
 
     name: str
     folder: Path
 
     @property
     def recogniser(self) -> str | None:
-        """The published one in it, None where it may be any."""
+        """The published recogniser in it; None if unknown."""
         return recogniser_of(self.name, self.folder)
 
     def fits(self, wanted: str) -> bool:
-        """False where it holds another published recogniser than the pack `wanted`; others are trusted."""
+        """False if its published recogniser differs from that of the pack `wanted`; True if either is unknown."""
         own_recogniser, wanted_recogniser = self.recogniser, recogniser_of(wanted)
         return own_recogniser is None or wanted_recogniser is None or own_recogniser == wanted_recogniser
 
     def __str__(self) -> str:
-        """Its name as sentences quote it, and what is in it where the name says otherwise."""
+        """The quoted name for sentences, and the published pack whose files it has, if that is another."""
         own_recogniser = self.recogniser
         if own_recogniser in (None, recogniser_of(self.name)) or recogniser_of(self.name) is None:
             return f'"{self.name}"'
@@ -76,13 +76,13 @@ class Pack(NamedTuple):
 
 
 def choose_pack(name: str, wanted: str = "") -> Pack:
-    """The pack of that name; for an empty name the one that the adapter wants, else one that may serve it.
+    """The pack of that name; for "" the pack of the adapter, else one that fits.
 
     Args:
         name: the user's choice, "" for none.
-        wanted: the pack that the adapter was made with; "" where that is not known.
+        wanted: the pack that the adapter was trained with; "" if unknown.
 
-    A published pack with another recogniser than the wanted one's is never chosen by itself.
+    A published pack with another recogniser than the wanted one is never chosen automatically.
     """
     found = {each: Pack(each, folder) for each, folder in packs_by_name().items()}
     if not found:
@@ -94,7 +94,7 @@ def choose_pack(name: str, wanted: str = "") -> Pack:
         return found[name]
     if name:
         raise BeyondFacialError(
-            f'"face_pack" is "{name[:60]}", which is not there; the packs found are {_listed(found.values())}.'
+            f'"face_pack" is "{name[:60]}", which was not found; choose one of these: {_listed(found.values())}.'
         )
     fitting = {each.name: each for each in found.values() if each.fits(wanted)}
     same = [each for each in fitting if wanted and fitting[each].recogniser == recogniser_of(wanted) is not None]

@@ -1,4 +1,4 @@
-"""A check on the host's own routes: `args` that the host would fail on, or pass over, before any script sees it."""
+"""Checks requests to the host's routes for wrong `args`, which the host would fail on or ignore before scripts run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ONE_OBJECT = f'BeyondFacial: %s; give a list of one object: "alwayson_scripts": 
 
 
 async def check_args(request: Request) -> None:
-    """422 where our entry of `alwayson_scripts` has no list of arguments."""
+    """Answer 422 if our entry of `alwayson_scripts` has no list of arguments."""
     try:
-        body = await request.json()  # the host has read it already; it is kept with the request
-    except Exception:  # not JSON: the host says so
+        body = await request.json()  # the host has read it already; the request caches it
+    except Exception:  # not JSON: the host reports it
         return
     scripts = body.get("alwayson_scripts") if isinstance(body, dict) else None
     for title, entry in scripts.items() if isinstance(scripts, dict) else ():
@@ -27,7 +27,7 @@ async def check_args(request: Request) -> None:
 
 
 def what_is_wrong(entry: Any) -> str:
-    """What an entry of `alwayson_scripts` has in place of a list of arguments; "" where it has one, or is empty."""
+    """What an entry of `alwayson_scripts` has instead of a list of arguments; "" if it has one or is empty."""
     if isinstance(entry, dict) and "args" in entry:
         kind = {dict: "an object", str: "a text"}.get(type(entry["args"]), f"a {type(entry['args']).__name__}")
         return "" if isinstance(entry["args"], list) else f'"args" is {kind} and no list'

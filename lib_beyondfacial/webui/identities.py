@@ -1,4 +1,4 @@
-"""The web UI's saved identities, for page, API and infotext."""
+"""Saved identities of the web UI, for UI, API and infotext."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from .previews import to_base64_png
 
 
 def library() -> Library:
-    """The library of the folder that the flags name."""
+    """The library in the folder set by the flags."""
     return _library_at(folders.identities_dir())
 
 
 def names() -> list[str]:
-    """Names of all that are saved."""
+    """The names of all saved identities."""
     return library().names()
 
 
 def entry_of(name: str) -> Entry:
-    """What is saved under the name; UnknownIdentityError if nothing is."""
+    """The entry of a saved identity; UnknownIdentityError if there is none."""
     if not name:
         raise UnknownIdentityError("No saved identity is chosen; choose one from the list.")
     return library().entry(name)
 
 
 def load(name: str, analyser: FaceAnalyser) -> Identity:
-    """The saved identity as this analyser's pack sees it."""
+    """Load a saved identity with the embeddings of this analyser's pack."""
     return library().load(name, analyser)
 
 
 def save(name: str, identity: Identity, keep_crops: bool = False, overwrite: bool = False) -> None:
-    """Save under the name, if the web UI's flags allow it."""
+    """Save an identity; NotAllowedError if the web UI's flags forbid it."""
     require_writes()
     library().save(name, identity, keep_crops, overwrite)
 
 
 def rename(name: str, rename_to: str) -> None:
-    """Give another name, if the web UI's flags allow it."""
+    """Rename an identity; NotAllowedError if the web UI's flags forbid it."""
     require_writes()
     library().rename(name, rename_to)
 
 
 def delete(name: str) -> None:
-    """Remove for good, if the web UI's flags allow it."""
+    """Delete an identity permanently, if the web UI's flags allow it."""
     require_writes()
     library().delete(name)
 
 
 def name_of_photos(photo_hash: str) -> str:
-    """The name under which the identity of these photos is saved; "" if it is not."""
+    """The name of the saved identity that was made from these photos; "" if there is none."""
     return library().by_hash(photo_hash) or ""
 
 
 def entry_to_json(entry: Entry) -> dict[str, Any]:
-    """As GET /beyondfacial/v1/identities tells it."""
+    """The entry in the form of GET /beyondfacial/v1/identities."""
     return {
         "name": entry.name,
         "photo_hash": entry.photo_hash,
@@ -87,5 +87,5 @@ def _thumbnail(entry: Entry) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _library_at(folder: Path) -> Library:
-    """One for each folder, so that its lock holds for all requests."""
+    """One library a folder, so that all requests share its lock."""
     return Library(folder)

@@ -1,4 +1,4 @@
-"""Settings and reports in the host's infotext, and back into the page."""
+"""Writes settings and reports into the host's infotext, and pastes them back into the UI."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ENABLED_KEY = BY_KEY["enabled"].infotext
 
 
 class Report(dict):
-    """What one picture is worth: similarity (None: no face found), face_area and mask_coverage, each 0 to 1; and a
-    note where it lacks what was asked for.
+    """The report of one picture: similarity (None: no face found), face_area and mask_coverage, each 0 to 1, and a
+    note if the picture lacks something.
 
-    As text it has no comma and no colon, so that hosts write it into an infotext unquoted.
+    Its text has no comma and no colon, so that hosts write it into an infotext without quotes.
     """
 
     def __str__(self) -> str:
@@ -34,10 +34,10 @@ class Report(dict):
 
 
 class Reports(list):
-    """The request's reports, one per picture.
+    """The request's reports, one a picture.
 
-    Hosts write infotexts inside a batch with the index *in that batch*, and later with the index in the request;
-    `first` says which one holds. A picture without a report has None, which hosts leave out.
+    During a batch, hosts ask with the index *in that batch*, later with the index in the request; `first` is the
+    offset between the two. Pictures without a report have None, which hosts do not write.
     """
 
     first = 0
@@ -53,10 +53,11 @@ class Reports(list):
 
 
 class PasteKey(str):
-    """An infotext key that can also read its value: hosts compare it as text and call it with the parsed infotext.
+    """An infotext key that also converts its value: hosts compare it as text, and call it with the parsed infotext.
 
-    Calling gives the value in the field's type. None leaves the component as it is. An infotext without BeyondFacial
-    switches the accordion off and leaves the rest; one with it sets what it does not mention to the default.
+    The call returns the value in the field's type, or None to leave the component unchanged, as for a value
+    that is not valid. An infotext without
+    BeyondFacial only switches the accordion off; one with it sets the fields that it does not name to their defaults.
     """
 
     __slots__ = ("field",)
@@ -66,15 +67,16 @@ class PasteKey(str):
         if ENABLED_KEY not in parameters:
             return False if self == ENABLED_KEY else None
         if self not in parameters:
-            return self.field.default
+            return self.field.empty or self.field.default
         try:
-            return check_value(self.field, text_to_value(self.field, parameters[self]))
+            value = check_value(self.field, text_to_value(self.field, parameters[self]))
         except BeyondFacialError:
             return None
+        return value if value != "" else self.field.empty
 
 
 class PersonKey(PasteKey):
-    """The saved identity's key: also found by the hash of the photos, so that a name need not be in the infotext."""
+    """The key of the saved identity, which is also found by the photos' hash if the infotext has no name."""
 
     __slots__ = ()
 

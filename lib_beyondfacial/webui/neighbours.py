@@ -1,4 +1,4 @@
-"""What else runs in the request: the host's selectable scripts, and its face restoration."""
+"""The host's selectable scripts and its face restoration, as far as they affect the identity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESTORED = (
 
 
 def running_script(p: Any) -> str:
-    """The title of the selectable script that runs this request ("Prompt matrix"); "" where none does."""
+    """The title of the selectable script that runs this request ("Prompt matrix"); "" if there is none."""
     args = getattr(p, "script_args", None) or (0,)
     number = args[0] if isinstance(args[0], int) else 0
     if number < 1:
@@ -28,7 +28,7 @@ def running_script(p: Any) -> str:
 
 
 def redraws_tiles(p: Any) -> str:
-    """The title of the script that cuts the picture to be redrawn into tiles; "" where none does."""
+    """The title of the script that redraws the picture in tiles; "" if there is none."""
     title = running_script(p)
     is_img2img = getattr(p, "init_images", None) is not None
     return title if is_img2img and any(word in title.lower() for word in TILE_WORDS) else ""
@@ -39,7 +39,7 @@ def restores_faces(p: Any) -> bool:
 
 
 def save_mask(p: Any, mask: Image.Image, position: int, text: str) -> str:
-    """Save a picture's mask beside the pictures, as the host saves its own; the file's name."""
+    """Save a picture's mask beside the pictures, like the host's masks; returns the file's name."""
     from modules import images, shared
 
     seeds, prompts = p.all_seeds, p.all_prompts

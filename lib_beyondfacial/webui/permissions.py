@@ -1,6 +1,6 @@
-"""Who may ask, and who may change what is saved.
+"""Access to our routes, and permission to change saved identities.
 
-Hosts protect only the routes that their own Api class adds, and gradio only its own, so both checks stand here again.
+Hosts protect only the routes of their own Api class, and gradio only its own, so our routes need both checks again.
 """
 
 from collections.abc import Iterable
@@ -19,18 +19,18 @@ OWN_MACHINE = ("", "localhost", "127.0.0.1", "::1")
 
 
 class NotAllowedError(BeyondFacialError):
-    """What the web UI's flags do not let a visitor do."""
+    """An action that the web UI's flags do not allow."""
 
 
 def require_user(
     request: Request,
     credentials: Optional[HTTPBasicCredentials] = Depends(_basic),  # noqa: UP045, B008
 ) -> None:
-    """401 unless the visitor may ask.
+    """Answer 401 unless the client may use our routes.
 
-    With --api-auth that is who gives one of its users and passwords, as at the host's own API. Without it, where the
-    page has a login (--gradio-auth): who is logged in there, or gives one of the login's users and passwords. Where
-    there is neither, everybody.
+    With --api-auth a client must send one of its users and passwords, as for the host's API. Without it, if the UI has
+    a login (--gradio-auth), the client must be logged in or send one of the login's users and passwords. Without both,
+    every client may use them.
     """
     users = api_users()
     if not users:
@@ -49,10 +49,11 @@ def api_users() -> dict[str, str]:
 
 
 def ui_users(app: Any) -> Optional[dict[str, str]]:  # noqa: UP045
-    """User -> password of the page's login; None: the page is open.
+    """User -> password of the UI's login; None: the UI has no login.
 
-    gradio's application has them as `auth`, which may be a function, too: then none is known here. Under --nowebui
-    there is no page and no such application; the flags that would give it a login close our routes all the same.
+    gradio's application has them as `auth`; {} if that is a function, or a file of
+    passwords cannot be read: then no password is accepted. With
+    --nowebui there is no such application; then the flags for a login protect our routes nevertheless.
     """
     if getattr(app, "auth", None) is not None:
         return app.auth if isinstance(app.auth, dict) else {}
@@ -66,13 +67,13 @@ def ui_users(app: Any) -> Optional[dict[str, str]]:  # noqa: UP045
 
 
 def is_logged_in(request: Request) -> bool:
-    """Whether a cookie of the page's login came along: "access-token" in gradio 3, longer names in gradio 4."""
+    """Whether the request has a cookie of the UI's login: "access-token" in gradio 3, longer names in gradio 4."""
     tokens = getattr(request.app, "tokens", None) or {}
     return any(name.startswith("access-token") and token in tokens for name, token in request.cookies.items())
 
 
 def is_public() -> bool:
-    """Whether others than this machine's user can reach the web UI, as its flags say; --subpath is for a proxy."""
+    """Whether the flags let other machines reach the web UI (--subpath means that it is behind a proxy)."""
     flags = shared.cmd_opts
     if any(getattr(flags, flag, None) for flag in ("listen", "share", "ngrok", "subpath")):
         return True
@@ -80,12 +81,12 @@ def is_public() -> bool:
 
 
 def may_write() -> bool:
-    """Whether saved identities may be made, renamed and deleted through page and API."""
+    """Whether saved identities may be created, renamed and deleted in UI and API."""
     return not is_public() or bool(getattr(shared.cmd_opts, "beyondfacial_allow_writes", False))
 
 
 def require_writes() -> None:
-    """NotAllowedError where may_write() is False; the page asks it, too."""
+    """NotAllowedError if may_write() is False."""
     if not may_write():
         raise NotAllowedError(
             "Saved identities cannot be changed here, because others can reach this web UI; "

@@ -1,4 +1,4 @@
-"""From settings to a person and an adapter: the steps that a run, the face check and saving share."""
+"""Loads the person and the adapter that the settings name, for generation, face check and saving."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import folders, identities
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """What a request needs beside its settings; `features` are those that the adapter asks for."""
+    """The loaded data of a request: identity, adapter, face pack, and the features that the adapter needs."""
 
     identity: Identity
     adapter: registry.LoadedAdapter
@@ -26,7 +26,7 @@ class Person:
 
 
 def load_person(settings: Settings, is_api: bool) -> Person:
-    """Photos or a saved name to an identity, a name to an adapter; BeyondFacialError for what cannot be used."""
+    """Load the identity, from photos or a saved name, and the adapter; BeyondFacialError if one cannot be used."""
     adapter = registry.get_adapter(settings.adapter, folders.adapters_by_name(), settings.adapter_family)
     analyser, warnings = open_analyser(settings.face_pack, adapter.spec.pack)
     if settings.identity:
@@ -38,17 +38,17 @@ def load_person(settings: Settings, is_api: bool) -> Person:
 
 
 def identify(settings: Settings, is_api: bool) -> tuple[Identity, tuple[str, ...]]:
-    """The photos' identity alone, to be saved, and what is to be said of it."""
+    """The identity of the photos, to be saved, and warnings about it."""
     if not settings.references:
         raise BeyondFacialError('"references" is empty; give at least one photo of the person.')
-    given = load_photos(settings, is_api)  # before the pack: what cannot be read is said at once
+    given = load_photos(settings, is_api)  # before the pack, so that unreadable photos are reported without loading it
     analyser, warnings = open_analyser(settings.face_pack, pack_of_adapter(settings))
     identity = aggregate_photos(given, analyser, choice_of(settings))
     return identity, (*warnings, *identity.warnings)
 
 
 def load_photos(settings: Settings, is_api: bool) -> list[photos.Photo]:
-    """The request's photos; the API gives texts (never a path), the page gives files that the user uploaded."""
+    """Decode the request's photos: texts from the API (never a path), uploaded files from the UI."""
     pixels = photos.pixels_each(len(settings.references))
     if is_api:
         return [photos.decode_photo(f"photo {n}", source, pixels) for n, source in enumerate(settings.references, 1)]
@@ -56,12 +56,12 @@ def load_photos(settings: Settings, is_api: bool) -> list[photos.Photo]:
 
 
 def choice_of(settings: Settings) -> FaceChoice:
-    """Which face of a photo is meant."""
+    """The choice of face that the settings name."""
     return FaceChoice(settings.face_choice, settings.face_index)
 
 
 def open_analyser(face_pack: str, wanted: str) -> tuple[analysis.FaceAnalyser, tuple[str, ...]]:
-    """The loaded face pack, and what is to be said of it beside an adapter that was made with the pack `wanted`."""
+    """Load the face pack; also returns warnings if it does not fit an adapter trained with the pack `wanted`."""
     pack = folders.choose_pack(face_pack, wanted)
     analyser = analysis.get_analyser(pack.folder, folders.face_provider(), pack.name)
     if pack.fits(wanted):
@@ -71,7 +71,7 @@ def open_analyser(face_pack: str, wanted: str) -> tuple[analysis.FaceAnalyser, t
 
 
 def pack_of_adapter(settings: Settings) -> str:
-    """The pack that the chosen adapter was made with, as far as that is known without loading it; else ""."""
+    """The pack that the chosen adapter was trained with; "" if that is unknown without loading the adapter."""
     try:
         card = registry.peek_adapter(settings.adapter, folders.adapters_by_name(), settings.adapter_family)
     except BeyondFacialError:

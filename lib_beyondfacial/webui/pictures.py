@@ -1,4 +1,4 @@
-"""The finished pictures of a request: measured as they are at the very end, with their masks and what they lack."""
+"""The finished pictures of a request: their reports, masks, and what they lack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from . import infotext, person, previews
 
 @dataclass(eq=False)
 class Picture:
-    """One finished picture. image: the host's own, as seen last; checksum: of its pixels then; lack: None for none."""
+    """One finished picture. image: the host's object; checksum: of its pixels when measured; lack: None if none."""
 
     image: Image.Image
     checksum: int
@@ -30,9 +30,9 @@ class Picture:
 
 @dataclass(eq=False)
 class Output:
-    """What a request carries along for its pictures, from process() to postprocess(); it lives on the host's `p`.
+    """Data of a request for its pictures, from process() to postprocess(); an attribute of the host's `p`.
 
-    first: position of the present batch's first picture; extensions may change how many a batch has.
+    Positions are counted, not computed, because extensions may change how many pictures a batch has.
     """
 
     settings: Settings
@@ -68,18 +68,18 @@ def add_picture(p: Any, run: Run, output: Output, image: Image.Image) -> None:
 
 
 def measure(picture: Picture, output: Output) -> None:
-    """How much of the person the picture shows, into its report."""
+    """Write into the report how similar and how large the person's face is."""
     pixels = np.asarray(picture.image.convert("RGB"))
     found = reports.compare(pixels, output.person.identity, output.person.analyser)
     picture.report.update(similarity=found.similarity, face_area=found.face_area)
 
 
 def pasted_at(p: Any, image: Image.Image) -> previews.Box | None:
-    """Where in the finished picture the sampled part lies ("Only masked"): x, y, width, height; None: all of it."""
+    """The sampled part of the finished picture ("Only masked") as x, y, width, height; None: all of it."""
     overlays = getattr(p, "overlay_images", None)
     box = getattr(p, "paste_to", None)
     if not box or not overlays or image.size != overlays[0].size:
-        return None  # not composed: the picture is what was sampled
+        return None  # the host did not paste: the picture is the sampled part itself
     return tuple(box)
 
 
@@ -88,10 +88,10 @@ def checksum(image: Image.Image) -> int:
 
 
 def find_pictures(output: Output, processed: Any) -> dict[int, int]:
-    """Position in the request -> index in processed.images, of the pictures that are there.
+    """Position in the request -> index in processed.images, for pictures that are found there.
 
-    The host's own objects are looked for first; one that was replaced stands in its order, where nothing else (a
-    grid, an inpainting mask) stands between.
+    A picture is found by its object; if that was replaced, by its order, provided that the list has no other images (a
+    grid, an inpainting mask).
     """
     by_object = {id(image): index for index, image in enumerate(processed.images)}
     first, found = processed.index_of_first_image, {}
@@ -106,9 +106,9 @@ def find_pictures(output: Output, processed: Any) -> dict[int, int]:
 
 
 def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) -> list[str]:
-    """Measure what was changed after its report was written; a sentence for each report in a file that does not hold.
+    """Measure again the pictures that changed after their report; a sentence for each saved file with an old report.
 
-    The reports and texts of the answer are mended; files that the host has saved keep the earlier value.
+    Reports and texts of the answer are corrected; files that the host has saved keep the earlier value.
     """
     saves, sentences = bool(p.save_samples()) if hasattr(p, "save_samples") else True, []
     for position, index in found.items():
@@ -138,7 +138,7 @@ def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: st
 
 
 def tell_lacks(output: Output) -> list[str]:
-    """One sentence for each thing that pictures of the request lack."""
+    """One sentence for each kind of shortfall in the request's pictures; none where a warning explains it already."""
     by_lack: dict[Shortfall, list[int]] = {}
     for position, picture in sorted(output.pictures.items()):
         if picture.lack is not None and picture.lack.sentence:

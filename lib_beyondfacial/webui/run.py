@@ -1,4 +1,4 @@
-"""One request, from the host's arguments to the pictures' reports: what scripts/beyondfacial.py delegates to."""
+"""One request, from the host's arguments to the pictures' reports; scripts/beyondfacial.py calls this module."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_plan(settings: Settings, loaded: person.Person) -> Plan:
 
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:
-    """In process(): read the settings, load what they name, hand the plan to the host."""
+    """In process(): read the settings, load person and adapter, begin the run."""
     if request.leave_copy(p):
         return
     request.end(p)
@@ -39,11 +39,13 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         settings = Settings.from_script_args(*args, is_api=is_api)
         if not settings.enabled:
             return
-        p.extra_generation_params.pop(infotext.WARNINGS_KEY, None)  # of the request before, where `p` is used again
+        p.extra_generation_params.pop(
+            infotext.WARNINGS_KEY, None
+        )  # from the previous request, if a script uses `p` again
         if (title := neighbours.redraws_tiles(p)) and not settings.in_tiles:
             stay_out(p, neighbours.IN_TILES.format(title=title))
             return
-        has_texts = is_api or isinstance(args[0], Mapping)  # ADetailer's inner job of an API request is no API job
+        has_texts = is_api or isinstance(args[0], Mapping)  # ADetailer's inner jobs of an API request have no API flag
         loaded = person.load_person(settings, has_texts)
         settings = replace(settings, adapter=loaded.adapter.name)
         unload_with(weakref.ref(p.sd_model))
@@ -57,7 +59,7 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
 
 
 def stay_out(p: Any, warning: str) -> None:
-    """Leave the request to the host, and say why: under the pictures, in their infotexts, in the API's info."""
+    """Do nothing in this request, and add a warning with the reason: under the pictures, in infotexts and API info."""
     add_comment(p, warning)
     p.extra_generation_params[infotext.WARNINGS_KEY] = warning
 
@@ -72,18 +74,18 @@ def write_infotext(p: Any, output: Output) -> None:
 
 
 def before_sampling(p: Any, noise: Any) -> None:
-    """In process_before_every_sampling(): the start of one sampling pass."""
+    """In process_before_every_sampling(): prepare one sampling pass."""
     request.before_sampling(p, noise)
 
 
 def output_of(p: Any) -> tuple[Run, Output] | None:
-    """The run on `p` and its output; None where the request asked for no person through the UI or the API."""
+    """The run on `p` and its output; None if this request did not ask for a person."""
     run = run_of(p)
     return (run, run.owner_data) if run is not None and isinstance(run.owner_data, Output) else None
 
 
 def report_image(p: Any, image: Image.Image) -> None:
-    """In the last callback of one finished picture: measure it and keep its mask."""
+    """In the last callback of a finished picture: measure it and keep its mask."""
     found = output_of(p)
     if found is not None:
         with report_errors(p):
@@ -91,7 +93,7 @@ def report_image(p: Any, image: Image.Image) -> None:
 
 
 def finish(p: Any, processed: Any) -> None:
-    """In postprocess(): the warnings beside the pictures; the masks after them, each with its picture's infotext."""
+    """In postprocess(): add the warnings, and the masks after the pictures, each with its picture's infotext."""
     found = output_of(p)
     if found is None:
         return
@@ -110,18 +112,18 @@ def finish(p: Any, processed: Any) -> None:
 
 
 def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:
-    """Append the masks to the pictures; their indices. Where a script lays the pictures out, they are saved."""
+    """Append the masks to the pictures and return their indices; save them instead if a script arranges all."""
     masks = {position: each.mask for position, each in sorted(output.pictures.items()) if each.mask is not None}
     texts = {position: text_of(processed, position) for position in masks}
     if title := neighbours.running_script(p):
         names = [neighbours.save_mask(p, mask, position, texts[position]) for position, mask in masks.items()]
         if names:
             run.report.warn(
-                f'The script "{title}" lays out all pictures, so the masks were saved: {", ".join(names)}.'
+                f'The script "{title}" arranges the pictures itself, so the masks were saved: {", ".join(names)}.'
             )
         return []
     first = len(processed.images)
-    processed.infotexts += [processed.info] * (first - len(processed.infotexts))  # of other extensions' pictures
+    processed.infotexts += [processed.info] * (first - len(processed.infotexts))  # for pictures of other extensions
     for position, mask in masks.items():
         mask.info["parameters"] = texts[position]
         processed.images.append(mask)
@@ -135,7 +137,7 @@ def text_of(processed: Any, position: int) -> str:
 
 
 def answer_api(processed: Any, warnings: list[str], places: dict[int, int], masks: list[int]) -> None:
-    """What the API's answer says beside the pictures, in `info`; not on `p`, whose next infotext would hold it."""
+    """Add warnings and mask indices to the API answer's `info`; not to `p`, whose next infotext would have them."""
     more: dict[str, Any] = {infotext.PICTURES_KEY: list(places.values())}
     if masks:
         more[infotext.MASKS_KEY] = masks
@@ -146,11 +148,11 @@ def answer_api(processed: Any, warnings: list[str], places: dict[int, int], mask
 
 @functools.lru_cache(maxsize=4)
 def unload_with(model: weakref.ref) -> None:
-    """Once for each model of the host: when it goes, what we keep in memory goes, too."""
+    """Free our memory when the host unloads this model; registered once a model."""
     weakref.finalize(model(), unload).atexit = False
 
 
 def unload() -> None:
-    """Free adapters and face packs; the next run loads them again."""
+    """Free adapters and face packs; the next request loads them again."""
     registry.unload_adapters()
     analysis.unload_analysers()

@@ -138,5 +138,5 @@ def test_attention_is_not_built_for_the_wrong_model(weights, tokens):
 def test_numbers_that_run_over_are_refused(weights, tokens, leaf):
     """Finite in the file, not in the attention: such a picture would be black without a word."""
     huge = replace(weights, ip_adapter=weights.ip_adapter | {f"3.{leaf}.weight": torch.full((16, CONTEXT), 3e38)})
-    with pytest.raises(BeyondFacialError, match="attention makes no finite numbers"):
+    with pytest.raises(BeyondFacialError, match="attention gives numbers that are not finite"):
         DecoupledAttention(describe(huge), huge, tokens, SITES)

@@ -87,7 +87,7 @@ def encode_face_of(reference, face, tmp_path):
     return encode_face(put(reference, tmp_path / "plain.safetensors"), face, TINY)
 
 
-def test_the_answer_is_kept_until_the_file_changes_and_the_model_is_not(reference, face, tmp_path, monkeypatch):
+def test_clip_features_are_cached_and_the_model_is_not(reference, face, tmp_path, monkeypatch):
     path = put(reference, tmp_path / "clip_h.safetensors")
     loads, real = [], clip_vision.load_clip_model
     monkeypatch.setattr(clip_vision, "load_clip_model", lambda *args: loads.append(args) or real(*args))
@@ -143,7 +143,7 @@ def test_a_damaged_file_that_gives_no_numbers(reference, face, tmp_path):
     broken = {key: tensor.clone() for key, tensor in reference.state_dict().items()}
     broken["vision_model.encoder.layers.0.mlp.fc1.bias"][3] = torch.nan
     torch.save(broken, tmp_path / "nan.bin")
-    with pytest.raises(BeyondFacialError, match='"nan.bin" makes no finite numbers'):
+    with pytest.raises(BeyondFacialError, match='"nan.bin" gives numbers that are not finite'):
         encode_face(tmp_path / "nan.bin", face, TINY)
 
 

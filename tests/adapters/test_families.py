@@ -123,7 +123,7 @@ def test_the_user_is_asked_where_nothing_tells(get, family):
         assert get("ipadapter/mine.bin", small(family), choice).spec.family == choice
 
 
-def test_the_users_word_goes_before_the_name_but_not_before_shapes(get):
+def test_users_family_overrides_the_name_but_not_the_shapes(get):
     assert get("ipadapter/faceid-plusv2.bin", small("faceid_plus"), "faceid_plus").spec.family == "faceid_plus"
     with pytest.raises(BeyondFacialError, match='"adapter_family" is "instantid", but "x" has the shapes of IP-Ad'):
         get("ipadapter/x.bin", small("faceid"), "instantid")

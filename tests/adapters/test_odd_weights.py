@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +15,8 @@ from lib_beyondfacial.adapters.places import weight_files
 from lib_beyondfacial.adapters.registry import adapter_dirs, list_adapters
 from lib_beyondfacial.errors import BeyondFacialError
 from tests.adapters.odd_weights import CASES, saved, weights
+from tests.alone import run_alone
 
-ROOT = Path(__file__).parents[2]
 SUM = 788.5  # of all numbers of the file that every good case holds
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 
@@ -26,16 +24,8 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="me
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[str, dict]:
     """All cases in a process of its own, which must live."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.adapters.odd_weights", tmp_path_factory.mktemp("odd")],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    output = run_alone("-m", "tests.adapters.odd_weights", tmp_path_factory.mktemp("odd"))
+    lines = [json.loads(line) for line in output.splitlines()]
     print("slowest", max(lines, key=lambda each: each["seconds"]))
     print("largest", max(lines, key=lambda each: each["grown"]))
     return {each["name"]: each for each in lines}
@@ -136,16 +126,7 @@ for name in ("fp32.safetensors", "fp32.bin"):
 
 def test_a_file_that_is_overwritten_while_it_is_used(tmp_path):
     """A mapped file that is cut off ends the process; the numbers are our own, and the next request hears of it."""
-    done = subprocess.run(
-        [sys.executable, "-c", OVERWRITTEN, tmp_path],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
-    sentences = done.stdout.splitlines()
+    sentences = run_alone("-c", OVERWRITTEN, tmp_path).splitlines()
     assert len(sentences) == 6
     assert all(words in line for words, line in zip(["only zeros", "is empty", "is gone"] * 2, sentences, strict=True))
 

@@ -85,7 +85,7 @@ def test_a_peek_follows_the_file(put, tmp_path):
         peek_adapter("none", listing)
 
 
-def test_equal_names_are_told_apart_by_ending_and_the_first_folder_wins(put, tmp_path):
+def test_equal_names_get_their_ending_and_the_first_folder_wins(put, tmp_path):
     first, other = put("ipadapter/same.bin"), put("ipadapter/same.safetensors")
     put("instantid/same.bin")
     assert list_adapters(adapter_dirs(tmp_path)) == {"same": first, "same.safetensors": other}

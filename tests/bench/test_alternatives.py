@@ -65,7 +65,7 @@ def test_masks_are_recorded_and_stay_what_they_are():
     assert torch.equal(painted.masks[0], mask)
 
 
-def test_the_relatives_take_the_larger_softmax_of_the_smoothed_responses():
+def test_saliency_only_takes_the_larger_softmax():
     flat, uncond = torch.ones(2, 4, *SIZE), noise(3)
     peak = flat.clone()
     peak[:, :, 4, 4] = 9.0

@@ -38,7 +38,7 @@ def test_the_medium_takes_the_place_of_photo_of(pair):
     assert pair.prompt_of() == pair.prompt
 
 
-def test_the_other_genders_word_is_followed_by_the_identity_line_alone(painter, pair):
+def test_only_the_identity_line_follows_the_photos_gender(painter, pair):
     """Followed, the identity line reads the pair's own prompt again; the semantic line does not."""
     other = {"man": "woman", "woman": "man"}[pair.word]
     assert pair.prompt_of(other_gender=True) == pair.prompt.replace(f" {pair.word} ", f" {other} ")

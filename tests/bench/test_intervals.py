@@ -48,7 +48,7 @@ def test_a_paired_difference_is_as_narrow_as_the_pairs_agree():
     assert not intervals.mean(a).is_apart_from(intervals.mean(b))
 
 
-def test_the_same_pairs_give_the_same_interval_and_columns_share_their_resamples():
+def test_intervals_are_deterministic_and_share_resamples():
     together = intervals.resampled_means(np.stack([SCENE, SIMILARITY], 1))
     for k, values in enumerate((SCENE, SIMILARITY)):
         assert np.allclose(together[:, k], intervals.resampled_means(values), atol=1e-12)

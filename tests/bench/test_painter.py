@@ -57,7 +57,7 @@ def test_each_picture_of_a_batch_has_its_own_person(painter, pair):
         assert same < 1 < others
 
 
-def test_what_cannot_be_begun_fails_and_the_next_request_is_plain(painter, pair, monkeypatch):
+def test_failed_begin_leaves_the_next_request_plain(painter, pair, monkeypatch):
     plain = painter.paint([pair], METHODS["plain"]).images[0]
     make_plan = painter.make_plan
 

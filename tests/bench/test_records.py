@@ -14,7 +14,7 @@ from bench.records import Store, key_of, read_records, write_records
 ROWS = [{"pair": i, "batch": [0, 1], "similarity": 0.1 * i, "box": None} for i in range(2)]
 
 
-def test_a_key_follows_from_settings_alternative_sampling_device_weights_and_code(monkeypatch):
+def test_cache_key_depends_on_everything_that_changes_pictures(monkeypatch):
     method, sampling = METHODS["beyondfacial"], Sampling()
     keys = [
         key_of(method, sampling, "cpu"),
@@ -49,7 +49,7 @@ def test_what_sources_do_counts_and_how_they_read_does_not(tmp_path, monkeypatch
     records.hash_sources.cache_clear()
 
 
-def test_a_line_that_was_cut_off_is_made_again_and_harms_no_other(tmp_path):
+def test_incomplete_record_is_computed_again(tmp_path):
     path = tmp_path / "split" / "m_0.jsonl"
     Store(path).add(ROWS)
     assert Store(path).has([0, 1])
@@ -79,7 +79,7 @@ def test_packed_records_come_back_and_are_the_same_bytes(tmp_path):
 
 def test_methods_of_the_table_are_the_issues_own():
     asked = "plain single_line single_line_late saliency_only oracle_mask beyondfacial"
-    asked += " minus_attention minus_decision minus_smoothing minus_idap"
+    asked += " minus_attention minus_decision minus_smoothing plus_start_identity"
     assert set(asked.split()) <= {method.name for method in TABLE}
     assert set(QUICK) <= METHODS.keys()
     assert METHODS["plain"].resolved() is None

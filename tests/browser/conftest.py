@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +13,10 @@ from PIL import Image
 from tests.faces.conftest import draw, save_pack
 from tests.random_adapter import write_faceid_adapter
 from tests.random_model import write_random_model
+from tests.serving import ROOT, serving
 
-ROOT = Path(__file__).parents[2]
 DOLLHOUSE = ROOT / "demo/dollhouse/weights/models"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-START_S = 300
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -64,29 +51,9 @@ def photo_file(models_dir, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def server(models_dir, tmp_path_factory) -> str:
     """The address of a running miniature host; what it saves goes into a folder of its own."""
-    port = free_port()
-    command = [sys.executable, "-m", "demo.miniwebui", "--port", str(port), "--models-dir", str(models_dir)]
-    command += ["--beyondfacial-models-dir", str(tmp_path_factory.mktemp("own"))]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    address = f"http://127.0.0.1:{port}"
-    with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT) as process:
-        try:
-            until = time.monotonic() + START_S
-            while not is_up(address):
-                if process.poll() is not None or time.monotonic() > until:
-                    pytest.fail(f"the miniature host did not start:\n{log.read_text()[-3000:]}")
-                time.sleep(0.5)
-            yield address
-        finally:
-            process.kill()
-
-
-def is_up(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/sdapi/v1/progress", timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
+    flags = ["--models-dir", models_dir, "--beyondfacial-models-dir", tmp_path_factory.mktemp("own")]
+    with serving("demo.miniwebui", tmp_path_factory.mktemp("server") / "log.txt", *flags) as served:
+        yield served.address
 
 
 @pytest.fixture(scope="session")

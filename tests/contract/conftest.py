@@ -13,21 +13,19 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import ROOT, START_S, free_port, is_up, models_dir, photo_file
+from tests.browser.conftest import models_dir, photo_file
 from tests.contract.broken_adapter import write_broken_adapter
+from tests.serving import serving
 
 __all__ = ["models_dir", "photo_file"]
 
@@ -90,8 +88,9 @@ def client(request, tmp_path_factory) -> Iterator[Client]:
         yield client_of(LIVE, os.environ.get("WEBUI_ADAPTER", ""), os.environ.get("WEBUI_BROKEN_ADAPTER", ""))
         return
     folder = models_with_adapters(request.getfixturevalue("models_dir"), tmp_path_factory.mktemp("models"))
-    with serving(DOUBLES[request.param], folder, tmp_path_factory.mktemp("server") / "log.txt") as address:
-        yield client_of(address, ADAPTER, BROKEN)
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with serving(DOUBLES[request.param], log, "--models-dir", folder) as served:
+        yield client_of(served.address, ADAPTER, BROKEN)
 
 
 def models_with_adapters(models: Path, folder: Path) -> Path:
@@ -104,24 +103,6 @@ def models_with_adapters(models: Path, folder: Path) -> Path:
     (folder / f"ipadapter/{ADAPTER}.safetensors").symlink_to(good.resolve())
     write_broken_adapter(good, folder / f"ipadapter/{BROKEN}.safetensors")
     return folder
-
-
-@contextmanager
-def serving(module: str, models: Path, log: Path) -> Iterator[str]:
-    """The address of a host that runs as a process of its own."""
-    port = free_port()
-    command = [sys.executable, "-m", module, "--port", str(port), "--models-dir", str(models)]
-    address = f"http://127.0.0.1:{port}"
-    with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT) as process:
-        try:
-            until = time.monotonic() + START_S
-            while not is_up(address):
-                if process.poll() is not None or time.monotonic() > until:
-                    pytest.fail(f"{module} did not start:\n{log.read_text()[-3000:]}")
-                time.sleep(0.5)
-            yield address
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ __all__ = ["calls", "double", "leaves_nothing", "models_dir", "photo", "run", "z
     [{"enabled": False}, {"weight": 0.0}, {"mask_strength": 0.0}, {"start": 0.99, "stop": 1.0}],
     ids=["disabled", "weight 0", "mask strength 0", "outside the window"],
 )
-def test_no_identity_row_and_bit_equal_where_the_identity_may_not_act(run, calls, sampler_name, unit):
+def test_outside_the_window_bit_equal_without_identity_rows(run, calls, sampler_name, unit):
     plain = run(sampler_name=sampler_name, batch_size=2)
     assert same(plain, run(unit, sampler_name=sampler_name, batch_size=2))
     assert not calls
@@ -69,7 +69,7 @@ def test_every_host_of_the_family_gets_the_same_line(run, calls, zero_mask, shap
 @pytest.mark.parametrize(
     ("rows", "shape"), [(1, "one"), (2, "one"), (1, "AND"), (3, "AND"), (1, "hires"), (2, "batch")]
 )
-def test_when_memory_is_short_the_host_splits_the_batch_and_the_picture_is_the_same(run, calls, rows, shape):
+def test_low_memory_split_gives_the_same_picture(run, calls, rows, shape):
     whole = run(NEUTRAL, **SHAPES[shape])
     longest = max(map(len, calls))
     calls.clear()
@@ -79,7 +79,7 @@ def test_when_memory_is_short_the_host_splits_the_batch_and_the_picture_is_the_s
     assert almost(whole, split)
 
 
-def test_prompts_of_very_different_lengths_go_in_calls_of_their_own(run, calls):
+def test_prompts_of_very_different_lengths_get_separate_calls(run, calls):
     assert run(NEUTRAL, prompt=LONG * 3)
     assert [0] in calls
     assert [-1, 1] in calls
@@ -129,7 +129,7 @@ def test_stride_evaluates_the_identity_line_at_every_kth_level(run, calls):
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_idap_strength_zero_leaves_the_hosts_noise_and_more_changes_the_picture(run, sampler_name):
+def test_idap_strength_zero_keeps_the_hosts_noise(run, sampler_name):
     plain = run(sampler_name=sampler_name)
     assert almost(plain, run({"idap_strength": 0.0, "rho": 0.0}, sampler_name=sampler_name))
     assert not almost(plain, run({"idap_strength": 0.5, "rho": 0.0}, sampler_name=sampler_name))

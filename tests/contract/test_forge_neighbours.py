@@ -173,7 +173,7 @@ def test_tiled_sampling_disables_the_identity(double, run, monkeypatch):
             assert almost(plain, beside)
 
 
-def test_options_that_the_host_deep_copies_hold_one_run_not_copies_of_it(double, run, monkeypatch):
+def test_deep_copied_options_share_one_run(double, run, monkeypatch):
     """Two more clones after ours: still one modifier, and one identity row a level."""
     fused, original = [], SamplingPass.delta
 

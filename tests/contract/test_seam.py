@@ -80,7 +80,7 @@ def test_the_script_is_listed_and_answers_for_its_version(client):
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_disabled_is_as_if_not_asked_and_a_run_leaves_nothing_behind(ask, sampler_name):
+def test_disabled_unit_changes_nothing(ask, sampler_name):
     plain, _ = ask(sampler_name=sampler_name)
     assert same(plain, ask({"enabled": False}, sampler_name=sampler_name)[0])
     changed, _ = ask({"start": 0.0}, sampler_name=sampler_name)
@@ -97,7 +97,7 @@ def test_where_the_identity_may_not_act_the_picture_is_the_hosts(ask, sampler_na
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_an_identity_line_that_adds_nothing_changes_rounding_at_most(ask, sampler_name):
+def test_zero_weight_identity_changes_only_rounding(ask, sampler_name):
     """It runs beside the host's own rows (its mask is there), and the picture stays; bit by bit on A1111."""
     plain, _ = ask(sampler_name=sampler_name)
     unit = {"start": 0.0, "idap_strength": 0.0, "rho": 0.0, "mask_mode": "whole", "show_mask": True}
@@ -126,7 +126,7 @@ def test_every_image_gets_its_picture_mask_and_report(ask, shape):
     assert same(plain, ask(**request)[0])
 
 
-def test_guidance_by_attention_and_freeu_do_their_part_at_the_same_time(client, ask):
+def test_pag_and_freeu_work_together_with_the_identity(client, ask):
     titles = client.get("/sdapi/v1/scripts")["txt2img"]
 
     def find(*names):
@@ -148,7 +148,7 @@ def test_guidance_by_attention_and_freeu_do_their_part_at_the_same_time(client, 
 
 
 @pytest.mark.parametrize("shape", ["one", "hires"])
-def test_an_identity_line_that_overflows_fails_in_words_and_leaves_nothing(client, ask, payload, shape):
+def test_overflowing_identity_line_fails_with_a_message(client, ask, payload, shape):
     if not client.broken_adapter:
         pytest.skip("WEBUI_BROKEN_ADAPTER names no adapter, so no error inside the sampling was tried")
     request = SHAPES.get(shape, {})

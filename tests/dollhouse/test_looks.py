@@ -68,7 +68,7 @@ def test_captions_name_all_looks_or_none():
     assert not any(word in silent for word in ("hair", "eyes", *SKIN_WORDS, "face"))
 
 
-def test_the_tokens_first_state_is_what_the_text_model_makes_of_the_words_so_far(place):
+def test_identity_tokens_start_as_the_text_models_outputs(place):
     torch.manual_seed(0)
     model, tokenizer = diffusion.TextToLatent(place), WordTokenizer(place.clip)
     found = words_of(model, tokenizer, [PERSON, replace(PERSON, beard=True)])

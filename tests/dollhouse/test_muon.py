@@ -19,7 +19,7 @@ def test_singular_values_come_near_one_and_directions_stay(shape):
     assert torch.allclose(u @ torch.diag(values) @ v, found, atol=1e-4)
 
 
-def test_matrices_move_by_their_root_mean_square_and_the_rest_as_adamw_moves_it():
+def test_muon_scales_matrices_and_adamw_moves_the_rest():
     def make():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(32, 48, 3), nn.Conv2d(48, 4, 3))

@@ -28,7 +28,7 @@ def test_the_recogniser_comes_back_out_of_its_file(chain, tmp_path):
     assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
-def test_the_autoencoder_and_the_seeing_models_are_taken_as_they_are(chain, tmp_path):
+def test_warm_start_copies_autoencoder_and_recognisers(chain, tmp_path):
     there = replace(chain, out=tmp_path / "out", cache=tmp_path / "cache")
     assert set(warm_up(there, chain.out)) == {stage.name for stage in STAGES[:7]}
     write_tokenizer(there.clip)

@@ -163,7 +163,7 @@ def test_analysers_are_kept_until_the_files_change(make_pack, tmp_path):
     analysis.unload_analysers()
 
 
-def test_telemetry_and_questions_are_off_before_the_packages_come(monkeypatch, tmp_path):
+def test_telemetry_and_update_checks_are_off(monkeypatch, tmp_path):
     for name in ("ORT_DISABLE_TELEMETRY", "NO_ALBUMENTATIONS_UPDATE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -176,7 +176,7 @@ def test_telemetry_and_questions_are_off_before_the_packages_come(monkeypatch, t
     assert str(tmp_path / "absent") not in sys.path
 
 
-def test_importing_the_package_loads_neither_insightface_nor_onnxruntime():
+def test_import_loads_neither_insightface_nor_onnxruntime():
     code = (
         "import sys, lib_beyondfacial.faces, lib_beyondfacial.adapters;"
         "print([name for name in ('insightface', 'onnxruntime', 'safetensors', 'cv2') if name in sys.modules])"

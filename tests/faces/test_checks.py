@@ -153,7 +153,7 @@ def test_the_boxes_are_drawn_and_the_chosen_one_stands_out():
     assert (photo.image == 2).all()
 
 
-def test_a_dropped_photo_is_drawn_in_another_colour_and_small_ones_stay_small():
+def test_dropped_photo_has_another_box_colour():
     rng = np.random.default_rng(5)
     found = [[face(noisy(rng, direction(1), 0.9), side=60, at=10)] for _ in range(2)] + [
         [face(direction(0, 1), side=60)]

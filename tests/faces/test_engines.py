@@ -120,10 +120,10 @@ def test_each_form_of_detector(outputs, is_batched, make_pack, tmp_path):
 def test_a_detector_without_landmarks_is_refused_by_both(outputs, make_pack, tmp_path, monkeypatch):
     pack = make_pack(tmp_path / "boxes", side=256)
     save_random_detector(pack / "det.onnx", outputs, False)
-    with pytest.raises(packs.BeyondFacialError, match='The detector of face pack "boxes" finds no landmarks'):
+    with pytest.raises(packs.BeyondFacialError, match='The detector of the face pack "boxes" gives no landmarks'):
         FaceAnalyser(pack)
     monkeypatch.setitem(sys.modules, "insightface.app", None)
-    with pytest.raises(packs.BeyondFacialError, match='The detector of face pack "boxes" finds no landmarks'):
+    with pytest.raises(packs.BeyondFacialError, match='The detector of the face pack "boxes" gives no landmarks'):
         FaceAnalyser(pack)
 
 
@@ -174,7 +174,7 @@ def test_node_names_of_no_onnx_file(tmp_path):
             assert len(first_node_names(path)) <= 8
 
 
-def test_the_same_crop_as_insightface_and_every_second_pixel_of_the_larger():
+def test_aligned_crop_equals_insightfaces():
     from insightface.utils import face_align
 
     rng = np.random.default_rng(6)

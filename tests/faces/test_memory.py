@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.alone import run_alone
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "demo/dollhouse/weights/models/insightface/models/dollhouse"
@@ -50,16 +49,9 @@ print(json.dumps([min(sizes[:5]), min(sizes[-10:]), max(sizes[5:])]))
 def test_references_in_a_row(what, count, largest, any_size_analyser):
     """The shipped pack, and a detector of any size as published packs have: up to eight tries a photo, all sizes."""
     pack = PACK if what == "identity" else any_size_analyser.pack_dir
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_ROW, ROOT, pack, what, str(count), str(largest)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    output = run_alone("-c", IN_A_ROW, ROOT, pack, what, count, largest)
     # What the allocator has not given back yet comes and goes, by 20 MB and more; what is kept is there at all times.
-    first, last, highest = json.loads(done.stdout.splitlines()[-1])
+    first, last, highest = json.loads(output.splitlines()[-1])
     print(
         f"{what}: {first:.1f} MB at least in the first five photos, {last:.1f} in the last ten, at most {highest:.1f}"
     )
@@ -121,14 +113,10 @@ print(json.dumps({**outcomes, "slowest": slowest, "grown": peak() - before}))
 """
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_mutated_files_claim_neither_time_nor_memory(seed):
     """300 a seed: 25 megapixels as the header may announce them are 75 MB, and each step holds a copy or two."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", MUTATED, ROOT, str(seed)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(run_alone("-c", MUTATED, ROOT, seed).splitlines()[-1])
     print(report)
     assert report["photo"] + report["sentence"] == 300
     assert min(report["photo"], report["sentence"]) > 30
@@ -167,10 +155,7 @@ SIDE, KEPT = 5000, 3549
 def test_the_largest_photo_of_each_kind(make, form, options, pixel, tmp_path):
     """25 megapixels are 75 MB as RGB, and 100 in Pillow; half of them are kept."""
     make().save(tmp_path / "photo", form, **options)
-    command = [sys.executable, "-W", "ignore", "-c", LARGEST, ROOT, tmp_path / "photo"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    report = json.loads(done.stdout)
+    report = json.loads(run_alone("-c", LARGEST, ROOT, tmp_path / "photo"))
     print(report)
     assert report["shape"] == [KEPT, KEPT, 3]
     assert report["pixel"] == pytest.approx(pixel, abs=2)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,26 +15,18 @@ from PIL import Image
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces import decode_photo, photos
 from lib_beyondfacial.faces.containers import count_scans
+from tests.alone import run_alone
 from tests.faces import odd_photos
 from tests.faces.odd_photos import CASES, COLOUR
 
-ROOT = Path(__file__).parents[2]
 GREY_OF_COLOUR, GREY_16_BIT = 135, 140
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[str, dict]:
     """All cases, decoded in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.faces.odd_photos", tmp_path_factory.mktemp("odd")],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    output = run_alone("-m", "tests.faces.odd_photos", tmp_path_factory.mktemp("odd"))
+    lines = [json.loads(line) for line in output.splitlines()]
     print(
         "slowest", max(lines, key=lambda each: each["seconds"]), "largest", max(lines, key=lambda each: each["grown"])
     )
@@ -101,16 +90,7 @@ def test_sixteen_large_photos_stay_small_in_memory():
     assert photos.pixels_each(1) == photos.pixels_each(8) == photos.KEPT_PIXELS
     assert 16 * 3 * photos.pixels_each(16) <= 303_000_000
     script = f"from demo.miniwebui import host\nhost.install_import_names()\n{SIXTEEN}"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    count, grown = done.stdout.split()
+    count, grown = run_alone("-c", script).split()
     print(f"{grown} MB")
     assert count == "16"
     assert float(grown) < 600

@@ -92,7 +92,7 @@ case("linked files")(
         *((root / "antelopev2" / path.name).symlink_to(path) for path in good.iterdir()),
     ]
 )
-case("damaged recogniser", want='"rec.onnx" in the face pack folder "antelopev2" is damaged')(
+case("damaged recogniser", want='"rec.onnx" of the face pack "antelopev2" is damaged')(
     lambda good, root: (copy(good, root / "antelopev2") / "rec.onnx").write_bytes(b"cut")
 )
 case("no detector", want='"antelopev2" is no whole insightface pack')(
@@ -140,7 +140,7 @@ def test_pack_folder(title, good, tmp_path, draw_faces, monkeypatch):
     analysis.unload_analysers()
 
 
-def test_both_engines_leave_out_a_gender_model_that_does_not_keep_its_word(good, tmp_path, draw_faces, monkeypatch):
+def test_both_engines_ignore_a_wrong_gender_model(good, tmp_path, draw_faces, monkeypatch):
     pack = copy(good, tmp_path / "pack")
     save_gender(pack / "gender.onnx", [1, 3], 3)
     model = onnx.load(str(pack / "gender.onnx"))

@@ -48,7 +48,7 @@ def test_a_box_that_fills_what_is_searched_is_no_face(analyser_of, share, count,
     assert bool(analyser_of(filling(share)).find_in_scene(np.zeros((*size, 3), np.uint8))) == bool(count)
 
 
-def test_a_box_that_sticks_out_of_the_picture_on_all_sides_is_no_face(analyser_of):
+def test_box_larger_than_the_picture_is_no_face(analyser_of):
     found = analyser_of(lambda height, width: [(-9, -9, width + 9, height + 9)])
     assert found.find_in_scene(np.zeros((64, 96, 3), np.uint8)) == []
 

@@ -64,7 +64,7 @@ def same(a, b) -> bool:
     [{"enabled": False}, {"weight": 0.0}, {"mask_strength": 0.0}, {"start": 0.99, "stop": 1.0}],
     ids=["disabled", "weight 0", "mask strength 0", "outside the window"],
 )
-def test_no_identity_row_and_bit_equal_where_the_identity_may_not_act(run, identity_rows, sampler_name, unit):
+def test_outside_the_window_bit_equal_without_identity_rows(run, identity_rows, sampler_name, unit):
     plain = run(sampler_name=sampler_name, batch_size=2)
     assert same(plain, run(unit, sampler_name=sampler_name, batch_size=2))
     assert not identity_rows

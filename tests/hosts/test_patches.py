@@ -26,7 +26,7 @@ def test_undo_brings_back_what_another_extension_had_set():
     assert sampler.launch is foreign
 
 
-def test_undo_leaves_what_another_extension_has_chained_over_ours():
+def test_undo_keeps_another_extensions_later_patch():
     sampler, patches = Sampler(), Patches()
     patches.set(sampler, "launch", lambda: "ours")
     patched = sampler.launch

@@ -23,7 +23,7 @@ def test_a_sites_grid_follows_from_its_number_of_queries(tokens, size, grid):
     assert maps.grid_of(tokens, *size) == grid
 
 
-def test_a_probes_share_is_its_part_of_the_softmax_had_it_stood_in_the_prompt():
+def test_probe_share_equals_the_softmax_with_the_word():
     torch.manual_seed(0)
     heads, dim = 2, 8
     query, text, probes = torch.randn(1, 5, heads * dim), torch.randn(1, 7, heads * dim), torch.randn(3, heads * dim)
@@ -62,7 +62,7 @@ def test_confidence_is_one_for_a_point_and_zero_for_even_or_empty():
     assert maps.confidence(torch.zeros(1, 1, 8, 8)).item() == 0
 
 
-def test_the_mix_leans_on_the_more_confident_map_and_on_neither_when_both_are_even():
+def test_mix_prefers_the_more_confident_map():
     point, even = torch.zeros(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.25)
     point[0, 0, 2, 3] = 1
     assert torch.allclose(maps.mix(point, even), point, atol=1e-5)
@@ -78,7 +78,7 @@ def test_layers_of_any_scale_count_alike():
     assert not torch.allclose(once, maps.average_sites([fine * 300, coarse * 0.05], 16, 16, relative=False), atol=1e-3)
 
 
-def test_sites_too_coarse_to_point_at_a_head_count_only_where_there_are_no_finer_ones():
+def test_coarse_sites_count_only_without_finer_ones():
     torch.manual_seed(2)
     fine, tiny = torch.rand(1, 256), torch.rand(1, 16)
     assert torch.equal(maps.average_sites([fine, tiny], 16, 16), maps.average_sites([fine], 16, 16))

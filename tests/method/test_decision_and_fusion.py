@@ -55,6 +55,14 @@ def test_decision_by_hand():
     assert decision.compute_decision(a, s_i, s_s, GATE).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_decision_below_one_level_of_255_is_zero():
+    """At A = .605 the gate is .0012, at .62 .0182; elsewhere nothing holds the mask back."""
+    a, s = torch.tensor([[[[0.605, 0.62]]]]), torch.full((1, 1, 1, 2), 5.0)
+    below, above = decision.compute_decision(a, s, 0.0, GATE).flatten().tolist()
+    assert below == 0
+    assert above == pytest.approx(0.0182, abs=1e-3)
+
+
 def test_smoothing_by_hand():
     before, fresh = torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.0]]]])
     assert decision.smooth(None, fresh, 0.5, 1) is fresh
@@ -65,7 +73,7 @@ def test_smoothing_by_hand():
 
 
 @given(st.integers(0, 10**6), st.integers(2, 24), st.integers(2, 24), st.floats(1e-3, 1e3))
-def test_the_mask_keeps_to_the_gate_and_does_not_see_the_predictions_scale(seed, height, width, scale):
+def test_mask_stays_in_the_gate_at_any_prediction_scale(seed, height, width, scale):
     a = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(seed))
     r_i, r_s = random(seed + 1, 2, 4, height, width), random(seed + 2, 2, 4, height, width)
     masks = []
@@ -79,7 +87,7 @@ def test_the_mask_keeps_to_the_gate_and_does_not_see_the_predictions_scale(seed,
 
 
 @given(st.integers(0, 10**6), st.floats(0, 2))
-def test_delta_is_exactly_zero_where_the_mask_is_zero_even_beside_nan(seed, rho):
+def test_zero_mask_gives_zero_delta_also_with_nan(seed, rho):
     semantic, identity = random(seed, 1, 4, 6, 6), random(seed + 1, 1, 4, 6, 6)
     mask = (random(seed + 2, 1, 1, 6, 6) > 0).float() * 0.7
     identity = torch.where(mask == 0, torch.full_like(identity, math.nan), identity)

@@ -134,7 +134,7 @@ def test_replace_masks_puts_the_ellipse_where_a_head_is_refined():
 
 
 @given(guidance=st.sampled_from([1.0, 5.0, 20.0, 0.5]), strength=st.floats(0.1, 1), rho=st.sampled_from([1.0, 0.5]))
-def test_apply_target_makes_x0_behind_cfg_the_head_and_changes_nothing_else(guidance, strength, rho):
+def test_apply_target_sets_x0_behind_cfg_to_the_head(guidance, strength, rho):
     generator = torch.Generator().manual_seed(2)
     delta, denoised = torch.randn(2, 2, 4, 6, 6, generator=generator)
     mask = torch.zeros(2, 1, 6, 6)

@@ -54,7 +54,7 @@ def test_no_head_means_no_mask():
         assert not mask_at(adaptive(), 1, predict(readings)).any()
 
 
-def test_subject_words_stand_in_where_the_head_probe_finds_nothing():
+def test_subject_words_replace_a_head_probe_without_head():
     found = spot()
     readings = AttentionReadings([1e-6 * h for h in found.head], found.head, found.energy)
     a = compute_semantic_map(readings, (16, 16))[0, 0]
@@ -64,7 +64,7 @@ def test_subject_words_stand_in_where_the_head_probe_finds_nothing():
 
 
 def test_every_image_of_a_batch_is_judged_by_itself():
-    one, other = spot(), spot(11, 3)
+    one, other = spot(), spot(11, 3, strength=0.9)
     both = AttentionReadings(
         *[
             [torch.cat(pair) for pair in zip(getattr(one, kind), getattr(other, kind), strict=True)]
@@ -91,7 +91,7 @@ def test_every_line_of_a_plan_is_judged_by_itself():
     assert torch.equal(masks["other"], mask_at(adaptive(), 1, predict(spot(11, 3))))
 
 
-def test_last_semantic_saliency_stands_in_without_uncond_and_one_before_any():
+def test_without_uncond_the_last_semantic_saliency_is_used():
     """The first level has no uncond row, the second has, the third has none: it is judged by the second's."""
     fresh, policy = {"smoothing": 0.0}, adaptive(smoothing=0.0)
     first = mask_at(policy, 0, predict(spot(), 1, uncond=False))
@@ -105,6 +105,13 @@ def test_last_semantic_saliency_stands_in_without_uncond_and_one_before_any():
     uncond = third.semantic - (second.semantic - second.uncond)
     given = Predictions(third.semantic, third.identity, third.readings, uncond)
     assert torch.allclose(kept, mask_at(adaptive(**fresh), 2, given), atol=1e-4)
+
+
+def test_semantic_saliency_is_one_before_any_uncond_row():
+    """As of a semantic response that is the same everywhere, which eq. 5 makes 1."""
+    without = predict(spot(), uncond=False)
+    even = Predictions(without.semantic, without.identity, without.readings, without.semantic - 1)
+    assert torch.allclose(mask_at(adaptive(), 0, without), mask_at(adaptive(), 0, even), atol=1e-4)
 
 
 def test_decision_reference_uncond_measures_the_identity_from_uncond():
@@ -149,7 +156,7 @@ def test_whole_mask_is_the_mask_strength_everywhere():
     assert torch.equal(mask_at(policy, 1, predictions), torch.full((2, 1, 16, 16), 0.7))
 
 
-def test_mask_mode_chooses_the_policy_and_whether_attention_is_read():
+def test_mask_mode_chooses_the_policy():
     assert isinstance(choose_mask_policy(MethodParameters()), AdaptiveMask)
     assert isinstance(choose_mask_policy(MethodParameters(mask_mode="whole")), WholeMask)
     assert AdaptiveMask.reads_attention

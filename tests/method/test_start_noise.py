@@ -51,7 +51,7 @@ def test_only_the_box_and_only_the_low_band_change():
     assert torch.allclose(after[:, :, 3:], before[:, :, 3:], atol=1e-6)
 
 
-def test_the_start_leans_towards_the_identity_the_more_the_stronger():
+def test_start_correlates_with_the_identity_by_strength():
     n, z = noise(4), latent()
     low = start_noise.low_band(z, 0.6)
     cosines = []

@@ -147,9 +147,7 @@ def test_noise_is_edited_in_place_before_scaling(generate: Any, probe: Any, samp
 
 
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_launch_sampling_can_be_wrapped_and_last_latent_is_the_start(
-    generate: Any, probe: Any, sampler_name: str
-) -> None:
+def test_launch_sampling_can_be_wrapped(generate: Any, probe: Any, sampler_name: str) -> None:
     from modules import sd_samplers_common
 
     plain = generate(sampler_name=sampler_name)
@@ -216,7 +214,7 @@ def test_skip_ends_one_batch_only(generate: Any, probe: Any) -> None:
     assert probe.log.count("cfg_denoiser") == 2
 
 
-def test_lists_in_generation_params_are_picked_by_place_in_the_batch(host: Any, probe: Any) -> None:
+def test_generation_param_lists_are_indexed_within_the_batch(host: Any, probe: Any) -> None:
     def add(p: Any, *_args: Any) -> None:
         p.extra_generation_params.update(
             {"Each": ["one, 1", "two"], "Made": lambda p, index, **_: f"m{index}", "None": None}
@@ -233,7 +231,7 @@ def test_lists_in_generation_params_are_picked_by_place_in_the_batch(host: Any, 
     assert info["all_seeds"] == [7, 8, 9, 10]
 
 
-def test_postprocess_image_may_replace_the_picture_and_postprocess_may_append(host: Any, probe: Any) -> None:
+def test_postprocess_callbacks_can_replace_and_append(host: Any, probe: Any) -> None:
     def invert(p: Any, pp: Any, *_args: Any) -> None:
         pp.image = pp.image.point(lambda value: 255 - value)
 

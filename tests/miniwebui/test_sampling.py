@@ -66,7 +66,7 @@ def test_cfg_1_keeps_the_uncond_rows_but_not_their_effect(generate: Any, probe: 
     assert generate(cfg_scale=7, negative_prompt="red") != generate(cfg_scale=7, negative_prompt="the face")
 
 
-def test_negative_guidance_minimum_sigma_replaces_uncond_by_the_first_cond(generate: Any, probe: Any) -> None:
+def test_ngms_replaces_uncond_by_the_first_cond(generate: Any, probe: Any) -> None:
     shared_rows: list[bool] = []
     probe.act["cfg_denoised"] = lambda params: shared_rows.append(torch.equal(params.x[-2:], params.x[:2]))
     generate(s_min_uncond=100, batch_size=2, steps=4)

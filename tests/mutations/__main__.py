@@ -21,35 +21,35 @@ from queue import SimpleQueue
 from . import ROOT, Mutation, all_mutations
 
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "out", "results")
-LIMIT_S = 300  # a mutation after which the tests hang is killed, too
+LIMIT_S = 600
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-NO_TESTS = (2, 3, 4, 5)  # pytest's exit codes for interrupted, internal error, usage error and nothing collected
+OUTCOMES = {0: "survived", 1: "killed"}  # by pytest's exit code; any other, and no end, is an error
 
 
-def run_tests(root: Path, tests: str) -> tuple[int, str]:
-    """pytest's exit code (1: a test failed) and the last lines that it printed; a run without end counts as failed."""
+def run_tests(root: Path, tests: str, limit: float | None = LIMIT_S) -> tuple[int, str]:
+    """pytest's exit code, and the last lines that it printed."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     command = [*PYTEST, *tests.split()]
     try:
         done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        return 1, f"no end after {LIMIT_S} s"
+        return -1, f"no end after {limit} s"
     return done.returncode, "\n".join(done.stdout.splitlines()[-3:])
 
 
 def try_mutation(root: Path, mutation: Mutation) -> tuple[str, str]:
-    """("killed" | "survived" | "error", what pytest said)."""
+    """("killed" | "survived" | "error", the last lines of pytest)."""
     try:
         before = mutation.apply(root)
     except ValueError as error:
         return "error", str(error)
     try:
-        code, said = run_tests(root, mutation.tests)
+        code, message = run_tests(root, mutation.tests)
     finally:
         mutation.undo(root, before)
-    return "error" if code in NO_TESTS else "killed" if code else "survived", said
+    return OUTCOMES.get(code, "error"), message
 
 
 def main() -> int:
@@ -60,31 +60,31 @@ def main() -> int:
     numbered = list(enumerate(all_mutations(), 1))
     chosen = [(number, each) for number, each in numbered if not given.only or number in given.only]
     copies: SimpleQueue[Path] = SimpleQueue()
-    told: list[str] = []
+    outcomes: list[str] = []
 
     def work(number: int, mutation: Mutation) -> None:
         root, began = copies.get(), time.monotonic()
         try:
-            outcome, said = try_mutation(root, mutation)
+            outcome, message = try_mutation(root, mutation)
         finally:
             copies.put(root)
-        told.append(outcome)
+        outcomes.append(outcome)
         print(f"{number:2} {outcome:8} {time.monotonic() - began:5.1f} s  {mutation.file}: {mutation.why}", flush=True)
         if outcome != "killed":
-            print(f"   {mutation.old!r} -> {mutation.new!r}\n   {said}", flush=True)
+            print(f"   {mutation.old!r} -> {mutation.new!r}\n   {message}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         for job in range(given.jobs):
             copies.put(Path(shutil.copytree(ROOT, Path(folder) / str(job), ignore=NOT_COPIED)))
         tests = " ".join(dict.fromkeys(test for _, each in chosen for test in each.tests.split()))
-        code, said = run_tests(Path(folder) / "0", tests)
+        code, message = run_tests(Path(folder) / "0", tests, limit=None)
         if code:
-            print(f"Without any mutation these tests do not pass:\n{said}")
+            print(f"Without any mutation these tests do not pass:\n{message}")
             return 1
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda each: work(*each), chosen))
-    print(", ".join(f"{told.count(kind)} {kind}" for kind in ("killed", "survived", "error")), f"of {len(chosen)}")
-    return 0 if told.count("killed") == len(chosen) else 1
+    print(", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("killed", "survived", "error")), f"of {len(chosen)}")
+    return 0 if outcomes.count("killed") == len(chosen) else 1
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from . import Mutation as M
 
-GAIN = "tests/hosts/test_gain.py"
+GUIDANCE = "tests/hosts/test_guidance.py"
 AND = "tests/hosts/test_and_prompts.py"
 BATCH = "tests/hosts/test_forge_batch.py"
+MODIFIER = "tests/hosts/test_forge_modifier.py"
 MODEL = "tests/hosts/test_a1111_model.py"
 PATCHES = "tests/hosts/test_patches.py"
 REQUEST = "tests/hosts/test_request.py"
@@ -14,14 +15,14 @@ MUTATIONS = [
         "hosts/a1111/denoiser.py",
         "uncond = last_rows if step.ledger.rows_done > rows else None",
         "uncond = last_rows",
-        GAIN,
+        GUIDANCE,
         "copies of the cond rows (NGMS) are taken for uncond rows",
     ),
     M(
         "hosts/a1111/denoiser.py",
         "cfg_scale * cfg_plus_plus_factor(step.params.denoiser)",
         "cfg_scale",
-        GAIN,
+        GUIDANCE,
         "CFG++ samplers: the refined head is drawn at a twelfth",
     ),
     M(
@@ -78,14 +79,14 @@ MUTATIONS = [
         "hosts/forge/modifier.py",
         'float(args.get("cond_scale", cond_scale)) * strength',
         'float(args.get("cond_scale", cond_scale))',
-        GAIN,
-        "AND weights are not part of the gain",
+        MODIFIER,
+        "AND weights are not part of the guidance",
     ),
     M(
         "hosts/forge/modifier.py",
         "cond_scale, strength, restore)\n    return net",
         "cond_scale, strength, list)\n    return net",
-        "tests/contract/test_forge_neighbours.py",
+        MODIFIER,
         "guidance that asks the model again is shown our rows",
     ),
 ]

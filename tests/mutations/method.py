@@ -30,7 +30,7 @@ MUTATIONS = [
     ),
     M(
         "method/head_refinement.py",
-        "torch.zeros_like(difference)) / gain",
+        "torch.zeros_like(difference)) / guidance",
         "torch.zeros_like(difference))",
         HEAD,
         "the refined head is overshot by the CFG scale",

@@ -1,4 +1,4 @@
-"""The table of mutations fits the sources as they are; whether the mutations are killed: `python -m tests.mutations`."""
+"""The table of mutations fits the sources as they are; whether they are killed: `python -m tests.mutations`."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_refinements_cfg_is_at_most_four(refining):
     assert torch.allclose(after[CENTRE], torch.tensor(0.8), atol=0.05)
 
 
-def test_same_seed_same_head_and_no_random_number_of_the_hosts_is_drawn(refining):
+def test_refinement_is_seeded_and_draws_no_host_numbers(refining):
     def noisy(seed):
         host = HostDouble(x0=lambda x, sigma: (0.1 * x).clamp(-1, 1))
         sampling = refining(finding([face()]), host=host)

@@ -119,7 +119,7 @@ def test_each_pass_has_a_mask_policy_of_its_own(begin):
     assert torch.equal(run_level(other, 14.6, predict(2)), run_level(begin(), 14.6, predict(2)))
 
 
-def test_stride_evaluates_every_kth_level_and_reuses_the_difference_between(begin):
+def test_stride_evaluates_every_kth_level(begin):
     sampling, predictions = begin(stride=3, mask_mode="whole"), predict()
     asked = []
     for sigma in LEVELS[:6]:
@@ -130,7 +130,7 @@ def test_stride_evaluates_every_kth_level_and_reuses_the_difference_between(begi
     assert asked == [True, False, False, True, False, False]
 
 
-def test_stride_reuses_the_difference_and_not_the_present_prediction(begin):
+def test_stride_reuses_the_last_difference(begin):
     sampling = begin(stride=2, mask_mode="whole")
     first = run_level(sampling, 14.6, predict(1))
     assert torch.equal(run_level(sampling, 10.0, predict(2)), first)
@@ -217,7 +217,7 @@ def test_watched_reads_the_head_words_and_leaves_no_hook(begin):
     assert hooks_on(unet) == 0
 
 
-def test_readings_of_a_line_are_the_probes_margins_and_its_own_energy(begin):
+def test_readings_are_margins_and_the_lines_energy(begin):
     sampling, energy = begin(), RowsPerSite({}, (0,), (1.0,))
     energy.add(3, torch.ones(1, 96))
     with sampling.watched(LineRows.one_each(1)) as reading:

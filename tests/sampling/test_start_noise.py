@@ -48,7 +48,7 @@ def test_head_box_of_half_the_picture_is_no_head():
     assert find_head_boxes(AttentionReadings([wide.flatten(1)]), 1, SIZE) == [prior_box(*SIZE)]
 
 
-def test_reference_is_resized_in_pixels_on_grey_and_cut_to_its_box():
+def test_reference_is_encoded_on_grey_and_cut_to_its_box():
     shown = []
 
     def encode(picture):

@@ -65,7 +65,7 @@ def test_margin_is_that_of_the_sites_own_queries_and_keys(unet, probe):
 
 
 @pytest.mark.parametrize("calls", [[slice(0, 4)], [slice(0, 2), slice(2, 4)], [slice(0, 1), slice(1, 4)]])
-def test_rows_that_a_host_feeds_in_several_calls_are_read_in_order(unet, probe, calls):
+def test_rows_of_several_calls_are_read_in_order(unet, probe, calls):
     """Three cond rows and one uncond row behind them."""
     where, ledger = LineRows(slice(3), (0, 1, 2), (1.0,) * 3), RowLedger(3)
     with ledger.counting(probe.sites), probe.attached(where, ledger) as reading:

@@ -153,5 +153,5 @@ def test_a_quantised_layer_that_hides_its_widths_is_refused():
 
 
 def test_names_outside_the_known_blocks_are_refused():
-    with pytest.raises(ValueError, match="no known block"):
+    with pytest.raises(ValueError, match="unknown layout"):
         adapter_order(["joint_blocks.0.attn2"])

@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from demo.miniwebui.host import REPOSITORY
+from tests.serving import Served
 
 ROOT = "/beyondfacial/v1"
 
 
 class Server:
-    """The miniature host in a process of its own."""
+    """A running host, asked over plain HTTP."""
 
-    def __init__(self, models_dir, identities):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        flags = ["--models-dir", models_dir, "--port", self.port, "--beyondfacial-models-dir", identities]
-        command = [sys.executable, "-m", "demo.miniwebui", *map(str, flags)]
-        self.log = open(Path(identities) / "log", "w+b")  # noqa: SIM115, PTH123  closed by close
-        self.process = subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        deadline = time.monotonic() + 120
-        while self.ask("GET", f"{ROOT}/version")[0] != 200:
-            assert self.process.poll() is None, self.tell()
-            assert time.monotonic() < deadline, self.tell()
-            time.sleep(0.2)
+    def __init__(self, served: Served):
+        self.port, self.pid, self.log = served.port, served.pid, served.log
 
     def ask(self, method, path, body=None, headers=()):
         """Status (0: the connection ended without one) and seconds."""
@@ -62,20 +43,14 @@ class Server:
         """Bytes that the process holds once it is at rest, or has held at most."""
         readings = []
         for _ in range(1 if is_peak else 10):
-            result = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+            result = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
             readings.append(int(re.search(rf"{'VmHWM' if is_peak else 'VmRSS'}:\s*(\d+) kB", result)[1]) * 1024)
             time.sleep(0.2)
         return min(readings)
 
     def tell(self):
         """The end of what it has written."""
-        self.log.seek(0)
-        return self.log.read().decode("utf-8", "replace")[-3000:]
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
+        return self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
 
 
 HEARTBEAT = """

@@ -260,7 +260,7 @@ def test_refused_bodies_leave_no_memory(client):
 
 
 def test_bodies_held_together_are_bounded(client, monkeypatch):
-    monkeypatch.setattr(bodies, "MAX_HELD", 3 * MB)
+    monkeypatch.setattr(bodies, "MAX_BODIES", 3 * MB)
     others = bodies.Body(2 * MB)
     bodies._bodies[id(others)] = others
     sent = {"content": b'{"references": ["' + b"QUJD" * 300_000 + b'"]}', "headers": JSON_HEADER}

@@ -69,7 +69,7 @@ def parse(*flags):
     return parser.parse_args(flags)
 
 
-def test_identities_lie_in_the_extensions_models_folder_if_there_is_one(tmp_path, monkeypatch):
+def test_identities_are_in_the_first_models_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(basics, "models_path", str(tmp_path / "host"))
     monkeypatch.setattr(shared, "cmd_opts", parse())
     assert folders.identities_dir() == (tmp_path / "host/beyondfacial/identities").resolve()

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lib_beyondfacial.webui import bodies
+from tests.serving import serving
 from tests.webui.served import ROOT, Server, heartbeat
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -164,9 +165,10 @@ class Requests:
 
 @pytest.fixture(scope="module")
 def server(models_dir, tmp_path_factory):
-    running = Server(models_dir, tmp_path_factory.mktemp("identities"))
-    yield running
-    running.close()
+    flags = ["--models-dir", models_dir, "--beyondfacial-models-dir", tmp_path_factory.mktemp("identities")]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with serving("demo.miniwebui", log, *flags, OMP_NUM_THREADS="1") as served:
+        yield Server(served)
 
 
 def test_many_refused_bodies_at_once(server, photo):

@@ -222,7 +222,7 @@ def test_a_warning_is_not_in_the_next_requests_infotext(job):
     assert "BeyondFacial warnings" not in info["infotexts"][0]
 
 
-def test_a_copy_of_a_request_that_has_ended_is_a_request_of_its_own(host, photo):
+def test_copy_of_an_ended_request_is_a_new_request(host, photo):
     p = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **PLAIN)
     p.scripts, p.is_api = scripts.scripts_txt2img, True
     p.script_args = host.api.script_args({"BeyondFacial": {"args": [{"references": [photo], "adapter": "fits"}]}})

@@ -141,7 +141,7 @@ def copy_pack(models_dir, models_folder, name):
     shutil.copytree(models_dir / "insightface/models/squares", models_folder / "insightface/models" / name)
 
 
-def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(models_folder, models_dir, ask, photo):
+def test_pack_of_another_recogniser_warns_and_is_never_chosen(models_folder, models_dir, ask, photo):
     for name in ("buffalo_l", "antelopev2"):
         copy_pack(models_dir, models_folder, name)
     unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off", "refine_head": False}
@@ -154,7 +154,7 @@ def test_the_other_well_known_pack_is_a_warning_if_named_and_never_chosen(models
     assert person.load_person(settings, True).analyser.name == "squares"
 
 
-def test_a_run_warns_where_photo_and_prompt_disagree_and_follows_if_asked(models_folder, host, photo):
+def test_gender_difference_warns_or_follows_the_photo(models_folder, host, photo):
     """The pack sees a female face, the prompt says man."""
 
     def ask(**more):

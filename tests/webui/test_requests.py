@@ -227,7 +227,7 @@ def test_nothing_of_ours_stays_on_p(host, good):
 def test_script_info_lists_the_table(client):
     found = [script for script in client.get("/sdapi/v1/script-info").json() if script["name"] == "beyondfacial"]
     assert len(found) == 2  # both tabs
-    weight = next(arg for arg in found[0]["args"] if arg["label"] == "Identity weight")
+    weight = next(arg for arg in found[0]["args"] if arg["label"] == "Likeness")
     assert (weight["minimum"], weight["maximum"], weight["value"]) == (0, 3, 1.0)
 
 

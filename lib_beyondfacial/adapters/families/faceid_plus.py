@@ -19,12 +19,12 @@ def check(image_proj: Tensors, name: str) -> tuple[int, int]:
 
 
 def project(image_proj: Tensors, features: Features, _clip_weight: float) -> Tensor:
-    """The resampler's output alone: version 1 has no way past CLIP, hence no weight of it."""
+    """The resampler's output alone: version 1 has no weight for CLIP's part."""
     return resample_clip(image_proj, features)[1]
 
 
 def resample_clip(image_proj: Tensors, features: Features) -> tuple[Tensor, Tensor]:
-    """FaceID's tokens, and what the resampler makes of them and CLIP's tokens: (B, 4, C) each."""
+    """FaceID's tokens, and the resampler's output for them and CLIP's tokens: (B, 4, C) each."""
     tokens = project_mlp(image_proj, features["arcface"])
     clip = features["clip"].to(tokens.device, tokens.dtype).expand(len(tokens), -1, -1)
     return tokens, resample(image_proj, "perceiver_resampler.", tokens, clip)

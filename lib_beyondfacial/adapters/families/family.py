@@ -1,4 +1,4 @@
-"""What a family of adapters is: the facts that users are told, and its projection."""
+"""A family of adapters: facts for users, and its projection."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Family:
     """One family of adapters.
 
     key: as in Settings.adapter_family and AdapterSpec.family; name: for users.
-    features: what its projection asks about the person, keys of features.FEATURES.
+    features: the features of the person that its projection needs, keys of features.FEATURES.
     pack: the face pack whose embeddings it was trained on.
-    licence, where_from, hint: sentences for users: what may be done, where the file is, which values suit it.
+    licence, where_from, hint: sentences for users: permitted use, source of the file, recommended values.
     check(image_proj, name) -> (tokens per face, C), or BeyondFacialError.
     project(image_proj, features, clip_weight) -> (B, T, C), fp32.
-    named_like: what files of the family are usually called, where shapes cannot tell; sha256: of published files.
+    named_like: pattern of usual file names, for shapes that fit two families; sha256: hashes of published files.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""AND prompts as A1111 composes them: several cond rows of one picture, and delta added to the composition once."""
+"""AND prompts in A1111: a picture has several cond rows; compose them, and add delta once per picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def compose(rows: Tensor, uncond: Tensor | None, where: LineRows) -> Tensor:
     """The host's own AND composition of cond rows: D_u + sum w_k (D_k - D_u); one row of weight 1 stays as it is.
 
     Args:
-        rows: (rows, C, H, W), where `where` says whose they are. uncond: (B, C, H, W), None where none was computed.
+        rows: (rows, C, H, W); `where` says which picture each belongs to. uncond: (B, C, H, W), None if not computed.
     """
     composed = []
     for image in range(where.batch):
@@ -27,7 +27,7 @@ def compose(rows: Tensor, uncond: Tensor | None, where: LineRows) -> Tensor:
 
 
 def add_to_cond_rows(x: Tensor, delta: Tensor, where: LineRows) -> None:
-    """Add delta once per picture: to its heaviest AND part, over that part's weight, so that the sum gains delta."""
+    """Add delta / weight to each picture's AND part of largest weight, so that the weighted sum grows by delta."""
     for image in range(where.batch):
         heaviest = max(where.parts_of(image), key=lambda i: abs(where.weights[i]))
         if where.weights[heaviest]:

@@ -1,4 +1,4 @@
-"""A1111's part of a request: two denoiser callbacks that are registered once and act where `p` has a run of ours."""
+"""A1111's part of a request: two denoiser callbacks, registered once, that act only if `p` has a run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def install_callbacks() -> None:
 
 
 def attach(p: Processing, run: Run) -> None:
-    """Whatever a level has attached comes off with the pass."""
+    """Register `end_step` for the end of the pass; it detaches what a level has attached."""
     run.scope.callback(end_step, run)
 
 
 def before_launch(p: Processing, run: Run) -> None:
-    """Stand aside for an extension that cuts the model's calls up; keep our hooks off a reference unit's picture."""
+    """Switch the identity off beside extensions that split model calls; keep our hooks off a reference unit's call."""
     name = find_call_splitter(p)
     if name is not None:
         run.report.warn_not_acting(warning_for(name))
@@ -39,14 +39,14 @@ def before_launch(p: Processing, run: Run) -> None:
 
 
 def on_cfg_denoiser(params: DenoiserParams) -> None:
-    """Before the host's model call: attach the probe to it, if the identity may act at this level."""
+    """Before the host's model call: attach the probe if the identity may act at this level."""
     run = run_of(getattr(params.denoiser, "p", None))
     if run is not None and run.sampling is not None:
         guarded(run, lambda: begin_step(run, params))
 
 
 def on_cfg_denoised(params: DenoisedParams) -> None:
-    """After the host's model call: evaluate the identity lines, add delta to the cond rows in place."""
+    """After the host's model call: evaluate the identity lines, and add delta to the cond rows in place."""
     run = params.inner_model.__dict__.pop(ATTRIBUTE, None)
     if run is not None:
         guarded(run, lambda: finish_step(run, params))

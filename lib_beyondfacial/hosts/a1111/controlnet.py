@@ -1,8 +1,9 @@
-"""sd-webui-controlnet beside us: its marks, the units that fix a batch at the first call they see, its reference pass.
+"""Works together with sd-webui-controlnet: its marks, its units that depend on the first call, its reference pass.
 
-It puts one token before each prompt (all +1024 a cond, all -1024 an uncond), which its own `forward` of the UNet takes
-off again. It takes a call as marked by the mean over all rows, and an unmarked call as positive throughout. So a call
-past that forward is given clean conds, and a call through it marks in all rows or in none, as the host's call has it.
+It puts one token before each prompt (all +1024 for a cond, all -1024 for an uncond); its own `forward` of the UNet
+removes the token again. It decides by the mean over all rows whether a call is marked, and treats an unmarked call as
+cond only. So calls that bypass this forward need conds without marks, and calls through it need marks in all rows or
+in none, as in the host's call.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ..types import Processing
 TITLE = "controlnet"
 MARK = 1024.0
 MARK_SLACK = 1e-3
-LATENT_TYPES = ("AttentionInjection", "IPAdapter", "InstantID")  # these units cache by the first call's rows
+# These units keep tensors that fit only the rows of the first call.
+LATENT_TYPES = ("AttentionInjection", "IPAdapter", "InstantID")
 LATENT_PREPROCESSORS = ("colorfix", "inpaint_only")
 LATENTS = ("used_hint_cond", "used_hint_cond_latent", "used_hint_inpaint_hijack")  # of a unit: fixed at the first call
 STYLE_ALIGN = "StyleAlign"
@@ -37,13 +39,13 @@ def with_context(cond: Tensor | Mapping[str, Tensor], context: Tensor) -> Any:
 
 
 def is_marked(cond: Tensor | Mapping[str, Tensor]) -> bool:
-    """Whether all rows bear ControlNet's mark."""
+    """Whether all rows have ControlNet's mark."""
     first = context_of(cond)[:, 0].float()
     return bool((first.abs() - MARK).abs().mean() < MARK_SLACK)
 
 
 def marked_like(cond: Any, like: Tensor | Mapping[str, Tensor]) -> Any:
-    """A cond that we have encoded, marked as a cond where the host's are."""
+    """A cond that we encoded, with the cond mark if the host's conds have one."""
     if not is_marked(like):
         return cond
     context = context_of(cond)
@@ -51,12 +53,12 @@ def marked_like(cond: Any, like: Tensor | Mapping[str, Tensor]) -> Any:
 
 
 def unmarked(cond: Any) -> Any:
-    """A cond of the host's as a call past ControlNet's forward needs it."""
+    """The host's cond without marks, for calls that bypass ControlNet's forward."""
     return with_context(cond, context_of(cond)[:, 1:]) if is_marked(cond) else cond
 
 
 def find_network(p: Processing) -> nn.Module | None:
-    """ControlNet's hook on the UNet, its `control_params` the units in use; None where it does nothing."""
+    """ControlNet's hook on the UNet, whose `control_params` are the units in use; None if it is not active."""
     scripts = getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or []
     for script in scripts:
         network = getattr(script, "latest_network", None)
@@ -66,12 +68,12 @@ def find_network(p: Processing) -> nn.Module | None:
 
 
 def aligns_style(network: nn.Module) -> bool:
-    """Whether its attention runs over the whole batch at once."""
+    """Whether a unit's attention mixes all rows of a call (style alignment)."""
     return getattr(getattr(network, "attention_auto_machine", None), "name", "") == STYLE_ALIGN
 
 
 def fixes_rows(network: nn.Module) -> bool:
-    """Whether a unit in use remembers the rows of the first UNet call that it sees."""
+    """Whether a unit in use keeps tensors that fit only the rows of its first UNet call."""
     return aligns_style(network) or any(map(unit_fixes_rows, network.control_params or []))  # type: ignore[arg-type]
 
 
@@ -83,8 +85,8 @@ def unit_fixes_rows(unit: Any) -> bool:
 
 @contextmanager
 def rows_kept(network: nn.Module | None, device: torch.device) -> Iterator[None]:
-    """A call of other rows than the host's leaves no trace: in no unit, and not in torch's random numbers, from which
-    the reference units draw."""
+    """Save and restore the units' caches and torch's random state, from which reference units draw, around a call
+    whose rows differ from the host's."""
     units = list(getattr(network, "control_params", None) or [])
     kept = [(unit, {name: getattr(unit, name, None) for name in LATENTS}) for unit in units if unit_fixes_rows(unit)]
     models = [unit.control_model for unit, _ in kept if isinstance(getattr(unit.control_model, "cache", None), dict)]
@@ -107,7 +109,7 @@ def rows_kept(network: nn.Module | None, device: torch.device) -> Iterator[None]
 
 @contextmanager
 def reference_unwatched(network: nn.Module, unet: nn.Module) -> Iterator[None]:
-    """While a reference unit shows its picture to the UNet, within the host's call, our hooks neither read nor add."""
+    """Disable our hooks while a reference unit runs its own picture through the UNet inside the host's call."""
     original: Callable | None = network.__dict__.get("original_forward")
     if original is None:
         yield

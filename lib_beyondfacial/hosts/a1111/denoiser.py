@@ -1,6 +1,6 @@
-"""One level in A1111: the probe on the host's own model call, then an `inner_model` call for every identity line.
+"""One noise level in A1111: the probe on the host's model call, then one `inner_model` call for each identity line.
 
-delta is added in place to the host's cond rows, before its CFG.
+delta is added to the host's cond rows in place, before its CFG.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from .neighbours import splits_rows
 
 @dataclass(eq=False)
 class HostStep:
-    """Between the two callbacks of one level.
+    """State between the two callbacks of one level.
 
-    where: the cond rows. scope: what is attached to the host's call. calls: the host's, where they must be repeated.
+    where: the cond rows. scope: everything attached to the host's call. calls: the host's calls, if they must be
+    repeated.
     """
 
     params: DenoiserParams
@@ -49,7 +50,7 @@ class HostStep:
 
 
 def begin_step(run: Run, params: DenoiserParams) -> None:
-    """Attach the probe to the host's coming model call, if the identity acts at this level."""
+    """Attach the probe to the host's next model call, if the identity acts at this level."""
     end_step(run)
     sampling, host = run.sampling, host_of(run)
     host.sampler = params.denoiser.sampler
@@ -74,7 +75,7 @@ def finish_step(run: Run, params: DenoisedParams) -> None:
     rows, batch = len(step.where.images), step.batch
     x = step.params.x
     semantic_rows = host.to_x0(params.x[:rows], x[:rows], step.sigma)
-    # Where the host computed no uncond row, its last rows are copies of the cond rows, which it guides by 1.
+    # If the host computed no uncond row, its last rows are copies of the cond rows, and its guidance is 1.
     last_rows = host.to_x0(params.x[-batch:], x[-batch:], step.sigma)
     uncond = last_rows if step.ledger.rows_done > rows else None
     semantic = compose(semantic_rows, uncond, step.where)
@@ -88,7 +89,7 @@ def finish_step(run: Run, params: DenoisedParams) -> None:
 
 
 def end_step(run: Run) -> None:
-    """Take off what a level has left attached; on every exit of the pass."""
+    """Detach everything that a level has attached; called on every exit of the pass."""
     step = run.step
     if isinstance(step, HostStep):
         step.scope.close()
@@ -98,7 +99,7 @@ def end_step(run: Run) -> None:
 def evaluate_lines(
     run: Run, step: HostStep, params: DenoisedParams, semantic: Tensor, uncond: Tensor | None
 ) -> Predictions:
-    """D_i of eq. 2 for every line, composed as the host composes D_s, and what attention said."""
+    """D_i of eq. 2 for every line, composed as the host composes D_s, and the attention readings."""
     identity: dict[str, Tensor] = {}
     attached: dict[str, list[Attached]] = {}
     for line in step.lines:
@@ -110,7 +111,7 @@ def evaluate_lines(
 def evaluate_line(
     run: Run, step: HostStep, params: DenoisedParams, line: IdentityLine
 ) -> tuple[Tensor, LineRows, list[Attached]]:
-    """x0 of the line's rows; they are the host's cond rows, or one a picture where the line has its own prompt."""
+    """x0 of the line's rows: the host's cond rows, or one row a picture if the line has its own prompt."""
     if step.calls:
         return repeat_line(run, step, params, line)
     host, given, where = host_of(run), step.params, step.where
@@ -135,7 +136,7 @@ def evaluate_line(
 def repeat_line(
     run: Run, step: HostStep, params: DenoisedParams, line: IdentityLine
 ) -> tuple[Tensor, LineRows, list[Attached]]:
-    """As evaluate_line, in calls of the host's own rows."""
+    """Like evaluate_line, but in calls with the same rows as the host's calls."""
     line_cond, sampling = run.sampling.prompts.lines.get(line.name), run.sampling
     result = repeat(step.calls, params.inner_model, line, sampling.sites, step.where, line_cond)
     run.report.identity_rows += result.rows
@@ -145,13 +146,13 @@ def repeat_line(
 
 
 def must_repeat_calls(host: A1111Host) -> bool:
-    """Whether an extension is at work that cannot be shown other rows than the host's."""
+    """Whether an active extension needs every UNet call to have the rows of the host's calls."""
     network = find_network(host.p)
     return (network is not None and fixes_rows(network)) or splits_rows(host.unet())
 
 
 def merge(attached: list[list[Attached]]) -> list[Attached]:
-    """What several calls of one line gave, as one."""
+    """Join the results of several calls of one line."""
     merged = attached[0]
     for later in attached[1:]:
         for one, other in zip(merged, later, strict=True):
@@ -161,7 +162,7 @@ def merge(attached: list[list[Attached]]) -> list[Attached]:
 
 
 def cond_rows(params: DenoiserParams) -> LineRows:
-    """Whose the cond rows are, and the weights of their AND parts."""
+    """The cond rows: the picture of each, and the weight of its AND part."""
     rows, batch = params.x.shape[0] - params.text_uncond.shape[0], params.text_uncond.shape[0]
     cond = params.denoiser.sampler.sampler_extra_args["cond"]
     parts = [(image, float(part.weight)) for image, of_image in enumerate(cond.batch) for part in of_image]

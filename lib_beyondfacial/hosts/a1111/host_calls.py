@@ -1,8 +1,8 @@
-"""The host's own model calls of one level, kept and made again with an identity line in them.
+"""Repeats the host's model calls of one level with an identity line in them.
 
-Some extensions fix a batch at the first model call they see, or halve the rows of every call. Only beside these, the
-identity line is evaluated in calls of the host's own rows: same count, same order, same random numbers. The rows that
-are not the line's are computed and ignored.
+Some extensions keep tensors that fit only the rows of the first model call, or split every call into halves. Only if
+such an extension is active, the identity line is evaluated in calls like the host's: same number and order of rows,
+same random numbers. The rows that are not of the line are computed and ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .controlnet import marked_like
 
 @dataclass(frozen=True, eq=False)
 class HostCall:
-    """One call of `inner_model`: its arguments, and the state of torch's random numbers before it."""
+    """One call of `inner_model`: its arguments, and torch's random state before it."""
 
     x: Tensor
     sigma: Tensor
@@ -34,7 +34,7 @@ class HostCall:
 
     @contextmanager
     def same_random(self) -> Iterator[None]:
-        """The random numbers of this call once more; afterwards they go on as if nobody had drawn."""
+        """Repeat the random numbers of this call inside the context; restore the random state afterwards."""
         device = self.x.device
         with torch.random.fork_rng([device] if self.random_cuda is not None else []):
             torch.set_rng_state(self.random)
@@ -45,7 +45,7 @@ class HostCall:
 
 @contextmanager
 def recorded(inner_model: nn.Module) -> Iterator[list[HostCall]]:
-    """Every call of `inner_model` made meanwhile."""
+    """Record every call of `inner_model` made inside the context."""
     calls: list[HostCall] = []
 
     def note(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -62,9 +62,9 @@ def recorded(inner_model: nn.Module) -> Iterator[list[HostCall]]:
 
 @dataclass(frozen=True, eq=False)
 class Repeated:
-    """What an identity line gave in the host's calls: the prediction of its rows, and whose they are.
+    """The result of an identity line in the repeated calls: the predictions of its rows, and their pictures and parts.
 
-    rows: how many were computed.
+    rows: how many rows were computed.
     """
 
     prediction: Tensor
@@ -81,7 +81,7 @@ def repeat(
     where: LineRows,
     of_line: Any,
 ) -> Repeated:
-    """Make the host's calls again with the line on its cond rows; calls without any are left out.
+    """Repeat the host's calls that have cond rows, with the line attached to these rows.
 
     Args:
         where: the cond rows, the first of all rows. own: the line's own cond, a row a picture, instead of the first
@@ -111,7 +111,7 @@ def repeat(
 
 
 def with_line_rows(cond: dict[str, Any], local: Sequence[int], of_line: Any, images: Sequence[int]) -> dict[str, Any]:
-    """The host's cond argument with the line's own prompts in some of its rows, marked as the host's are."""
+    """The host's cond argument with the line's own prompts in some rows, marked like the host's conds."""
     rows = list(local)
     if "crossattn" in cond:  # SDXL
         given = {"crossattn": cond["crossattn"], "vector": cond["vector"].clone()}
@@ -123,7 +123,7 @@ def with_line_rows(cond: dict[str, Any], local: Sequence[int], of_line: Any, ima
 
 
 def replaced(context: Tensor, rows: Sequence[int], of_line: Tensor) -> Tensor:
-    """Some rows replaced; the shorter of the two is filled up with its last token, as the host does with AND parts."""
+    """Replace some rows; the shorter prompt is padded with its last token, as the host does with AND parts."""
     length = max(context.shape[1], of_line.shape[1])
     whole = fill(context, length).clone()
     whole[list(rows)] = fill(of_line, length).to(whole)

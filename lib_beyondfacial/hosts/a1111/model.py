@@ -1,4 +1,4 @@
-"""A1111's loaded model for one sampling pass: its UNet, text encoder and autoencoder, its spaces and levels."""
+"""A1111's loaded model for one sampling pass: UNet, text encoder, autoencoder, and the conversions to x0 and sigma."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def unet_of(p: Processing) -> nn.Module:
 
 
 def refuse_unfit(p: Processing) -> None:
-    """BeyondFacialError for models and prompts that the method does not serve."""
+    """BeyondFacialError for models and prompts that the method does not support."""
     model.refuse_unfit(p)
     refuse_neutral_prompt(p)
 
 
 def cond_dict(cond: Tensor | Mapping[str, Tensor], image_cond: Tensor, rows: slice) -> dict[str, object]:
-    """The cond argument of `inner_model` for some of the rows, as the host's denoiser builds it."""
+    """The cond argument of `inner_model` for some rows, built as in the host's denoiser."""
     if isinstance(cond, Mapping):
         part = type(cond)({key: value[rows] for key, value in cond.items()})
         return {**part, "c_concat": [image_cond[rows]]}
@@ -56,7 +56,7 @@ class A1111Host(model.WebUIHost):
         return unet_of(self.p)
 
     def to_sigma(self, level: float) -> float:
-        """The sampler's own level as a sigma."""
+        """Convert the sampler's level (a timestep or a sigma) to a sigma."""
         if not self.predicts_eps:
             return level
         return float(np.exp(np.interp(level, np.arange(len(self._log_sigmas)), self._log_sigmas)))
@@ -65,11 +65,11 @@ class A1111Host(model.WebUIHost):
         return [self.to_sigma(float(level)) for level in levels]
 
     def to_x0(self, prediction: Tensor, x: Tensor, sigma: float) -> Tensor:
-        """x0 of the sampler's own prediction for its latents `x`."""
+        """Convert the sampler's prediction for its latents `x` to x0."""
         return (1 + sigma**2) ** 0.5 * x - sigma * prediction if self.predicts_eps else prediction
 
     def from_x0(self, delta: Tensor, sigma: float) -> Tensor:
-        """A difference of x0 as one of the sampler's own predictions; zero stays zero."""
+        """Convert a difference of x0 to a difference of the sampler's predictions; zero stays zero."""
         return delta / -sigma if self.predicts_eps else delta
 
     def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
@@ -102,9 +102,9 @@ class A1111Host(model.WebUIHost):
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        """Crops go past all patches and ControlNets; the rest goes through them, and they forget it.
+        """Call the model; crops bypass all patches and ControlNets, other calls leave no trace in these.
 
-        Hooks that halve the rows would take these for halves of something else: they are off.
+        Hooks that split the rows into halves are off, because these rows are no such halves.
         """
         network, image_cond = find_network(self.p), self.sampler.sampler_extra_args["image_cond"]
         is_past = is_crop or (network is not None and aligns_style(network))

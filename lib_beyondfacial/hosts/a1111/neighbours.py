@@ -13,20 +13,20 @@ from ...errors import BeyondFacialError
 from ..patches import method_patches
 from ..types import Processing
 
-# The module that a patch on the model call comes from -> the extension, in its user's words.
+# The module of a patch on the model call -> the extension's name for users.
 CUTS_UP = {
     "tile_methods.multidiffusion": "Tiled Diffusion (MultiDiffusion)",
     "tile_methods.mixtureofdiffusers": "Tiled Diffusion (Mixture of Diffusers)",
     "tile_methods.demofusion": "DemoFusion",
 }
-REGIONAL = ("scripts.attention", "hook_forward")  # its module, and the function that has made its forward
-ROW_SPLITTERS = ("seg_to_q_hook",)  # hooks that halve the rows: incantations' Smoothed Energy Guidance
+REGIONAL = ("scripts.attention", "hook_forward")  # its module, and the function that makes its forward
+ROW_SPLITTERS = ("seg_to_q_hook",)  # hooks that split the rows into halves: incantations' Smoothed Energy Guidance
 NEUTRAL_PROMPT = "lib_neutral_prompt.global_state"
 NEUTRAL_PARTS = re.compile(r"\bAND_(?:PERP|SALT|TOPK)\b")
 
 
 def find_call_splitter(p: Processing) -> str | None:
-    """The extension that has taken the model call over in a way that no mask can follow; None where none has."""
+    """The extension that splits the model call so that no mask can be applied; None if there is none."""
     denoiser, sd_model = p.sampler.model_wrap_cfg, p.sd_model
     for patch in patches_of([denoiser, denoiser.inner_model, sd_model]):
         names = [CUTS_UP[module] for module in modules_of(patch) if module in CUTS_UP]
@@ -45,22 +45,22 @@ def patches_of(modules: Sequence[nn.Module] | Iterator[nn.Module]) -> Iterator[C
 
 
 def modules_of(function: Callable) -> tuple[str, ...]:
-    """The names of the modules that a function, and the class of the object it is bound to, come from."""
+    """The module names of a function and of the class that it is bound to."""
     while isinstance(function, functools.partial):
         function = function.func
-    owner = type(getattr(function, "__self__", None)).__module__  # a decorator may have hidden the function's own
+    owner = type(getattr(function, "__self__", None)).__module__  # a decorator may hide the module of the function
     return str(getattr(function, "__module__", "")), owner
 
 
 def warning_for(name: str) -> str:
     return (
-        f"BeyondFacial did not act: {name} cuts the model's calls up, and no mask can follow; switch it off, or "
+        f"BeyondFacial did not act: {name} splits the model's calls, so no mask can be applied; switch it off, or "
         "generate with BeyondFacial first and use it in a second pass."
     )
 
 
 def splits_rows(unet: nn.Module) -> bool:
-    """Whether a hook on the UNet takes the rows of every call for halves."""
+    """Whether a hook on the UNet splits the rows of every call into halves."""
     hooks = (hook for module in unet.modules() for hook in module._forward_hooks.values())
     return any(map(is_row_splitter, hooks))
 
@@ -70,7 +70,7 @@ def is_row_splitter(hook: Callable) -> bool:
 
 
 def refuse_neutral_prompt(p: Processing) -> None:
-    """BeyondFacialError where a part of a prompt is composed by sd-webui-neutral-prompt in its own way."""
+    """BeyondFacialError if the prompt has a part that sd-webui-neutral-prompt composes (AND_PERP and the like)."""
     state = sys.modules.get(NEUTRAL_PROMPT)
     if state is None or not getattr(state, "is_enabled", False):
         return
@@ -78,6 +78,6 @@ def refuse_neutral_prompt(p: Processing) -> None:
     found = next(filter(None, map(NEUTRAL_PARTS.search, texts)), None)
     if found is not None:
         raise BeyondFacialError(
-            f"BeyondFacial: {found[0]} is a part of the prompt that sd-webui-neutral-prompt composes in its own way, "
-            "which the identity line cannot follow; write AND, or leave the part out."
+            f"BeyondFacial: the prompt has {found[0]}, which sd-webui-neutral-prompt composes in a way that the "
+            "identity line does not support; write AND instead, or remove that part."
         )

@@ -1,7 +1,7 @@
-"""One noise level in a Forge's own batch: which rows are whose, and what they gave.
+"""One noise level in a Forge's own batch: which rows belong to which line, and their predictions.
 
-The host feeds its conds in calls of its own making (uncond first, fewer at a time when memory is low, prompts of very
-different lengths apart). Each cond carries a tag among its model conds, so each call says which of its rows are whose.
+The host distributes its conds over UNet calls itself (uncond first, fewer rows when memory is low, prompts of very
+different lengths separately). Each cond has a tag among its model conds, so each call shows which rows belong to whom.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ UNCOND, SEMANTIC = "the host's uncond", "the host's cond"
 
 @dataclass(frozen=True)
 class Part:
-    """What some rows of a call are: an AND part of a line, of this strength."""
+    """The meaning of some rows of a call: one AND part of a line, with its strength."""
 
     line: str
     strength: float = 1.0
 
 
 def tagged(entry: Entry, tag: int, batch: int, **changes: float) -> Entry:
-    """A copy of the host's cond with a tag on each of its rows."""
+    """A copy of an entry with the number `tag` in each of its rows, and with `changes` to its other keys."""
     label = plain_condition(entry)(torch.full((batch, 1), float(tag)))
     return {**entry, "model_conds": {**entry["model_conds"], TAG: label}, **changes}
 
@@ -61,9 +61,10 @@ def compose(parts: Sequence[Tensor], strengths: Sequence[float]) -> Tensor:
 
 @dataclass(eq=False)
 class Level:
-    """One noise level: its lines, the rows of its calls by tag, and what was read and predicted in them.
+    """One noise level: its lines, and the readings and predictions of its calls.
 
-    parts: a tag is an index into it. is_tiled: another extension has cut the picture into tiles.
+    parts: the meaning of each tag, which is an index into it. is_tiled: another extension has cut the picture into
+        tiles.
     """
 
     sampling: SamplingPass
@@ -81,7 +82,7 @@ class Level:
         return tagged(entry, len(self.parts) - 1, self.batch, **changes)
 
     def predictions(self, semantic: Tensor, uncond: Tensor | None) -> Predictions:
-        """What the level's lines predicted; BeyondFacialError where another extension kept their rows to itself."""
+        """The predictions of the level's lines; BeyondFacialError if another extension replaced the UNet call."""
         identity = {}
         for line in self.lines:
             tags = [tag for tag in self.predicted if self.parts[tag].line == line.name]
@@ -109,14 +110,14 @@ class Call:
         return [tag for tag in self.tags if self.level.parts[tag].line == line]
 
     def rows_of(self, tags: Sequence[int]) -> Rows:
-        """The rows of these tags, in the call's order."""
+        """The rows that have these tags, in the order of the call."""
         b, at = self.level.batch, [i for i, tag in enumerate(self.tags) if tag in tags]
         if at == list(range(at[0], at[-1] + 1)):
             return slice(at[0] * b, (at[-1] + 1) * b)
         return [i * b + j for i in at for j in range(b)]
 
     def line_rows(self, line: str) -> LineRows | None:
-        """The rows of one line in this call; None where it has none."""
+        """The rows of one line in this call; None if there are none."""
         tags, b = self.tags_of(line), self.level.batch
         if not tags:
             return None
@@ -124,7 +125,7 @@ class Call:
         return LineRows(self.rows_of(tags), tuple(range(b)) * len(tags), weights)
 
     def run(self, unet: Unet, x: Tensor, t: Tensor, conditions: Mapping) -> Tensor:
-        """The host's model call with probe and injections on it; they come off on every exit."""
+        """Make the host's model call with probe and injections attached; they are detached on every exit."""
         sampling = self.level.sampling
         with ExitStack() as scope:
             semantic = self.line_rows(SEMANTIC)
@@ -137,7 +138,7 @@ class Call:
             return unet(x, t, **conditions)
 
     def note(self, out: Tensor) -> None:
-        """Hand what the call gave to its level."""
+        """Store the results of the call in its level."""
         level = self.level
         level.has_uncond = level.has_uncond or bool(self.tags_of(UNCOND))
         if self.reading is not None:
@@ -152,7 +153,7 @@ class Call:
             level.sampling.report.identity_rows += len(tags) * level.batch
 
     def without_lines(self, out: Tensor) -> Tensor:
-        """Zeros in the identity lines' rows: they count with strength 0, and 0 times NaN is NaN."""
+        """Set the identity lines' rows to 0: the host weights them with strength 0, and 0 times NaN would be NaN."""
         tags = [tag for line in self.level.lines for tag in self.tags_of(line.name)]
         if tags:
             out = out.clone()
@@ -161,9 +162,10 @@ class Call:
 
 
 def capture_wrapper(level: Level, previous: Callable | None) -> Callable:
-    """The unet function wrapper of one level, chained over another extension's.
+    """The unet function wrapper of one level, around another extension's.
 
-    Calls without a tag are not the host's main ones (guidance that degrades its input comes again): they pass through.
+    Calls without tags are not the host's main ones (some guidance functions call the model again); they pass
+    unchanged.
     """
 
     def wrapper(unet: Unet, args: ModelOptions) -> Tensor:
@@ -174,7 +176,7 @@ def capture_wrapper(level: Level, previous: Callable | None) -> Callable:
         call = Call(level, [round(tag) for tag in label.flatten()[:: level.batch].tolist()])
 
         def captured(x: Tensor, t: Tensor, **conditions: object) -> Tensor:
-            if x.shape != args["input"].shape:  # tiles, or rows apart: they cannot be told any more
+            if x.shape != args["input"].shape:  # the picture or the rows were split: the tags do not fit any more
                 level.is_tiled = True
                 return unet(x, t, **conditions)
             return call.run(unet, x, t, conditions)

@@ -21,7 +21,7 @@ def install_callbacks() -> None:
 
 
 def before_launch(p: Processing, run: Run) -> None:
-    """Just before the sampler runs: all scripts have registered what they will."""
+    """Called just before the sampler runs, when all scripts have registered their functions."""
     if is_flow(p.sd_model.forge_objects.unet):  # by another script, since the pass began
         raise BeyondFacialError(FLOW)
     move_ours_last(p)
@@ -30,7 +30,7 @@ def before_launch(p: Processing, run: Run) -> None:
 
 
 def on_cfg_denoiser(params: DenoiserParams) -> None:
-    """Before the host's model call: warn where the refiner has taken the model, and our modifier with it, away."""
+    """Before the host's model call: warn if the refiner has replaced the model and so our modifier."""
     run: Run | None = run_of(getattr(params.denoiser, "p", None))
     if run is not None and run.sampling is not None and run.sampling.schedule is not None:
         run.sampling.acts(float(params.sigma.flatten()[0]))

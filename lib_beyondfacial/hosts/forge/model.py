@@ -19,7 +19,7 @@ from ..run import full_like_batch
 from ..types import Entry, HostModel, Processing
 from .neighbours import without_such_units
 
-MAX_SIGMA = 100.0  # a start of finite noise; SD's own ends at 14.6, zero-terminal-SNR schedules in the thousands
+MAX_SIGMA = 100.0  # below it a start is noise of finite sigma; SD: 14.6, zero-terminal-SNR schedules: thousands
 
 
 def unet_of(p: Processing) -> nn.Module:
@@ -27,7 +27,7 @@ def unet_of(p: Processing) -> nn.Module:
 
 
 def compile_cond(cond: Tensor | Mapping[str, Tensor]) -> Entry:
-    """An encoded prompt as the host's sampler takes it."""
+    """An encoded prompt in the form that the host's sampler takes."""
     try:
         from backend.sampling.condition import compile_conditions as compiled
     except ImportError:
@@ -36,7 +36,7 @@ def compile_cond(cond: Tensor | Mapping[str, Tensor]) -> Entry:
 
 
 def host_sampling() -> tuple[Callable, Callable]:
-    """The host's own model call with its memory check and ControlNets, and what loads the UNet before sampling."""
+    """The host's functions for a model call (with memory check and ControlNets) and for loading the UNet."""
     try:
         from backend.sampling.sampling_function import calc_cond_uncond_batch, sampling_prepare
     except ImportError:
@@ -58,17 +58,17 @@ def posterior_mean(network: nn.Module, pixels: Tensor, *_: object) -> Tensor:
 
 
 def extra_memory(unet: HostModel, noise: Tensor, rows: int) -> int:
-    """Bytes that `rows` more rows want, by the host's own estimate; it asks itself for two a picture."""
+    """Bytes that `rows` more rows need by the host's estimate; the host itself reserves for two rows a picture."""
     shape = list(noise.shape[1:])
     plain, more = 2 * noise.shape[0], 2 * noise.shape[0] + rows
     return max(0, int(unet.memory_required([more, *shape]) - unet.memory_required([plain, *shape])))
 
 
 class ForgeHost(WebUIHost):
-    """sampling.host.Host for one pass of the Forge family. Everything is x0 at a sigma here, timestep samplers too.
+    """sampling.host.Host for one pass of the Forge family. Predictions are x0 at a sigma, also with timestep samplers.
 
-    is_tiled: another extension cuts the picture into tiles, so nothing of ours acts. is_inpainting: known once the
-    host has compiled its conds for the first level.
+    is_tiled: another extension cuts the picture into tiles, so the identity does not act.
+    is_inpainting: known only after the host has compiled its conds for the first level.
     """
 
     def __init__(self, p: Processing):
@@ -80,7 +80,7 @@ class ForgeHost(WebUIHost):
         return unet_of(self.p)
 
     def sigmas(self) -> Tensor:
-        """The model's own noise levels, ascending: one a timestep."""
+        """The model's noise levels, one a timestep, ascending."""
         model = self.p.sd_model.forge_objects.unet.model
         return (getattr(model, "predictor", None) or model.model_sampling).sigmas.detach().float().cpu()
 
@@ -94,7 +94,7 @@ class ForgeHost(WebUIHost):
         return compile_cond(encode_prompts(self.p, texts, size))
 
     def first_conds(self) -> Cond:
-        """With the ControlNets and the inpainting condition of the whole picture."""
+        """The first conds, with the ControlNets and the inpainting condition of the picture."""
         unet, entry = self.p.sd_model.forge_objects.unet, compile_cond(first_conds(self.sampler))
         x, concat = self.sampler.last_latent, self.sampler.sampler_extra_args["image_cond"]
         if unet.extra_concat_condition is not None:
@@ -106,7 +106,7 @@ class ForgeHost(WebUIHost):
         return entry
 
     def encode_image(self, picture: Tensor) -> Tensor:
-        """By the host's own `VAE.encode` (memory, dtype, tiles), which would sample, at whose end is the mean."""
+        """Encode by the host's own `VAE.encode` (memory, dtype, tiles), which would sample: let its network give the mean."""
         objects = self.p.sd_model.forge_objects
         network, patches = objects.vae.first_stage_model, Patches()
         patches.set(network, "encode", functools.partial(posterior_mean, network))
@@ -128,9 +128,9 @@ class ForgeHost(WebUIHost):
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        """Through what is hung on the host's UNet, but for units that know no calls of ours.
+        """Call the model with the patches on the host's UNet, except those of units that fail on such a call.
 
-        ControlNets hang on the cond, so crops have none.
+        ControlNets are part of the cond, so crops have none.
         """
         unet, x = self.p.sd_model.forge_objects.unet, x.to(self.sampler.last_latent)
         calc, _ = host_sampling()
@@ -144,7 +144,7 @@ class ForgeHost(WebUIHost):
         unet = self.p.sd_model.forge_objects.unet
         along = list(unet.extra_model_patchers_during_sampling)
         host_sampling()[1](unet, self.sampler.last_latent)
-        unet.extra_model_patchers_during_sampling = along  # the hosts append the ControlNets' at every call
+        unet.extra_model_patchers_during_sampling = along  # the host appends the ControlNets' patchers at every call
 
     def starts_from_noise(self) -> bool:
         return not self.is_tiled and self.is_first_txt2img_pass() and float(self.sigmas()[-1]) < MAX_SIGMA

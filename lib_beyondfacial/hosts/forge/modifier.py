@@ -1,8 +1,8 @@
 """The conditioning modifier that adds the identity lines to a Forge's own batch, and the fusion before its CFG.
 
-Everything is plain functions: the hosts deep-copy a patcher's options at every clone, which would part a callable
-object from its run. The modifier is the one thing registered; wrapper and guidance functions are put around whatever
-is there at the very level, so that it does not matter in which order extensions register theirs.
+Only plain functions are registered: hosts deep-copy a patcher's options at every clone, and a copied callable object
+would lose its run. Only the modifier is registered in advance; wrapper and guidance functions are put around the
+present ones at each level, so the order in which extensions register does not matter.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .neighbours import takes_one_cond
 MODIFIERS = "conditioning_modifiers"
 TILERS = ("multidiffusion", "tiled_diffusion", "tileddiffusion")
 TILED = (
-    "BeyondFacial did not act: tiled sampling (MultiDiffusion and the like) cuts the picture up, and the mask with "
-    "it; switch it off, or generate first and tile in a second pass."
+    "BeyondFacial did not act: tiled sampling (MultiDiffusion and the like) splits the picture, so no mask can be "
+    "applied; switch it off, or generate with BeyondFacial first and tile in a second pass."
 )
 
 
 def attach(p: Processing, run: Run) -> None:
-    """Register our modifier on a clone of the patcher, as the family's scripts do; announce the rows it will add."""
+    """Register our modifier on a clone of the patcher, as the family's scripts do; reserve memory for its rows."""
     if run.sampling is None:
         return
     objects = p.sd_model.forge_objects
@@ -47,11 +47,11 @@ def attach(p: Processing, run: Run) -> None:
     objects.unet = unet
 
     def detach() -> None:
-        holder.clear()  # clones that others keep hold no run of ours
+        holder.clear()  # clones that other extensions keep must not hold the run
         if objects.unet is unet:
             objects.unet = before
             return
-        options = objects.unet.model_options  # cloned once more by another script
+        options = objects.unet.model_options  # another script has cloned it again
         if modifier in options.get(MODIFIERS, []):
             options[MODIFIERS] = [m for m in options[MODIFIERS] if m is not modifier]
             if not options[MODIFIERS]:
@@ -62,19 +62,19 @@ def attach(p: Processing, run: Run) -> None:
 
 
 def make_modifier(holder: list[Run]) -> Callable:
-    """The conditioning modifier of one pass; once `holder` is emptied it does nothing any more."""
+    """The conditioning modifier of one pass; it does nothing once `holder` is empty."""
 
     def modifier(*given: Any) -> object:
         if not holder or holder[0].sampling is None or host_of(holder[0]).is_tiled:
             return given
         return guarded(holder[0], lambda: add_lines(holder[0], *given))
 
-    modifier.__dict__["run"] = holder  # by this others' modifiers are told from ours
+    modifier.__dict__["run"] = holder  # marks the modifier as ours
     return modifier
 
 
 def move_ours_last(p: Processing) -> None:
-    """Behind all other modifiers: those that call the model themselves then see the host's conds alone."""
+    """Move our modifier behind all others, so that modifiers that call the model get the host's conds only."""
     options = p.sd_model.forge_objects.unet.model_options
     our_modifiers = [m for m in options.get(MODIFIERS, []) if hasattr(m, "run")]
     if our_modifiers:
@@ -82,7 +82,7 @@ def move_ours_last(p: Processing) -> None:
 
 
 def is_tiler_on(p: Processing) -> bool:
-    """Whether a tiler has taken the UNet's call; the first call would tell as well, but the start is edited before."""
+    """Whether a tiler has replaced the UNet's call; asked before the first call, because the start is edited then."""
     wrapper = p.sd_model.forge_objects.unet.model_options.get("model_function_wrapper")
     source = f"{getattr(wrapper, '__module__', '')}.{type(wrapper).__module__}.{type(wrapper).__name__}".lower()
     return any(name in source for name in TILERS)
@@ -104,7 +104,7 @@ def add_lines(  # noqa: PLR0913  the host's own arguments
     model_options: ModelOptions,
     seed: object,
 ) -> tuple:
-    """The modifier's work at one level: outside the window nothing; inside, the lines' conds and the fusion."""
+    """The modifier at one level: inside the window, add the lines' conds and the fusion; outside, nothing."""
     sampling, host, sigma = run.sampling, host_of(run), float(timestep.flatten()[0])
     given = (net, x, timestep, uncond, cond, cond_scale, model_options, seed)
     if net.diffusion_model is not host.unet() or not sampling.acts(sigma):
@@ -119,7 +119,7 @@ def add_lines(  # noqa: PLR0913  the host's own arguments
     entries, negative = tagged_entries(level, cond, uncond)
 
     def restore() -> None:
-        """What the guidance functions are shown, and may call the model with again, is the host's own."""
+        """Give the guidance functions, which may call the model again, the host's conds without ours."""
         entries[:] = cond
         if negative is not None:
             negative[:] = uncond or []
@@ -145,9 +145,9 @@ def predict_apart(
 def tagged_entries(
     level: Level, cond: Sequence[Entry], uncond: Sequence[Entry] | None
 ) -> tuple[list[Entry], list[Entry] | None]:
-    """The host's conds, tagged, with every line's behind them, and its unconds.
+    """The host's conds with tags, followed by every line's conds; and its unconds with tags.
 
-    The lines' conds have strength 0: the host computes their rows and leaves them out of its mean.
+    The lines' conds have strength 0: the host computes their rows, but they do not enter its mean.
     """
     entries = [level.tag(entry, Part(SEMANTIC, strength_of(entry))) for entry in cond]
     for line in level.lines:
@@ -165,11 +165,11 @@ def strength_of(entry: Entry) -> float:
 def chain_guidance(  # noqa: PLR0913
     run: Run, level: Level | None, options: ModelOptions, cond_scale: float, strength: float, restore: Callable
 ) -> None:
-    """Let the host's guidance see D_s + delta: through the guidance function that is there, which need not be linear;
-    else what its own formula makes of delta is added behind it.
+    """Make the host's guidance use D_s + delta: by wrapping the present guidance function, which may be nonlinear; if
+    there is none, by adding guidance * delta behind the host's linear formula.
 
     Args:
-        strength: sum of the AND parts', by which the host multiplies the CFG scale.
+        strength: sum of the AND parts' strengths; the host multiplies the CFG scale by it.
     """
     cfg_function = options.get("sampler_cfg_function")
     strength = 1.0 if math.isclose(strength, 1.0) else strength
@@ -199,7 +199,7 @@ def chain_guidance(  # noqa: PLR0913
 
 
 def compute_delta(run: Run, level: Level | None, step: Step, args: ModelOptions) -> Tensor:
-    """delta of this level; zeros where the pass is over, or was cut into tiles."""
+    """delta of this level; zeros if the pass is over or the picture was cut into tiles."""
     semantic, sampling = args["cond_denoised"], run.sampling
     if sampling is None:
         return torch.zeros_like(semantic)

@@ -75,7 +75,7 @@ def test_regional_prompter_disables_the_identity_with_a_warning(ask, unet):
 
 
 @pytest.mark.parametrize("word", ["AND_PERP", "AND_SALT", "AND_TOPK"])
-def test_neutral_prompts_parts_are_refused_where_it_composes_them(ask, monkeypatch, word):
+def test_neutral_prompts_parts_are_refused(ask, monkeypatch, word):
     state = ModuleType("lib_neutral_prompt.global_state")
     state.is_enabled = True
     monkeypatch.setitem(sys.modules, "lib_neutral_prompt.global_state", state)
@@ -105,7 +105,7 @@ def test_where_no_attention_can_be_read_it_is_a_sentence(ask, monkeypatch):
     assert "could be read" in raised.value.detail
 
 
-def test_a_hires_pass_on_a_model_that_does_not_fit_is_plain_with_a_warning():
+def test_hires_pass_with_another_model_is_plain_with_a_warning():
     from lib_beyondfacial.errors import BeyondFacialError
     from lib_beyondfacial.hosts.run import Run, begin_pass
 

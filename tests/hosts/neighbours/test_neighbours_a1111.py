@@ -16,7 +16,7 @@ from tests.hosts.neighbours_host import function_of, use
 SIDE = 64
 
 
-def test_all_rows_of_a_call_are_marked_or_none_with_a_prompt_of_ours_too(ask, neighbour):
+def test_controlnet_marks_all_rows_of_a_call_or_none(ask, neighbour):
     use(neighbour, SIDE, "structural")
     ask({"identity_prompt": "{prompt}, red hair"}, batch_size=2)
     marks = [calls.marks for calls in neighbour.hooks[0].calls]
@@ -75,7 +75,7 @@ def test_the_reference_picture_is_neither_read_nor_given_a_face(ask, neighbour, 
     assert max(count for writes, count in found if not writes) > 0
 
 
-def test_the_look_ahead_leaves_no_trace_in_a_unit_or_in_torchs_numbers(ask, neighbour):
+def test_look_ahead_leaves_units_and_random_state_unchanged(ask, neighbour):
     """The same reference picture in all that the host draws: with a mask of nothing the picture is the neighbour's."""
     use(neighbour, SIDE, "reference")
     torch.manual_seed(3)
@@ -87,7 +87,7 @@ def test_the_look_ahead_leaves_no_trace_in_a_unit_or_in_torchs_numbers(ask, neig
 
 
 @pytest.mark.parametrize("order", ["ours first", "ours last"])
-def test_after_a_request_that_fails_early_no_mark_is_left_in_the_hosts_cache(ask, neighbour, monkeypatch, order):
+def test_early_failure_leaves_no_mark_in_the_hosts_cache(ask, neighbour, monkeypatch, order):
     from modules import scripts
 
     if order == "ours last":
@@ -102,7 +102,7 @@ def test_after_a_request_that_fails_early_no_mark_is_left_in_the_hosts_cache(ask
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_after_an_error_in_the_middle_a_plain_request_is_what_it_was(ask, neighbour, monkeypatch, kind):
+def test_plain_request_is_unchanged_after_an_error(ask, neighbour, monkeypatch, kind):
     from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 
     plain = ask()[0]
@@ -131,7 +131,7 @@ def test_an_error_of_an_extension_in_the_identitys_call_names_it(ask, unet):
     assert "/home" not in raised.value.detail
 
 
-def test_an_error_in_a_hook_of_ours_on_the_hosts_own_call_is_a_sentence(ask, monkeypatch):
+def test_error_in_our_hook_fails_with_a_message(ask, monkeypatch):
     from lib_beyondfacial.unet import probe
 
     monkeypatch.setattr(probe, "compute_margin", lambda *a: 1 / 0)

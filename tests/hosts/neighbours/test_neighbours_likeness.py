@@ -72,7 +72,7 @@ def test_a_unit_beside_us_keeps_the_likeness(likeness, neighbour, without, kind,
 
 
 @pytest.mark.parametrize("form", ["one", "batch of 2"])
-def test_a_hook_that_halves_the_rows_gets_the_hosts_rows_and_no_crops(likeness, unet, without, form):
+def test_row_splitting_hook_gets_only_the_hosts_rows(likeness, unet, without, form):
     hook = function_of("sd-webui-incantations", HALVING, "seg_to_q_hook", torch=torch)
     middle = next(m for name, m in unet.named_modules() if "middle" in name and name.endswith("attn1"))
     handle = middle.to_q.register_forward_hook(hook)

@@ -1,6 +1,8 @@
-"""What a host tells a pass of its CFG is true: x0 behind it is `Step.denoised`, and changes by `Step.gain` x delta."""
+"""What a host says of its CFG is true: x0 behind it is `Step.denoised`, and changes by `Step.guidance` x delta."""
 
 from __future__ import annotations
+
+from itertools import cycle, islice
 
 import pytest
 import torch
@@ -8,13 +10,13 @@ import torch
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5, "cfg_scale": 7.0}
-NO_UNCOND = {"s_min_uncond": 100.0, "override_settings": {"s_min_uncond_all": True}}
-CASES = {  # the request; whether the levels have an uncond row
-    "plain": ({}, [True] * 5),
-    "batch": ({"batch_size": 2}, [True] * 5),
-    "AND": ({"prompt": "a photo AND face :0.5"}, [True] * 5),
-    "NGMS at all levels": (NO_UNCOND, [False] * 5),
-    "NGMS at every other": ({"s_min_uncond": 100.0}, [True, False] * 2 + [True]),
+NGMS = {"s_min_uncond": 2000.0}  # above every sigma, and every timestep of DDIM
+CASES = {  # the request; whether the levels have an uncond row, over and over
+    "NGMS at all levels": ({**NGMS, "override_settings": {"s_min_uncond_all": True}}, [False]),
+    "plain": ({}, [True]),
+    "batch": ({"batch_size": 2}, [True]),
+    "AND": ({"prompt": "a photo AND face :0.5"}, [True]),
+    "NGMS at every other": (NGMS, [True, False]),
 }
 CFG_PLUS_PLUS = 1 / 12.5  # as A1111's own CFG++ samplers set it
 
@@ -32,10 +34,9 @@ def record(monkeypatch, photo):
     delta_of = SamplingPass.delta
 
     def delta(self, step, predictions):
+        delta_of(self, step, predictions)
         noise = torch.randn(step.denoised.shape, generator=torch.Generator().manual_seed(len(given)))
-        given.append(
-            (step, predictions, 0.1 * step.denoised.abs().max() * noise + 0 * delta_of(self, step, predictions))
-        )
+        given.append((step, predictions, 0.1 * step.denoised.abs().max() * noise))
         return given[-1][2].clone()
 
     monkeypatch.setattr(SamplingPass, "delta", delta)
@@ -56,24 +57,25 @@ def record(monkeypatch, photo):
 def assert_true(levels) -> None:
     for step, _, delta, denoised in levels:
         largest = float(denoised.abs().max())
-        assert torch.allclose(denoised, step.denoised + step.gain * delta, atol=1e-3 * largest)
-
-
-@pytest.mark.parametrize("sampler_name", ["Euler", "DDIM"])
-@pytest.mark.parametrize("case", CASES)
-def test_gain_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_name):
-    request, has_uncond = CASES[case]
-    levels = record(any_host, sampler_name=sampler_name, **request)
-    assert_true(levels)
-    assert [predictions.uncond is not None for _, predictions, *_ in levels] == has_uncond
-    assert [step.gain != 1 for step, *_ in levels] == has_uncond
+        assert torch.allclose(denoised, step.denoised + step.guidance * delta, atol=1e-3 * largest)
 
 
 @pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
-def test_gain_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
+def test_guidance_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
     from demo.miniwebui.samplers import KDiffusionSampler
 
     monkeypatch.setattr(KDiffusionSampler.denoiser, "cond_scale_miltiplier", CFG_PLUS_PLUS)
     levels = record(any_host, sampler_name="Euler")
     assert_true(levels)
-    assert [step.gain for step, *_ in levels] == pytest.approx([7.0 * CFG_PLUS_PLUS] * 5)
+    assert [step.guidance for step, *_ in levels] == pytest.approx([7.0 * CFG_PLUS_PLUS] * 5)
+
+
+@pytest.mark.parametrize("sampler_name", ["Euler", "DDIM"])
+@pytest.mark.parametrize("case", CASES)
+def test_guidance_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_name):
+    request, pattern = CASES[case]
+    levels = record(any_host, sampler_name=sampler_name, **request)
+    assert_true(levels)
+    has_uncond = list(islice(cycle(pattern), len(levels)))
+    assert [predictions.uncond is not None for _, predictions, *_ in levels] == has_uncond
+    assert [step.guidance != 1 for step, *_ in levels] == has_uncond
