@@ -106,7 +106,7 @@ class ForgeHost(WebUIHost):
         return entry
 
     def encode_image(self, picture: Tensor) -> Tensor:
-        """Encode by the host's own `VAE.encode` (memory, dtype, tiles), which would sample: let its network give the mean."""
+        """Use the host's own `VAE.encode` (memory, dtype, tiles), with a network that gives the mean, not a sample."""
         objects = self.p.sd_model.forge_objects
         network, patches = objects.vae.first_stage_model, Patches()
         patches.set(network, "encode", functools.partial(posterior_mean, network))
