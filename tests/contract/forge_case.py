@@ -30,7 +30,7 @@ SHAPES = {
 ALMOST = 1  # levels of 255: an extra row changes the batch, and with it rounding (1e-4 of the latents)
 
 
-EVERY_KIND = pytest.mark.parametrize("double", ["forge", "reforge", "classic"], indirect=True, scope="module")
+EVERY_KIND = pytest.mark.parametrize("double", list(sampling.KINDS), indirect=True, scope="module")
 SHAPES_AND_SAMPLERS = [(shape, "Euler a") for shape in SHAPES]
 SHAPES_AND_SAMPLERS += [(shape, name) for shape in ("one", "AND batch", "hires") for name in ("DPM++ 2M", "DDIM")]
 
@@ -69,7 +69,7 @@ def leaves_nothing(double):
         assert objects.unet.extra_preserved_memory_during_sampling == 0
     assert double.model.forge_objects_original.unet is unet
     assert unet.model_options == {"transformer_options": {}}
-    assert not double.model.forge_objects.vae.patcher.model_options
+    assert "encode" not in vars(double.model.forge_objects.vae.first_stage_model)
 
 
 @pytest.fixture
@@ -105,7 +105,8 @@ def zero_mask(monkeypatch):
 
 def hooks_on(double) -> int:
     unet = double.model.forge_objects_original.unet.model.diffusion_model
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_load_state_dict_post_hooks")
+    return sum(len(getattr(module, kind)) for module in unet.modules() for kind in kinds)
 
 
 def same(a, b) -> bool:
