@@ -12,6 +12,7 @@ from ..hosts import request
 from ..settings import keys_to_labels
 
 PREFIX = "BeyondFacial: "
+MARK = "\N{WARNING SIGN}"
 
 
 def ui_sentence_of(error: BaseException) -> str:
@@ -47,12 +48,16 @@ def report_errors(p: Any, processed: Any = None) -> Iterator[None]:
 
 
 def add_comment(p: Any, text: str, processed: Any = None) -> None:
-    """Add a comment under the pictures: to `p`, and to `processed` if the host has made it, which the UI then shows.
+    """Add a warning under the pictures, marked in the UI: to `p`, and to `processed` if the host has made it.
 
     `p` is always needed, since scripts that join several results use the comments of `p`.
     """
     text = text if text.startswith(PREFIX) else PREFIX + text
-    text = text if getattr(p, "is_api", False) else keys_to_labels(text)
+    add_line(p, text if getattr(p, "is_api", False) else f"{MARK} {keys_to_labels(text)}", processed)
+
+
+def add_line(p: Any, text: str, processed: Any = None) -> None:
+    """Add a line under the pictures as it is."""
     p.comment(text)
     if processed is not None and text not in processed.comments.splitlines():
         processed.comments = f"{processed.comments}{text}\n"
