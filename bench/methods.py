@@ -59,7 +59,7 @@ TABLE = (
     Method(
         "saliency_only",
         "two lines, hard argmax of the smoothed responses over the picture (the relatives' way)",
-        {"idap_strength": 0.0, "refine_head": False},
+        {"start": 0.0, "refine_head": False},
         "saliency_only",
     ),
     Method(
@@ -76,7 +76,7 @@ TABLE = (
     ),
     Method("minus_decision", "without the decision: all that attention lets through", alternative="no_decision"),
     Method("minus_smoothing", "without smoothing over the levels", {"smoothing": 0.0}),
-    Method("minus_idap", "without the start's identity", {"idap_strength": 0.0}),
+    Method("plus_start_identity", "with a start identity of .5", {"idap_strength": 0.5}),
     Method("minus_refinement", "without the head refinement", {"refine_head": False}),
 )
 RESEARCH = (
@@ -92,7 +92,7 @@ RESEARCH = (
     Method("reference_uncond", "R_i against D_u", {"decision_reference": "uncond"}),
     Method("as_in_the_paper", 'the preset "As in the paper"', PRESETS["As in the paper"]),
     Method("stride_2", "identity line at every second level", {"stride": 2}),
-    Method("idap_prior", "the start's box by the prior", alternative="prior_start"),
+    Method("idap_prior", "a start identity of .5, its box by the prior", {"idap_strength": 0.5}, "prior_start"),
     Method("gate_0.5", "the gate's centre at 0.5", alternative="gate_0.5"),
     Method("gate_0.6", "the gate's centre at 0.6", alternative="gate_0.6"),
     Method("gate_0.8", "the gate's centre at 0.8", alternative="gate_0.8"),

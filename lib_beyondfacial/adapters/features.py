@@ -84,7 +84,7 @@ def compute_features(record: FaceRecord, names: Iterable[str], models_dirs: Iter
 
 
 def list_models(models_dirs: Iterable[Path]) -> dict[str, list[str]]:
-    """Names of the model files found, for each feature that needs a model."""
+    """Map each feature that needs a model to the names of the model files found."""
     models_dirs = tuple(models_dirs)
     return {name: list(each.model.list_files(models_dirs)) for name, each in FEATURES.items() if each.model}
 
@@ -105,7 +105,7 @@ def _clip(record: FaceRecord, models_dirs: Iterable[Path]) -> Tensor:
     if record.aligned is None or not len(record.aligned):
         raise BeyondFacialError(
             f'The saved identity "{record.name}" holds no face crops, which this adapter needs; save it again from '
-            "its photos with the face crops kept, or choose another adapter."
+            'its photos with "keep_crops", or choose another adapter.'
         )
     return clip_vision.encode_face(CLIP_MODEL.choose(models_dirs), record.aligned[0])
 

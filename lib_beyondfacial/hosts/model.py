@@ -18,7 +18,7 @@ UNFIT = {"is_sd3": "an SD3", "is_sd2": "an SD2", "is_flux": "a Flux"}
 
 
 def native_side(sd_model: HostModel) -> int:
-    """The side in px of the model's training pictures; from its configuration if that has one."""
+    """The side in px of the model's training pictures: its `image_size` (latents), else 1024 (SDXL) or 512."""
     image_size = getattr(sd_model, "image_size", None)
     if isinstance(image_size, int) and image_size > 0:
         return image_size * LATENT_FACTOR
@@ -54,7 +54,7 @@ def refuse_unfit(p: Processing) -> None:
     for flag, kind in UNFIT.items():
         if getattr(p.sd_model, flag, False):
             raise BeyondFacialError(
-                f"BeyondFacial works with SD1.5 and SDXL models; this is {kind} model. Choose another checkpoint."
+                f"BeyondFacial works with SD1.5 and SDXL models, and this is {kind} model; choose another checkpoint."
             )
     if getattr(p.sd_model, "cond_stage_key", "") == "edit":
         raise BeyondFacialError(

@@ -24,7 +24,7 @@ class MethodParameters:
         0.05,
     )
     start: float = setting(
-        0.0, "Start", "Share of the steps before the person comes in. Higher: more of the plain picture stays.",
+        0.3, "Start", "Share of the steps before the person comes in. Higher: more of the plain picture stays.",
         0, 1, 0.01, section="mask",
     )  # fmt: skip
     stop: float = setting(
@@ -38,7 +38,7 @@ class MethodParameters:
         0.5, "Mask softness", "Higher: a wider and softer edge around the head.", 0, 1, 0.05, section="mask"
     )
     idap_strength: float = setting(
-        0.5, "Start identity", "Higher: more of the photo's face in the first noise; the scene changes with it.",
+        0.0, "Start identity", "Higher: more of the photo's face in the first noise; the scene changes with it.",
         0, 1, 0.05, section="mask",
     )  # fmt: skip
     refine_head: bool = setting(

@@ -30,9 +30,11 @@ def value_to_text(field: Field, value: Any) -> str:
 
 
 def _wrap(text: str) -> str:
-    """Protect a text that hosts' infotext parsers would change, as a JSON list of one.
+    """Write a text as a JSON list of one text if a host's infotext parser would change it.
 
-    They split "5x5", unquote a leading quote, and drop a value that equals its key."""
+    The parsers split "5x5", remove quotes at the start, and take a text that starts with our prefix for a key. A text
+    that starts with "[" is wrapped, too, so that unwrapping is unambiguous.
+    """
     fragile = text.startswith(('"', "[", PREFIX)) or re.fullmatch(r"\d+x\d+", text)
     return json.dumps([text], ensure_ascii=False) if fragile else text
 

@@ -53,7 +53,10 @@ class AttentionSite:
 
 
 def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
-    """The UNet's cross-attentions (modules named `attn2`) in the order in which adapter files number them."""
+    """The UNet's cross-attentions in the order in which adapter files number them.
+
+    They are the modules named `attn2` that have to_q, to_k, to_v and to_out; BeyondFacialError for an unknown layout.
+    """
     modules = dict(unet.named_modules())
     named_attn2 = {name: module for name, module in modules.items() if name.split(".")[-1] == "attn2"}
     sites = []
@@ -85,6 +88,6 @@ def _key(name: str) -> tuple[int, list[int]]:
     found = re.search(rf"(?:^|\.)({'|'.join(_PARTS)})(?=\.|$)", name)
     if found is None:
         raise BeyondFacialError(
-            f'The attention "{printable(name)}" lies in no known block of a UNet; choose an SD1.5 or SDXL model.'
+            f'This model\'s UNet has an unknown layout ("{printable(name)}"); choose an SD1.5 or SDXL model.'
         )
     return _PARTS[found[1]], [int(number) for number in re.findall(r"(?<=\.)\d+(?=\.|$)", name[found.end() :])]

@@ -157,7 +157,7 @@ def save_or_rename(values: dict[str, Any]) -> dict[str, Any]:
     """The answer of POST /beyondfacial/v1/identities, for a checked body."""
     name, rename_to = check_name(values["name"]), values["rename_to"]
     if rename_to and values["references"]:
-        raise BeyondFacialError('"references" and "rename_to" are both given; save or rename, one at a time.')
+        raise BeyondFacialError('"references" and "rename_to" are both given; send only one of them.')
     warnings: tuple[str, ...] = ()
     if rename_to:
         identities.rename(name, rename_to)

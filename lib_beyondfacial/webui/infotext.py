@@ -57,7 +57,8 @@ class Reports(list):
 class PasteKey(str):
     """An infotext key that also converts its value: hosts compare it as text, and call it with the parsed infotext.
 
-    The call returns the value in the field's type, or None to leave the component unchanged. An infotext without
+    The call returns the value in the field's type, or None to leave the component unchanged, as for a value
+    that is not valid. An infotext without
     BeyondFacial only switches the accordion off; one with it sets the fields that it does not name to their defaults.
     """
 

@@ -51,7 +51,8 @@ def api_users() -> dict[str, str]:
 def ui_users(app: Any) -> Optional[dict[str, str]]:  # noqa: UP045
     """User -> password of the UI's login; None: the UI has no login.
 
-    gradio's application has them as `auth`; if that is a function, the users are unknown and the result is empty. With
+    gradio's application has them as `auth`; {} if that is a function, or a file of
+    passwords cannot be read: then no password is accepted. With
     --nowebui there is no such application; then the flags for a login protect our routes nevertheless.
     """
     if getattr(app, "auth", None) is not None:

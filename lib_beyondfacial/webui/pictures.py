@@ -156,7 +156,7 @@ def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: st
 
 
 def tell_lacks(output: Output) -> list[str]:
-    """One sentence for each kind of lack in the request's pictures."""
+    """One sentence for each kind of shortfall in the request's pictures; none where a warning explains it already."""
     by_lack: dict[Shortfall, list[int]] = {}
     for position, picture in sorted(output.pictures.items()):
         if picture.lack is not None and picture.lack.sentence:

@@ -77,14 +77,14 @@ def test_unet_rows_are_those_that_ran(collected):
     assert rows["plain"] == PLAIN_ROWS
     assert rows["single_line"] == PLAIN_ROWS + CALLS
     assert rows["single_line_late"] == PLAIN_ROWS + CALLS - 1
-    assert rows["minus_refinement"] == PLAIN_ROWS + CALLS + 1  # the look-ahead's row
-    assert rows["saliency_only"] == rows["minus_refinement"] - 1
+    assert rows["minus_refinement"] == PLAIN_ROWS + CALLS - 1  # begun a step later
+    assert rows["saliency_only"] == rows["minus_refinement"] + 1
     measured = rows["beyondfacial"] - rows["minus_refinement"]
     assert measured in {2 * head_refinement.STEPS - rested for rested in range(CALLS)}, (
         "two rows a step of the refinement; then the line may rest"
     )
-    assert rows["minus_idap"] == rows["beyondfacial"] - 1
-    assert rows["idap_prior"] == rows["beyondfacial"]
+    assert rows["plus_start_identity"] == rows["beyondfacial"] + 1  # the look-ahead's row
+    assert rows["idap_prior"] == rows["plus_start_identity"]
 
 
 def test_masks_flicker_where_they_can(collected):
@@ -116,11 +116,11 @@ def test_a_second_run_reads_what_the_first_one_made(bench, batch, collected, mon
     monkeypatch.setattr(Painter, "paint", refuse)
     methods = MADE
     assert Bench("tuning", bench.sampling, "cpu", bench.cache).collect(methods, [batch]) == collected
-    store = bench.store(METHODS["minus_idap"])
+    store = bench.store(METHODS["plus_start_identity"])
     store.path.write_bytes(store.path.read_bytes()[:-5])
     with pytest.raises(AssertionError, match="painted again"):
         Bench("tuning", bench.sampling, "cpu", bench.cache).collect(methods, [batch])
-    store.add(collected["minus_idap"])
+    store.add(collected["plus_start_identity"])
 
 
 def test_the_json_has_the_issues_form(table):
@@ -136,7 +136,7 @@ def test_the_json_has_the_issues_form(table):
     for row in content["rows"]:
         assert row["similarity_ci"][0] <= row["similarity"] <= row["similarity_ci"][1]
     bases = {(d["method"], d["base"]) for d in content["differences"]}
-    assert {("beyondfacial", "plain"), ("minus_idap", "beyondfacial")} <= bases
+    assert {("beyondfacial", "plain"), ("plus_start_identity", "beyondfacial")} <= bases
 
 
 def test_markdown_and_plots_show_every_method(table):

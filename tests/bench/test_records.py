@@ -79,7 +79,7 @@ def test_packed_records_come_back_and_are_the_same_bytes(tmp_path):
 
 def test_methods_of_the_table_are_the_issues_own():
     asked = "plain single_line single_line_late saliency_only oracle_mask beyondfacial"
-    asked += " minus_attention minus_decision minus_smoothing minus_idap"
+    asked += " minus_attention minus_decision minus_smoothing plus_start_identity"
     assert set(asked.split()) <= {method.name for method in TABLE}
     assert set(QUICK) <= METHODS.keys()
     assert METHODS["plain"].resolved() is None

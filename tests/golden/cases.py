@@ -59,7 +59,8 @@ class Case:
 
 def case(name: str, sampler: str, refine: bool, host: dict[str, Any] | None = None, **identity: Any) -> Case:
     fault = identity.pop("fault", "")
-    settings = {"refine": refine, "start_identity": 0.5, "photos": 1, "show_mask": True, **identity}
+    # stated in full, so that a change of the defaults compares alike
+    settings = {"refine": refine, "start": 0.0, "start_identity": 0.5, "photos": 1, "show_mask": True, **identity}
     return Case(name, {"sampler_name": sampler, **(host or {})}, settings, fault)
 
 

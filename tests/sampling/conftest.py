@@ -39,7 +39,7 @@ def begin():
         host = host or HostDouble()
         given = {"persons": (make_person(),), "injections": (host.injection,), **(line or {})}
         plan = Plan(
-            MethodParameters(**{"refine_head": False, **parameters}),
+            MethodParameters(**{"refine_head": False, "start": 0.0, "idap_strength": 0.5, **parameters}),
             (IdentityLine(LINE, **given),),
             find_faces,
             **({"mask_policy": mask_policy} if mask_policy else {}),

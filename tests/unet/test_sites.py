@@ -125,5 +125,5 @@ def test_twins():
 
 
 def test_names_outside_the_known_blocks_are_refused():
-    with pytest.raises(ValueError, match="no known block"):
+    with pytest.raises(ValueError, match="unknown layout"):
         adapter_order(["joint_blocks.0.attn2"])
