@@ -133,6 +133,11 @@ class WebUIHost(ABC):
     def is_interrupted(self) -> bool:
         return is_interrupted()
 
+    def show_progress(self, text: str) -> None:
+        from modules import shared
+
+        shared.state.textinfo = text or None
+
 
 def is_interrupted() -> bool:
     """Whether the user has pressed interrupt or skip."""

@@ -84,6 +84,7 @@ class HostDouble:
     calls: list[ModelCall] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
+    progress: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.law = VarianceExploding()
@@ -140,3 +141,6 @@ class HostDouble:
 
     def is_interrupted(self) -> bool:
         return self.interrupted
+
+    def show_progress(self, text: str) -> None:
+        self.progress.append(text)

@@ -10,7 +10,7 @@ import torch
 
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.method import head_refinement as eq
-from lib_beyondfacial.sampling.head_refinement import NO_PICTURE, NOT_WITH_INPAINTING
+from lib_beyondfacial.sampling.head_refinement import LOOKING, NO_PICTURE, NOT_WITH_INPAINTING, REDRAWING
 from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
 from tests.sampling.host_double import HostDouble
 
@@ -220,6 +220,16 @@ def test_interrupt_ends_the_refinement_at_its_next_step(refining):
     assert not sampling.report.warnings
     assert not sampling.report.refined
     assert not sampling.refinement.should_refine(0.5)
+    assert host.progress[-1] == ""
+
+
+def test_the_refinement_tells_what_it_does(refining):
+    sampling = refining(finding([face()]))
+    run_level(sampling, 5.0, predict())
+    assert sampling.host.progress == []
+    run_level(sampling, 2.0, predict())
+    steps = [REDRAWING.format(n, eq.STEPS) for n in range(1, eq.STEPS + 1)]
+    assert sampling.host.progress == [LOOKING, *steps, ""]
 
 
 def test_inpainting_model_is_a_warning(refining):
