@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+from tests.comparing import almost, same
 from tests.contract.forge_case import (
     EVERY_KIND,
     NEUTRAL,
     REQUEST,
-    almost,
     calls,
     double,
     leaves_nothing,
@@ -20,7 +20,6 @@ from tests.contract.forge_case import (
     patch_unet,
     photo,
     run,
-    same,
     zero_mask,
 )
 from tests.forge_double import sampling
