@@ -21,5 +21,8 @@ def almost(one: Pictures, other: Pictures, levels: int = ALMOST) -> bool:
     return len(one) == len(other) and all(np.abs(a.astype(int) - b).max() <= levels for a, b in pairs)
 
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_load_state_dict_post_hooks")
+
+
 def hooks_on(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in HOOKS)

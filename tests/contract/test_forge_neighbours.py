@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+from tests.comparing import almost, same
 from tests.contract.forge_case import (
     EVERY_KIND,
     NEUTRAL,
-    almost,
     calls,
     double,
     leaves_nothing,
@@ -17,7 +17,6 @@ from tests.contract.forge_case import (
     patch_unet,
     photo,
     run,
-    same,
     zero_mask,
 )
 from tests.forge_double import sampling

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.comparing import same
+
 SIZE, STEPS = int(os.environ.get("WEBUI_SIZE", "128")), int(os.environ.get("WEBUI_STEPS", "6"))
 REQUEST = {"prompt": "photo of a man running in the city, full body shot", "steps": STEPS, "seed": 11}
 REQUEST |= {"width": SIZE, "height": SIZE, "cfg_scale": 5.0, "batch_size": 1}
@@ -67,10 +69,6 @@ def ask(client, payload):
         return [decode(image) for image in body["images"]], info
 
     return ask
-
-
-def same(a, b) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_the_script_is_listed_and_answers_for_its_version(client):
