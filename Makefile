@@ -6,30 +6,35 @@ PYTHON := $(shell for name in python3 python3.11 python3.12; do \
 	if $$name -c '$(FITS)' 2>/dev/null; then echo $$name; break; fi; done)
 VENV := .venv
 VENV4 := .venv-gradio4
+VENVNEO := .venv-neo
 HASH := $(shell cat requirements/*.txt | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(HASH)
 READY4 := $(VENV4)/.ready-$(HASH)
+READYNEO := $(VENVNEO)/.ready-$(HASH)
 PIP_FLAGS := --disable-pip-version-check --no-input -q
 
 # what only the second generation of gradio can break
 GRADIO4_TESTS := tests/test_settings.py tests/webui tests/miniwebui tests/browser
+# and what only Forge Neo's packages can (numpy 2, Pillow 12, opencv 5, pydantic 2.10)
+NEO_TESTS := tests/test_settings.py tests/test_install.py tests/test_install_failures.py tests/faces tests/webui
 
 export ONCE FACE PROMPT
 export ORT_DISABLE_TELEMETRY := 1
 export GRADIO_ANALYTICS_ENABLED := False
 export NO_PROXY := 127.0.0.1,localhost
 
-.PHONY: help demo test test-slow bench lint format clean .venv .venv-gradio4
+.PHONY: help demo test test-slow bench lint format clean .venv .venv-gradio4 .venv-neo
 
 help:
 	@echo "make demo [ONCE=1] [FACE=photo.png] [PROMPT='...']   pictures into demo/out, then the page on 127.0.0.1"
-	@echo "make test                                            style, types, all tests (gradio 3 and 4)"
+	@echo "make test                                            style, types, all tests (packages of A1111, Forge and Neo)"
 	@echo "make test-slow                                       the tests that take minutes (fuzzing, memory, grids)"
 	@echo "make bench [PAIRS=600] [JOBS=1]                      the tables and plots of bench/results, for hours"
 	@echo "make lint | make format | make clean"
 
 .venv: $(READY)
 .venv-gradio4: $(READY4)
+.venv-neo: $(READYNEO)
 
 $(READY): | requirements/torch.txt requirements/main.txt requirements/faces.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; say which: make PYTHON=/path/to/python3.11 ..."; exit 1; }
@@ -39,12 +44,20 @@ $(READY): | requirements/torch.txt requirements/main.txt requirements/faces.txt
 	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r requirements/faces.txt
 	@touch $@
 
-# The second environment holds gradio 4 and pydantic 2 only; a .pth file lends it the rest of the first one.
-$(READY4): $(READY)
-	$(PYTHON) -m venv --clear $(VENV4)
-	$(VENV4)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r requirements/gradio4.txt
+# The other environments hold what differs only (requirements/gradio4.txt, neo.txt); a .pth file lends them the rest.
+define borrow
+	$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r $(2)
 	@$(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
-		> "$$($(VENV4)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/lent.pth"
+		> "$$($(1)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/lent.pth"
+endef
+
+$(READY4): $(READY)
+	$(call borrow,$(VENV4),requirements/gradio4.txt)
+	@touch $@
+
+$(READYNEO): $(READY)
+	$(call borrow,$(VENVNEO),requirements/neo.txt)
 	@touch $@
 
 demo: .venv
@@ -55,12 +68,13 @@ demo: .venv
 	exec $(VENV)/bin/python -m demo "$$@"
 
 # Everything runs, whatever failed before it; the main suite comes last, so that its summary does too.
-test: .venv .venv-gradio4
+test: .venv .venv-gradio4 .venv-neo
 	@failed=0; \
 	$(VENV)/bin/ruff check . || failed=1; \
 	$(VENV)/bin/ruff format --check . || failed=1; \
 	$(VENV)/bin/mypy || failed=1; \
 	$(VENV4)/bin/python -m pytest -q -p no:cacheprovider $(GRADIO4_TESTS) || failed=1; \
+	$(VENVNEO)/bin/python -m pytest -q -p no:cacheprovider $(NEO_TESTS) || failed=1; \
 	$(VENV)/bin/python -m pytest $(ARGS) || failed=1; \
 	exit $$failed
 
@@ -88,4 +102,4 @@ format: .venv
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV4) demo/out bench/out .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV4) $(VENVNEO) demo/out bench/out .pytest_cache .ruff_cache .mypy_cache

@@ -1,25 +1,39 @@
-// Shows in the accordion's title which person is in use (photos or a saved identity), also while it is closed.
-// Works with gradio 3 (div.label-wrap) and gradio 4 (button.label-wrap); changes nothing outside our accordion.
+// What the page does by itself: the person in the accordion's title, cards that act, the check after an upload, adapters
+// that do not fit in grey, warnings that stand out. Works on the pages of gradio 3 and 4; touches nothing outside ours
+// but our own sentences under the pictures.
 (function () {
     "use strict";
 
     const TITLE = "BeyondFacial";
+    const TABS = ["txt2img", "img2img"];
+    const CHECK_AFTER_MS = 700; // several uploads in a row are checked once
+    const MARK = "\u26a0";
 
     function root() {
         return typeof gradioApp === "function" ? gradioApp() : document;
     }
 
-    function personInUse(tab) {
-        const status = root().querySelector(`#beyondfacial_${tab}_status [data-beyondfacial]`);
-        return status ? status.dataset.beyondfacial : "";
+    function part(tab, name) {
+        return root().querySelector(`#beyondfacial_${tab}${name ? "_" + name : ""}`);
     }
 
+    function panel(tab) {
+        return root().querySelector(`#beyondfacial_${tab}_photos [data-beyondfacial]`);
+    }
+
+    function button(tab, name) {
+        const found = part(tab, name);
+        return found && (found.tagName === "BUTTON" ? found : found.querySelector("button"));
+    }
+
+    // The accordion's own title says who is in use, so that a closed one tells it too.
     function relabel(tab) {
         const label = root().querySelector(`#beyondfacial_${tab} > .label-wrap > span:first-child`);
         if (!label) {
             return;
         }
-        const person = personInUse(tab);
+        const shown = panel(tab);
+        const person = shown ? shown.dataset.beyondfacial : "";
         const text = person ? `${TITLE} (${person})` : TITLE;
         if (label.dataset.beyondfacial !== text) {
             label.dataset.beyondfacial = text;
@@ -30,25 +44,116 @@
         }
     }
 
-    function refresh() {
-        relabel("txt2img");
-        relabel("img2img");
+    // Photos are checked by themselves, once the list has not changed for a moment. An answer about an older list is
+    // listed by its key, and the check is asked for again.
+    const waiting = {};
+    const newest = {};
+
+    function checkLater(tab) {
+        const shown = panel(tab);
+        if (!shown || !shown.dataset.key) {
+            return;
+        }
+        const { key, check } = shown.dataset;
+        if (check !== "checked") {
+            newest[tab] = key;
+        }
+        const isStale = check === "checked" && newest[tab] && newest[tab] !== key;
+        if ((check !== "wanted" && !isStale) || waiting[tab] === key) {
+            return;
+        }
+        waiting[tab] = key;
+        setTimeout(() => {
+            waiting[tab] = "";
+            const now = panel(tab);
+            if (now && now.dataset.key === key && now.dataset.check === check) {
+                const press = button(tab, "check");
+                waiting[tab] = key; // until the answer replaces the panel
+                now.dataset.check = "asked";
+                if (press) {
+                    press.click();
+                }
+                waiting[tab] = "";
+            }
+        }, CHECK_AFTER_MS);
     }
 
-    // gradio fills the list of saved identities when the server starts: refresh it at the first click into our accordion.
-    const refreshed = new Set();
+    // A card's button: hand its line to Python through the box that nobody sees.
+    let presses = 0;
 
-    function refreshIdentities(event) {
-        for (const tab of ["txt2img", "img2img"]) {
-            const button = root().querySelector(`#beyondfacial_${tab}_refresh_identity`);
-            if (button && !refreshed.has(tab) && event.target.closest(`#beyondfacial_${tab}`)) {
-                refreshed.add(tab);
-                button.click();
+    function act(event) {
+        const pressed = event.target.closest("[data-beyondfacial-action]");
+        const tab = pressed && TABS.find((each) => pressed.closest(`#beyondfacial_${each}`));
+        const box = tab && part(tab, "action").querySelector("textarea, input");
+        if (!box) {
+            return;
+        }
+        event.preventDefault();
+        if (pressed.dataset.beyondfacialAction === "check") {
+            button(tab, "check").click();
+            return;
+        }
+        presses += 1;
+        box.value = `${pressed.dataset.beyondfacialAction} #${presses}`;
+        box.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+
+    // The page's lists are as old as the server: read them again when our accordion is first used.
+    const isRead = new Set();
+
+    function readLists(event) {
+        for (const tab of TABS) {
+            if (!isRead.has(tab) && event.target.closest(`#beyondfacial_${tab}`)) {
+                const again = button(tab, "look_again");
+                if (again) {
+                    isRead.add(tab);
+                    again.click();
+                }
             }
         }
     }
 
-    document.addEventListener("click", refreshIdentities);
+    function greyUnfit(tab) {
+        const listed = root().querySelector(`#beyondfacial_${tab}_described [data-beyondfacial-unfit]`);
+        const items = root().querySelectorAll(`#beyondfacial_${tab}_adapter li, #beyondfacial_${tab}_adapter [role=option]`);
+        if (!listed || !items.length) {
+            return;
+        }
+        const unfit = JSON.parse(listed.dataset.beyondfacialUnfit);
+        for (const item of items) {
+            const reason = unfit[item.dataset.value || item.getAttribute("aria-label") || item.textContent.trim()];
+            item.classList.toggle("beyondfacial-unfit", Boolean(reason));
+            if (reason) {
+                item.title = reason;
+            }
+        }
+    }
+
+    // Under the pictures hosts write plain text: our warnings get their colour there.
+    function markWarnings(tab) {
+        for (const place of root().querySelectorAll(`#html_log_${tab} .comments, #html_info_${tab} .comments`)) {
+            for (const node of Array.from(place.childNodes)) {
+                if (node.nodeType !== Node.TEXT_NODE || !node.data.includes(`${MARK} ${TITLE}`)) {
+                    continue;
+                }
+                const span = document.createElement("span");
+                span.className = "beyondfacial-warning";
+                node.replaceWith(span);
+                span.append(node);
+            }
+        }
+    }
+
+    function refresh() {
+        for (const tab of TABS) {
+            relabel(tab);
+            checkLater(tab);
+            greyUnfit(tab);
+            markWarnings(tab);
+        }
+    }
+
+    document.addEventListener("click", (event) => { readLists(event); act(event); });
     if (typeof onUiUpdate === "function") {
         onUiUpdate(refresh);
     } else {

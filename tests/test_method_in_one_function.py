@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIB = ROOT / "lib_beyondfacial"
-HEADING = "## The method in ten lines"
+HEADING = "## The method as pseudo-code"
 DELTA = LIB / "sampling/sampling_pass.py"
 STEPS = {  # name -> the files that define it, under that name or as a method of it
     "compute_maps": [LIB / "method/mask.py"],

@@ -105,7 +105,7 @@ def _load(name: str, path: Path, mtime_ns: int, size: int, family: str) -> Loade
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Weights, str]:
-    """Read a file; cached separately from _load, so that a file is in memory once, whatever family the user sets."""
+    """Read a file. Cached apart from _load: a file that is loaded under two families is read once."""
     return load_adapter_file(path), _hash(path)
 
 

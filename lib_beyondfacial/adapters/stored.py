@@ -13,7 +13,7 @@ FP8 = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2") if
 
 
 class RefusedError(ValueError):
-    """A file that is refused; the text is the end of the sentence '"x.bin" ...'."""
+    """The file is refused; the message completes the sentence '"x.bin" ...'."""
 
 
 @dataclass(frozen=True, eq=False)

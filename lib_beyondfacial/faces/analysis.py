@@ -189,7 +189,7 @@ def _distinct(faces: list[Face]) -> list[Face]:
 
 
 def _shrink(picture: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink to at most `side` pixels a side; also returns the factors for x and y."""
+    """Shrink a picture whose longer side exceeds `side` px. Returns it and the factors (x, y), new size / old size."""
     import cv2
 
     height, width = picture.shape[:2]

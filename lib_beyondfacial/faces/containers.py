@@ -40,8 +40,8 @@ class RefusedError(ValueError):
 class Cleaned:
     """A cleaned photo file for Pillow.
 
-    orientation: EXIF's; profile: the ICC profile, b"" for none; None if they must be read with Pillow.
-    is_jpeg, scans: they decide the size limit, which is larger for a JPEG, and less so if it has several scans.
+    orientation: 1 to 8 as in EXIF. profile: the ICC profile; b"" for none. Each is None if Pillow must read it.
+    is_jpeg, scans: a JPEG may be larger than other pictures; a JPEG of several scans less large.
     """
 
     data: bytes

@@ -149,7 +149,9 @@ def _check_engine(engine: Engine, name: str, files: list[Path], provider: str) -
             f'The face pack "{name}" has no recognition model (found: {listed}); use a whole pack.'
         )
     if not engine.finds_landmarks:
-        raise BeyondFacialError(f'The detector of face pack "{name}" finds no landmarks ({listed}); use another pack.')
+        raise BeyondFacialError(
+            f'The detector of the face pack "{name}" gives no landmarks (found: {listed}); use another pack.'
+        )
     width = engine.embedding_width or engine.embed(np.zeros((1, CROP, CROP, 3), np.uint8)).shape[-1]
     if width != EMBEDDING_SIZE:
         raise BeyondFacialError(
@@ -173,7 +175,7 @@ def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
             onnxruntime.InferenceSession(str(path), providers=[CPU])
         except Exception:
             return BeyondFacialError(
-                f'"{path.name}" in the face pack folder "{name}" is damaged or no ONNX model; download the pack again.'
+                f'"{path.name}" of the face pack "{name}" is damaged or is not an ONNX model; download the pack again.'
             )
     listed = ", ".join(path.name for path in files)
     return BeyondFacialError(f'The face pack folder "{name}" is no whole insightface pack (found: {listed}).')

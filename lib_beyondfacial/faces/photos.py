@@ -102,7 +102,7 @@ def decode_upload(
         name: its name in messages; by default the file's name.
         folders: where uploads may lie; by default the system's and gradio's temp folders. A file elsewhere is refused.
             That does not keep the server's own files from being opened: gradio 3.41 copies any file that a request to
-            the page names into its temp folder, and such a copy cannot be told from an upload. So nothing but the
+            the UI names into its temp folder, and such a copy looks like an upload. So nothing but the
             decoded picture is returned, and messages hold the file's name, no folder and none of its bytes.
     """
     if isinstance(upload, (Image.Image, np.ndarray)):
@@ -115,7 +115,7 @@ def decode_upload(
         name = name or Path(str(getattr(upload, "orig_name", None) or path)).name
         allowed = _upload_folders() if folders is None else folders
         if not any(path.is_relative_to(folder.resolve()) for folder in allowed):
-            raise BeyondFacialError(f'"{name}" was not uploaded through the page; upload the photo.')
+            raise BeyondFacialError(f'"{name}" was not uploaded in the UI; upload the photo.')
         with open_regular(path) as file:
             data = file.read(MAX_UPLOAD + 1)
     except (OSError, ValueError) as error:
@@ -169,7 +169,7 @@ def _base64_to_bytes(name: str, text: str) -> bytes:
 
 
 def _decode_bytes(name: str, data: bytes, pixels: int) -> Photo:
-    """Decode a file; first check the limits by its structure, then by the size in its header."""
+    """Decode a file; first refuse it if its structure (scans, chunks) or the size in its header is over a limit."""
     Image.init()
     formats = [known for known in FORMATS if known in Image.OPEN]
     try:

@@ -48,7 +48,7 @@ def choose_agreeing(agreement: np.ndarray) -> np.ndarray:
 
 
 def is_like(face: Face, others: Sequence[Face]) -> bool:
-    """Whether a face is the same person as the others, by its median cosine to them."""
+    """Whether a face may be the same person as the others: its median cosine to them is at least AGREEING."""
     cosines = [float(face.normed_embedding @ other.normed_embedding) for other in others]
     return float(np.median(cosines)) >= AGREEING
 

@@ -48,7 +48,7 @@ def extension_of(function: Callable) -> str | None:
 
 
 def is_raised_by_us(error: BaseException) -> bool:
-    """Whether our code raised the error or called what raised it, beyond merely wrapping the host's sampling."""
+    """Whether a file of ours is in the traceback, apart from those that wrap the host's whole sampling."""
     files = (Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
     return any(
         file.is_relative_to(PACKAGE) and not (file.parent.name == "hosts" and file.name in AROUND_THE_HOST)

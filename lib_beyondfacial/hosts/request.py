@@ -136,8 +136,8 @@ class RaisingResult:
 def set_task_error(error: Exception) -> None:
     """Show the error in the UI on hosts whose main thread discards exceptions of its tasks (reForge, Forge Classic).
 
-    There the UI gets the task's result, which is still None, and reports a TypeError. The task is found in the stack
-    frame that runs it. On hosts that keep the exception, or have no tasks, this does nothing.
+    There the UI unpacks the task's result; this function sets a result that raises the error when it is unpacked. The
+    task is found in the stack frame that runs it. On hosts that keep the exception, or have no tasks, nothing is set.
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:

@@ -56,7 +56,7 @@ class DenoiserParams(Protocol):
 
 
 class DenoisedParams(Protocol):
-    """A1111's argument of on_cfg_denoised."""
+    """What A1111 passes to callbacks of on_cfg_denoised: the fields that we use."""
 
     x: Tensor
     inner_model: nn.Module

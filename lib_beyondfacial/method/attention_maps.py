@@ -46,9 +46,10 @@ def compute_probe_shares(query: Tensor, key_text: Tensor, key_probe: Tensor, hea
 
 
 def compute_margin(shares: Tensor, shares_reference: Tensor) -> Tensor:
-    """By how much the probe's words exceed the reference words, in nats: (B, n, p), (B, n, r) -> (B, n).
+    """Mean log share of the probe's words minus that of the reference words, in nats: (B, n, p), (B, n, r) -> (B, n).
 
-    A word's share alone depends on its position in the prompt and on the start token; the difference does not.
+    A word's log share also depends on the prompt's tokens, above all on the start token; the difference removes most
+    of that.
     """
     return shares.log().mean(-1) - shares_reference.log().mean(-1)
 

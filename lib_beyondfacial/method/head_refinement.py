@@ -163,7 +163,10 @@ def encode_compensated(
 
 
 def elliptical_mask(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """The ellipse of the head on a grid over a picture of `size`: 1 inside, 0 outside, soft between; (1, h, w)."""
+    """A circle around the head with a soft edge, for a picture of `size`, on a grid: (1, h, w) in [0, 1].
+
+    The grid may be the picture's own or the latents'; there the circle may be an ellipse.
+    """
     y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(grid, size, strict=True))
     distance = ((y[:, None] - crop.y) ** 2 + (x[None] - crop.x) ** 2).sqrt() / (RADIUS * crop.side)
     return ((1 + EDGE - distance) / EDGE).clamp(0, 1)[None]

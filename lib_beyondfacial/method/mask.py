@@ -32,7 +32,7 @@ class MaskPolicy(Protocol):
     reads_attention: bool
 
     def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
-        """By line, a map of where its person can be, (B, 1, H, W) in [0, 1]; empty without reads_attention."""
+        """For each line a map of where its person can be, (B, 1, H, W) in [0, 1]; {} if reads_attention is False."""
         ...
 
     def compute_masks(
@@ -141,7 +141,7 @@ def choose_mask_policy(parameters: MethodParameters) -> MaskPolicy:
 
 
 def compute_semantic_map(readings: AttentionReadings, size: tuple[int, int]) -> Tensor | None:
-    """A_s: the head probe's map; if no head stands out, the map of the subject words; if these do not either, 0.
+    """A_s, for each picture: the head probe's map; if no head stands out, that of the subject words; else 0.
 
     A map stands out if its contrast, before normalising, exceeds PROBE_FLOOR. None if no attention site was read.
     """

@@ -13,7 +13,7 @@ def gender_in_prompt(prompt: str) -> str | None:
 
 
 def follow_gender(prompt: str, gender: str) -> str:
-    """Change the prompt's generic person words to this gender; other words (king, nurse, bride) stay.
+    """Replace the prompt's generic person words (man, woman, boy, girl) by those of a gender; others (king) are kept.
 
     A prompt that names both genders is not changed, because it may be about two people.
     """

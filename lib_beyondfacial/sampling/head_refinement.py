@@ -3,7 +3,7 @@ redraw them enlarged, paste them back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -17,14 +17,23 @@ from ..method.assignment import HeadAssignment
 from ..method.head_refinement import CropBox, RefinedHeads
 from ..unet.rows import ALL_ROWS, LineRows
 from ..unet.sites import AttentionSite
+from .crops import (
+    HeadsToRefine,
+    InterruptError,
+    NoPictureError,
+    Predict,
+    Spot,
+    denoise_crops,
+    encode_heads,
+    require_finite,
+)
 from .encoded_prompts import EncodedPrompts
 from .faces_in_picture import box_of, is_better, to_head, to_image
 from .host import BatchImage, Host, Step
-from .plan import Plan, refuse_nan
+from .plan import Plan, refuse_host_nan, refuse_nan
 from .report import Report
 
-Predict = Callable[[Tensor, float], Tensor]
-Spot = tuple[str, int]  # a line's name, and which picture of the batch
+LOOKING = "BeyondFacial looks for the head"
 NO_PICTURE = (
     "BeyondFacial: the VAE gave NaN when the head refinement asked for the picture so far, so no head was refined; "
     "run the VAE in full precision (--no-half-vae)."
@@ -33,14 +42,6 @@ NOT_WITH_INPAINTING = (
     "BeyondFacial: with an inpainting model no head is refined, as such a model is shown the whole picture; "
     "choose an ordinary checkpoint for it."
 )
-
-
-class NoPictureError(Exception):
-    """The autoencoder gave numbers that are not finite."""
-
-
-class InterruptError(Exception):
-    """The user has pressed interrupt or skip; the host ends the sampling at its next level."""
 
 
 @dataclass(eq=False)
@@ -103,9 +104,12 @@ class HeadRefinement:
             ) from error
         else:
             self.note_attempt(step.sigma, heads)
+        finally:
+            self.host.show_progress("")
 
     def redraw(self, step: Step, so_far: Tensor, attention: Mapping[str, Tensor]) -> RefinedHeads:
         """One search and refinement, on the pass's present x0; reloads the UNet afterwards."""
+        self.host.show_progress(LOOKING)
         found = self.find_heads(so_far, attention)
         predict = self.crop_predictor(min(step.cfg_scale, eq.MAX_CFG))
         side = self.plan.refine_size(self.host.native_side)
@@ -199,95 +203,15 @@ class HeadRefinement:
                     scope.enter_context(line.attached(self.sites, replace(LineRows.one_each(batch), rows=rows)))
                 only = lines[0] if len(lines) == 1 else None
                 cond = self.host.predict_x0(x, sigma, self.prompts.refine, only, is_crop=True)
+            if not torch.isfinite(cond).all():
+                refuse_host_nan(self.host.predict_x0(x, sigma, self.prompts.refine, None, is_crop=True), sigma)
             refuse_nan(cond, sigma)
             self.report.identity_rows += len(x)
             if cfg_scale == 1:
                 return cond
             uncond = self.host.predict_x0(x, sigma, self.prompts.refine_uncond, None, is_crop=True)
+            refuse_host_nan(uncond, sigma)
             self.report.identity_rows += len(x)
             return uncond + cfg_scale * (cond - uncond)
 
         return predict
-
-
-@dataclass(frozen=True, eq=False)
-class HeadsToRefine:
-    """The heads that one search found: by picture, the decoded picture; by line and picture, the face, and the square
-    to cut out.
-
-    done: by line and picture, whether it needs no further search once these heads are refined.
-    """
-
-    pictures: Mapping[int, Tensor]
-    faces: Mapping[Spot, Face]
-    crops: Mapping[Spot, CropBox]
-    done: Mapping[str, tuple[bool, ...]]
-
-
-def encode_heads(
-    host: Host, pictures: Mapping[int, Tensor], kept: Sequence[Spot], heads: HeadsToRefine, like: Tensor
-) -> RefinedHeads:
-    """The target of eq. 14.
-
-    Args:
-        pictures: with the redrawn heads. kept: which these are. like: the batch's latents (B, C, H, W).
-    """
-    target = torch.zeros_like(like, dtype=torch.float32)
-    ellipses = {name: torch.zeros_like(target[:, :1]) for name in heads.done}
-    for i, picture in pictures.items():
-        target[i] = eq.encode_compensated(
-            picture, lambda y: require_finite(host.encode_image(y)), lambda z: decode(host, z)
-        )
-    grid = (like.shape[-2], like.shape[-1])
-    for name, i in kept:
-        size = (pictures[i].shape[-2], pictures[i].shape[-1])
-        ellipses[name][i] = eq.elliptical_mask(heads.crops[name, i], size, grid).to(target)
-    refined = {name: tuple((name, i) in kept for i in range(len(like))) for name in heads.done}
-    return RefinedHeads(target, ellipses, refined, heads.done)
-
-
-def denoise_crops(
-    host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Mapping[Spot, int], side: int
-) -> dict[Spot, Tensor]:
-    """The heads as the identity lines redraw them, (3, side, side); all crops are denoised together.
-
-    Args:
-        predict: (x, sigma) -> the identity lines' x0 behind CFG, a row for every line and picture.
-        seeds: of each row's noise, which is drawn from separate generators, so the host's random state stays.
-        side: px of the enlarged crops.
-    """
-    enlarged = {
-        spot: eq.crop_resize(heads.pictures[spot[1]], crop, side).clamp(-1, 1) for spot, crop in heads.crops.items()
-    }
-    encoded = {spot: require_finite(host.encode_image(picture)) for spot, picture in enlarged.items()}
-    blank = torch.zeros_like(next(iter(encoded.values())))
-    z = torch.stack([encoded.get(spot, blank) for spot in seeds])
-    generators = [torch.Generator().manual_seed(int(seed) % 2**63) for seed in seeds.values()]
-    noise = torch.stack([torch.randn(z.shape[1:], generator=each) for each in generators]).to(z)
-    host.load_unet()
-    sigmas = host.law.refine_sigmas(sigma)
-    refined = eq.sample_euler(until_interrupted(host, predict), host.law.noised(z, noise, sigmas[0]), sigmas)
-    return {spot: decode(host, latents) for spot, latents in zip(seeds, refined, strict=True) if spot in heads.crops}
-
-
-def until_interrupted(host: Host, predict: Predict) -> Predict:
-    """Check before every step, as the hosts' samplers do, whether the user has interrupted; then InterruptError."""
-
-    def step(x: Tensor, sigma: float) -> Tensor:
-        if host.is_interrupted():
-            raise InterruptError
-        return predict(x, sigma)
-
-    return step
-
-
-def decode(host: Host, latents: Tensor) -> Tensor:
-    """The picture (3, H, W) in [-1, 1] of latents (C, h, w)."""
-    return require_finite(host.decode_latents(latents[None])).clamp(-1, 1)
-
-
-def require_finite(x: Tensor) -> Tensor:
-    """An autoencoder's output in fp32; NoPictureError if it is not finite."""
-    if not torch.isfinite(x).all():
-        raise NoPictureError
-    return x.float()

@@ -82,9 +82,10 @@ class Host(Protocol):
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        """Call the model: x0 before CFG, fp32, one row a picture, with the ControlNet units of `line` only.
+        """Call the model: x0 before CFG, fp32, one row per picture.
 
-        is_crop: x is a crop, so patches and ControlNets that other extensions made for the picture are off.
+        line: whose rows these are; None for the semantic line's.
+        is_crop: x is a crop of the picture, so no ControlNet acts on it; on A1111 no patch of other extensions either.
         """
         ...
 
@@ -97,3 +98,7 @@ class Host(Protocol):
         ...
 
     def is_interrupted(self) -> bool: ...
+
+    def show_progress(self, text: str) -> None:
+        """Show the text beside the host's progress bar; "": nothing any more."""
+        ...

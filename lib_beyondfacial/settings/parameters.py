@@ -15,31 +15,66 @@ class MethodParameters:
     are in the UI's last fold.
     """
 
-    weight: float = setting(1.0, "Identity weight", "Strength of the adapter in the identity line.", 0, 3, 0.05)
-    start: float = setting(0.3, "Start", "Fraction of the schedule where the identity line begins.", 0, 1, 0.01)
-    stop: float = setting(1.0, "Stop", "Fraction of the schedule where the identity line ends.", 0, 1, 0.01)
-    mask_strength: float = setting(1.0, "Mask strength", "Scales the mask; 0 gives the plain picture.", 0, 1, 0.05)
-    mask_softness: float = setting(0.5, "Mask softness", "Width of the soft edge of the mask.", 0, 1, 0.05)
-    idap_strength: float = setting(0.0, "Start identity", "How much of the face enters the start noise.", 0, 1, 0.05)
-    refine_head: bool = setting(True, "Refine head", "Redraws a small head once, enlarged, and pastes it back.")
+    weight: float = setting(1.0, "Likeness", "Higher: more the person, less the prompt.", 0, 3, 0.05, axis=True)
+    start: float = setting(
+        0.3, "Start", "Share of the steps before the person comes in. Higher: more of the plain picture stays.",
+        0, 1, 0.01, section="mask", axis=True,
+    )  # fmt: skip
+    stop: float = setting(
+        1.0, "Stop", "Share of the steps after which the person rests. Lower: the prompt alone ends the picture.",
+        0, 1, 0.01, section="mask", axis=True,
+    )  # fmt: skip
+    mask_strength: float = setting(
+        1.0, "Mask strength", "Lower: the person fades; at 0 the picture is the plain one.",
+        0, 1, 0.05, section="mask", axis=True,
+    )  # fmt: skip
+    mask_softness: float = setting(
+        0.5, "Mask softness", "Higher: a wider and softer edge around the head.", 0, 1, 0.05, section="mask"
+    )
+    idap_strength: float = setting(
+        0.0, "Start identity", "Higher: more of the photo's face in the first noise; the scene changes with it.",
+        0, 1, 0.05, section="mask", axis=True,
+    )  # fmt: skip
+    refine_head: bool = setting(
+        True,
+        "Refine head",
+        "Redraws a small head once, as a close-up: much more like the person, a little slower.",
+        axis=True,
+    )
     mask_mode: str = setting(
         "adaptive",
         "Mask mode",
-        "adaptive: on the head; whole: everywhere.",
+        "adaptive: the person acts where the head is; whole: everywhere, as a single line does.",
         choices=("adaptive", "whole"),
         section="expert",
     )
     refine_size: int = setting(
         0,
         "Refine size",
-        "Side in pixels of the enlarged head; 0: the size that the model was trained on.",
+        "Pixels a side at which the head is redrawn. 0: the size that the model was trained on; others rarely work.",
         0,
         2048,
         64,
         section="expert",
     )
-    rho: float = setting(1.0, "Damping rho", "Scales the added difference (eq. 8).", 0, 2, 0.05, section="expert")
-    stride: int = setting(1, "Stride", "Evaluate the identity line at every k-th step.", 1, 8, 1, section="expert")
+    rho: float = setting(
+        1.0,
+        "Damping rho",
+        "Scales what the person adds (eq. 8). Higher: stronger, at last burnt.",
+        0,
+        2,
+        0.05,
+        section="expert",
+    )
+    stride: int = setting(
+        1,
+        "Stride",
+        "The identity is computed at every k-th step. Higher: faster, less like the person.",
+        1,
+        8,
+        1,
+        section="expert",
+    )
     decision_reference: str = setting(
         "semantic",
         "Decision reference",
@@ -48,8 +83,20 @@ class MethodParameters:
         section="expert",
     )
     smoothing: float = setting(
-        0.5, "Smoothing", "How slowly the mask changes (eq. 7).", 0, 0.99, 0.01, section="expert"
+        0.5,
+        "Smoothing",
+        "How slowly the mask follows from step to step (eq. 7). Higher: steadier, later.",
+        0,
+        0.99,
+        0.01,
+        section="expert",
     )
     style: float = setting(
-        0.0, "Style alignment", "Moves the head's colours to the scene's (eq. 9).", 0, 1, 0.05, section="expert"
+        0.0,
+        "Style alignment",
+        "Higher: the head takes more of the scene's colours (eq. 9).",
+        0,
+        1,
+        0.05,
+        section="expert",
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BeyondFacialError
-from .fields import MAX_REFERENCES, MAX_TEXT, PREFIX, Field
+from .fields import MAX_EMBEDDING, MAX_REFERENCES, MAX_TEXT, PREFIX, Field
 
 
 def text_to_value(field: Field, text: Any) -> Any:
@@ -30,9 +30,11 @@ def value_to_text(field: Field, value: Any) -> str:
 
 
 def _wrap(text: str) -> str:
-    """Protect a text that hosts' infotext parsers would change, as a JSON list of one.
+    """Write a text as a JSON list of one text if a host's infotext parser would change it.
 
-    They split "5x5", unquote a leading quote, and drop a value that equals its key."""
+    The parsers split "5x5", remove quotes at the start, and take a text that starts with our prefix for a key. A text
+    that starts with "[" is wrapped, too, so that unwrapping is unambiguous.
+    """
     fragile = text.startswith(('"', "[", PREFIX)) or re.fullmatch(r"\d+x\d+", text)
     return json.dumps([text], ensure_ascii=False) if fragile else text
 
@@ -51,6 +53,7 @@ def check_value(field: Field, value: Any) -> Any:
         "text": _check_text,
         "choice": _check_choice,
         "photos": _check_photos,
+        "embedding": _check_embedding,
     }[field.kind](field, value)
     if checked is None:
         raise BeyondFacialError(f'"{field.key}" is {_shown(field, value)}; it must be {field.describe_range()}.')
@@ -93,11 +96,20 @@ def _check_photos(field: Field, value: Any) -> tuple[Any, ...] | None:
     return tuple(value)
 
 
+def _check_embedding(_field: Field, value: Any) -> str | None:
+    """Base64 text, not decoded yet; the size is bounded before anything reads it."""
+    if not isinstance(value, str) or len(value) > MAX_EMBEDDING:
+        return None
+    return value if re.fullmatch(r"[A-Za-z0-9+/]*={0,2}", value) else None
+
+
 def _shown(field: Field, value: Any) -> str:
     """A value in the form that a message quotes: short, and without the bytes of a photo."""
     if field.kind == "photos":
         is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
         return f"a list of {len(value)}" if is_list else f"a {type(value).__name__}"
+    if field.kind == "embedding" and isinstance(value, str):
+        return f"a text of {len(value)} letters"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     text = repr(value)

@@ -83,7 +83,11 @@ class Injection(Protocol):
 def attach_attention(
     attention: IdentityAttention, sites: Sequence[AttentionSite], where: LineRows, weight: float
 ) -> Iterator[Attached]:
-    """Add weight * attention, and the adapter's LoRA, to the rows of `where` at every site, inside the context."""
+    """While the context is open, hooks add the identity to the rows of `where` at every site.
+
+    They add weight * attention at the input of `to_out.0`, and the adapter's LoRA, which weight does not scale. Yields
+    the number of sites that fired and the energy of the attention.
+    """
     attached = Attached(energy=RowsPerSite({}, where.images, where.weights))
     queries: dict[int, Tensor] = {}
 
@@ -133,6 +137,6 @@ def check_fired(attached: Sequence[Attached]) -> None:
     """BeyondFacialError if an identity call reached no attention site, since the picture would be plain."""
     if attached and not any(each.fired for each in attached):
         raise BeyondFacialError(
-            "BeyondFacial: the host's UNet is replaced by another engine (TensorRT or the like), so no identity "
-            "can enter it; choose the ordinary UNet in the settings (SD Unet: None)."
+            "BeyondFacial: the host's UNet is compiled or replaced by another engine (torch.compile, TensorRT or the "
+            "like), so no identity can enter it; switch that off (SD Unet: None)."
         )

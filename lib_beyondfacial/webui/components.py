@@ -9,13 +9,11 @@ from typing import Any
 import gradio as gr
 
 from ..errors import BeyondFacialError
-from ..settings import NONE, Field, keys_to_labels
-from .failures import ui_sentence_of
+from ..settings import AUTOMATIC, NONE, Field, keys_to_labels
+from .failures import MARK, ui_sentence_of
 
-ERROR_CLASS = "beyondfacial-error"
-MARK = "\N{WARNING SIGN}"
-STYLE = f"<style>.{ERROR_CLASS} {{color: #b91c1c}} .dark .{ERROR_CLASS} {{color: #f87171}}</style>"
-REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" small
+ERROR_CLASS, HIDDEN_CLASS = "beyondfacial-error", "beyondfacial-hidden"  # style.css
+REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
 
 
 def component(kind: type, tab: str, name: str, **options: Any) -> Any:
@@ -30,10 +28,10 @@ def no_ui_config(made: Any) -> Any:
 
 
 def field_component(tab: str, field: Field) -> Any:
-    """Create the component for one field, by its kind."""
-    common = {"label": field.label}
+    """The component of one field, by its kind."""
+    common: dict[str, Any] = {"label": field.label}
     if field.kind == "photos":
-        return component(gr.File, tab, field.key, file_count="multiple", file_types=["image"], **common)
+        return component(gr.File, tab, field.key, file_count="multiple", visible=False, **common)
     common["info"] = field.help
     if field.kind == "bool":
         return component(gr.Checkbox, tab, field.key, value=field.default, **common)
@@ -45,52 +43,39 @@ def field_component(tab: str, field: Field) -> Any:
     return component(gr.Slider, tab, field.key, value=field.default, **limits, **common)
 
 
-def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]], none_found: str) -> Any:
-    """Create a dropdown of names with a refresh button; the user may also type a name that is not listed."""
-    names, sentence = read_names(list_names, none_found)
+def listing(tab: str, field: Field, list_names: Callable[[], Iterable[str]]) -> tuple[Any, Any]:
+    """A dropdown of names and a button that reads them again; a name that is not listed may be typed."""
     with component(gr.Row, tab, f"row_{field.key}"):
         dropdown = component(
-            gr.Dropdown, tab, field.key,
-            choices=names, value="", label=field.label, info=field.help, allow_custom_value=True, scale=8,
+            gr.Dropdown, tab, field.key, choices=read_names(field, list_names), value=field.empty,
+            label=field.label, info=field.help, allow_custom_value=True, scale=8, min_width=120,
         )  # fmt: skip
         refresh = component(
             gr.Button, tab, f"refresh_{field.key}", value=REFRESH, scale=0, min_width=44, elem_classes=["tool"]
         )
-    missing = component(gr.HTML, tab, f"missing_{field.key}", value=html.escape(sentence), visible=bool(sentence))
-
-    def clear(value: str | None) -> Any:
-        return gr.update() if chosen_name(value) == value else gr.update(value="")
-
-    dropdown.change(fn=clear, inputs=[dropdown], outputs=[dropdown])
-
-    def read_again() -> tuple[Any, Any]:
-        names, sentence = read_names(list_names, none_found)
-        return gr.update(choices=names), gr.update(value=html.escape(sentence), visible=bool(sentence))
-
-    refresh.click(fn=read_again, inputs=[], outputs=[dropdown, missing])
-    return dropdown
+    refresh.click(fn=lambda: gr.update(choices=read_names(field, list_names)), inputs=[], outputs=[dropdown])
+    return dropdown, refresh
 
 
-def read_names(list_names: Callable[[], Iterable[str]], none_found: str) -> tuple[list[str], str]:
-    """The names to choose from (first NONE, for automatic), and a sentence if there are none.
+def read_names(field: Field, list_names: Callable[[], Iterable[str]]) -> list[str]:
+    """The names to choose from, behind the one for an empty choice; what cannot be read is told beside the list.
 
     NONE is not "" because gradio 3 cannot choose an empty text: Enter in an empty field chooses the first other name.
     """
     try:
-        names = sorted(list_names(), key=str.casefold)
-    except (OSError, BeyondFacialError) as error:
-        return [NONE], ui_sentence_of(error)
-    return [NONE, *names], "" if names else none_found
+        return [field.empty, *list_names()]
+    except (OSError, BeyondFacialError):
+        return [field.empty]
 
 
 def chosen_name(value: str | None) -> str:
-    """Convert a dropdown's value to a name, "" for none."""
-    return "" if value in (None, NONE) else str(value)
+    """What a list's value means: a name, or "" for none."""
+    return "" if value in (None, AUTOMATIC, NONE) else str(value)
 
 
 def error_html(sentence: str) -> str:
-    """A sentence as HTML with a warning sign, in red in light and dark themes (gradio's error colour is black)."""
-    return f'{STYLE}<span class="{ERROR_CLASS}">{MARK} {html.escape(keys_to_labels(sentence))}</span>'
+    """A sentence as HTML: with a mark, and red in light and dark themes (gradio's own colour of errors is black)."""
+    return f'<span class="{ERROR_CLASS}">{MARK} {html.escape(keys_to_labels(sentence))}</span>'
 
 
 def exception_html(error: Exception) -> str:

@@ -1,27 +1,20 @@
-"""The face check for UI and API: which face of each photo a generation would use, before anything is generated."""
+"""The face check, for page (photos_ui.py) and API: what a run would make of each photo."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gradio as gr
-
-from ..errors import BeyondFacialError
 from ..faces import photos
 from ..faces.checks import PhotoCheck, check_photos, draw_check, summarise
 from ..settings import Settings
-from . import identities, person
+from . import person
 from .bodies import CHECK_FIELDS
-from .components import NONE, chosen_name, error_html, exception_html
-from .failures import sentence_of
+from .components import chosen_name
 from .previews import to_base64_png
 
 INPUTS = tuple(field.key for field in CHECK_FIELDS)
-USED, DROPPED = "\N{CHECK MARK}", "\N{BALLOT X}"
-HINT = "Check faces shows which face of each photo would be used."
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +32,7 @@ class FaceCheck:
 def settings_of(*values: Any) -> Settings:
     """Settings from the UI's values of INPUTS; None means nothing chosen yet."""
     given = {key: value for key, value in zip(INPUTS, values, strict=True) if value is not None}
-    return Settings(**{key: "" if value == NONE else value for key, value in given.items()})
+    return Settings(**{key: chosen_name(value) if isinstance(value, str) else value for key, value in given.items()})
 
 
 def run_check(settings: Settings, given: Sequence[photos.Photo]) -> FaceCheck:
@@ -63,71 +56,6 @@ def check_request(values: dict[str, Any]) -> dict[str, Any]:
         "warnings": list(checked.warnings),
         "gender": checked.gender,
     }
-
-
-def show(*values: Any) -> tuple[Any, str]:
-    """For the UI's button: the photos with boxes around the faces, and the results as HTML.
-
-    Args:
-        values: those of INPUTS, followed by the chosen saved identity, which is shown if there are no photos.
-    """
-    try:
-        settings = settings_of(*values[: len(INPUTS)])
-        if not settings.references and (saved := chosen_name(*values[len(INPUTS) :] or ("",))):
-            return show_saved(saved)
-        if not settings.references:
-            raise BeyondFacialError("There is no photo to check; give at least one.")
-        readable, bad = _read_uploads(settings.references)
-        checked = run_check(settings, readable) if readable else None
-    except Exception as error:
-        return gr.update(), exception_html(error)
-    if checked is None:
-        return gr.update(value=[]), "<br>".join(bad)
-    marked = zip(checked.photos, checked.checks, strict=True)
-    shown = [(draw_check(photo, check), f"{USED if check.used else DROPPED} {check.name}") for photo, check in marked]
-    return gr.update(value=shown), "<br>".join([*_check_lines(checked), *bad])
-
-
-def show_saved(name: str) -> tuple[Any, str]:
-    """Show the saved identity; its photos were checked when it was saved."""
-    entry = identities.entry_of(name)
-    if entry.sentence:
-        return gr.update(), error_html(entry.sentence)
-    count = "1 photo was" if entry.photos == 1 else f"{entry.photos} photos were"
-    text = f'{USED} The saved identity "{name}" is in use; its {count} checked when it was saved.'
-    return gr.update(value=[] if entry.thumbnail is None else [(entry.thumbnail, name)]), html.escape(text)
-
-
-def _read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[str]]:
-    readable, bad, pixels = [], [], photos.pixels_each(len(uploads))
-    for upload in uploads:
-        try:
-            readable.append(photos.decode_upload(upload, pixels=pixels))
-        except BeyondFacialError as error:
-            bad.append(error_html(f"{sentence_of(error)} Remove it: a generation would fail because of it."))
-    return readable, bad
-
-
-def _check_lines(checked: FaceCheck) -> list[str]:
-    """Lines of HTML: one a photo, one for all photos, then the other messages."""
-    count = sum(check.used for check in checked.checks)
-    gender = f"; by the pack {checked.gender}" if checked.gender else ""
-    total = f'{count} of {len(checked.checks)} used, with the face pack "{checked.pack}"{gender}.'
-    in_lines = {check.sentence for check in checked.checks} | {check.note for check in checked.checks}
-    notes = [each for each in (checked.problem, *checked.warnings) if each and each not in in_lines]
-    return [*map(_line, checked.checks), f"<b>{html.escape(total)}</b>", *map(error_html, notes)]
-
-
-def _line(check: PhotoCheck) -> str:
-    facts = [f"{len(check.faces)} face{'' if len(check.faces) == 1 else 's'}"]
-    facts += [f"score {face.score:.2f}" for face in check.faces if face.chosen]
-    if check.agreement is not None:
-        facts.append(f"agreement {check.agreement:.2f}")
-    if check.faces:
-        facts.append(f"detector {check.detector_size}{' with a border' if check.padded else ''}")
-    if check.used:
-        return html.escape(f"{USED} {check.name}: {', '.join(facts)}. {check.note}".strip())
-    return error_html(f"{DROPPED} {check.sentence}") + html.escape(f" ({', '.join(facts)})" if check.faces else "")
 
 
 def _photo_to_json(photo: photos.Photo, check: PhotoCheck) -> dict[str, Any]:

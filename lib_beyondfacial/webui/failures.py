@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gradio as gr
+
 from ..errors import BeyondFacialError
 from ..hosts import request
 from ..settings import keys_to_labels
+from . import cells
 
 PREFIX = "BeyondFacial: "
+MARK = "\N{WARNING SIGN}"
 
 
 def ui_sentence_of(error: BaseException) -> str:
@@ -33,8 +37,11 @@ def fail_on_error(p: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_api = getattr(p, "is_api", False)  # the UI shows the error's class before the sentence
-        request.fail(p, f"{PREFIX if is_api else ''}{sentence_of(error)}")
+        is_api = getattr(p, "is_api", False)  # the page shows the error's class before the sentence
+        sentence = sentence_of(error)
+        if cells.name_cell(p):  # a plot leaves the cell blank, and the error in the console
+            add_comment(p, sentence)
+        request.fail(p, f"{PREFIX if is_api else ''}{sentence}")
 
 
 @contextmanager
@@ -47,12 +54,21 @@ def report_errors(p: Any, processed: Any = None) -> Iterator[None]:
 
 
 def add_comment(p: Any, text: str, processed: Any = None) -> None:
-    """Add a comment under the pictures: to `p`, and to `processed` if the host has made it, which the UI then shows.
+    """Add a warning under the pictures, marked in the UI: to `p`, and to `processed` if the host has made it.
 
     `p` is always needed, since scripts that join several results use the comments of `p`.
     """
-    text = text if text.startswith(PREFIX) else PREFIX + text
-    text = text if getattr(p, "is_api", False) else keys_to_labels(text)
+    is_api = getattr(p, "is_api", False)
+    cell = cells.name_cell(p)
+    text = f"{PREFIX}{f'{cell}: ' if cell else ''}{text.removeprefix(PREFIX)}"
+    text = text if is_api else f"{MARK} {keys_to_labels(text)}"
+    add_line(p, text, processed)
+    if cell and not is_api:  # a plot shows the comments of its first cell alone
+        gr.Warning(text)
+
+
+def add_line(p: Any, text: str, processed: Any = None) -> None:
+    """Add a line under the pictures as it is."""
     p.comment(text)
     if processed is not None and text not in processed.comments.splitlines():
         processed.comments = f"{processed.comments}{text}\n"

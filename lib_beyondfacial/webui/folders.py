@@ -94,7 +94,7 @@ def choose_pack(name: str, wanted: str = "") -> Pack:
         return found[name]
     if name:
         raise BeyondFacialError(
-            f'"face_pack" is "{name[:60]}", which is not there; the packs found are {_listed(found.values())}.'
+            f'"face_pack" is "{name[:60]}", which was not found; choose one of these: {_listed(found.values())}.'
         )
     fitting = {each.name: each for each in found.values() if each.fits(wanted)}
     same = [each for each in fitting if wanted and fitting[each].recogniser == recogniser_of(wanted) is not None]

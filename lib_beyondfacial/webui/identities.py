@@ -38,13 +38,13 @@ def load(name: str, analyser: FaceAnalyser) -> Identity:
 
 
 def save(name: str, identity: Identity, keep_crops: bool = False, overwrite: bool = False) -> None:
-    """Save an identity, if the web UI's flags allow it."""
+    """Save an identity; NotAllowedError if the web UI's flags forbid it."""
     require_writes()
     library().save(name, identity, keep_crops, overwrite)
 
 
 def rename(name: str, rename_to: str) -> None:
-    """Rename an identity, if the web UI's flags allow it."""
+    """Rename an identity; NotAllowedError if the web UI's flags forbid it."""
     require_writes()
     library().rename(name, rename_to)
 

@@ -14,6 +14,8 @@ REPORT_KEY = "BeyondFacial report"
 WARNINGS_KEY = "BeyondFacial warnings"
 PICTURES_KEY = "BeyondFacial pictures"
 MASKS_KEY = "BeyondFacial masks"
+MASK_KEY = "BeyondFacial mask"
+BEST_KEY = "BeyondFacial best picture"
 VERSION_KEY = "BeyondFacial version"
 PHOTOS_KEY = "BeyondFacial photos"
 ADAPTER_HASH_KEY = "BeyondFacial adapter hash"
@@ -21,15 +23,16 @@ ENABLED_KEY = BY_KEY["enabled"].infotext
 
 
 class Report(dict):
-    """The report of one picture: similarity (None: no face found), face_area and mask_coverage, each 0 to 1, and a
-    note if the picture lacks something.
+    """The report of one picture: similarity (None: no face found), face_area and mask_coverage (None: made by
+    another machine), each 0 to 1, and a note if the picture lacks something.
 
     Its text has no comma and no colon, so that hosts write it into an infotext without quotes.
     """
 
     def __str__(self) -> str:
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
-        numbers = f"similarity {similarity}; face {self['face_area']:.4f}; mask {self['mask_coverage']:.4f}"
+        mask = "" if self["mask_coverage"] is None else f"; mask {self['mask_coverage']:.4f}"
+        numbers = f"similarity {similarity}; face {self['face_area']:.4f}{mask}"
         return f"{numbers}; {self['note']}" if "note" in self else numbers
 
 
@@ -52,10 +55,18 @@ class Reports(list):
         self[position] = report
 
 
+class Warnings(list):
+    """The request's warnings: a list in the API's answer, and one text in each picture's infotext."""
+
+    def __getitem__(self, _index: Any) -> Any:
+        return "; ".join(warning.removeprefix("BeyondFacial: ") for warning in self) or None
+
+
 class PasteKey(str):
     """An infotext key that also converts its value: hosts compare it as text, and call it with the parsed infotext.
 
-    The call returns the value in the field's type, or None to leave the component unchanged. An infotext without
+    The call returns the value in the field's type, or None to leave the component unchanged, as for a value
+    that is not valid. An infotext without
     BeyondFacial only switches the accordion off; one with it sets the fields that it does not name to their defaults.
     """
 
@@ -66,11 +77,12 @@ class PasteKey(str):
         if ENABLED_KEY not in parameters:
             return False if self == ENABLED_KEY else None
         if self not in parameters:
-            return self.field.default
+            return self.field.empty or self.field.default
         try:
-            return check_value(self.field, text_to_value(self.field, parameters[self]))
+            value = check_value(self.field, text_to_value(self.field, parameters[self]))
         except BeyondFacialError:
             return None
+        return value if value != "" else self.field.empty
 
 
 class PersonKey(PasteKey):
@@ -96,4 +108,4 @@ def paste_key(field: Field) -> PasteKey:
     return key
 
 
-PASTED_FIELDS = tuple(field for field in FIELDS if field.kind != "photos")
+PASTED_FIELDS = tuple(field for field in FIELDS if not field.is_biometric)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..adapters import registry
-from ..adapters.families import FAMILIES
+from ..adapters.attention import check_fits
+from ..adapters.families import Family
 from ..adapters.features import FEATURES, list_models
 from ..errors import BeyondFacialError
-from . import folders
+from . import folders, host_settings, loaded_model
 from .components import chosen_name, error_html, exception_html
-
-NO_ADAPTER = (
-    f"None found. {FAMILIES['faceid'].where_from} Put it into models/ipadapter, then read the list again. "
-    f"{FAMILIES['faceid'].licence}"
-)
-NO_PACK = (
-    'None found. Put an insightface pack such as "buffalo_l" (github.com/deepinsight/insightface, "model_zoo") into '
-    "models/insightface/models, then read the list again. The packs are for non-commercial research only."
-)
 
 
 def models_to_json() -> dict[str, Any]:
@@ -32,27 +27,65 @@ def models_to_json() -> dict[str, Any]:
     }
 
 
+def adapter_names() -> list[str]:
+    """Adapters by name; those that cannot be used with the loaded model are the last."""
+    listing = folders.adapters_by_name()
+    unfit = unfit_adapters(listing)
+    return sorted(listing, key=lambda name: (name in unfit, name.casefold()))
+
+
+def unfit_adapters(listing: Mapping[str, Path]) -> dict[str, str]:
+    """Why an adapter cannot be used, by name: its file, or the model that is loaded."""
+    sites, reasons = loaded_model.loaded_sites(), {}
+    for name in listing:
+        card = registry.peek_adapter(name, listing)
+        try:
+            if card.spec is not None and sites:
+                check_fits(card.spec, sites, name)
+            reason = card.sentence
+        except BeyondFacialError as error:
+            reason = str(error)
+        if reason:
+            reasons[name] = reason
+    return reasons
+
+
 def adapter_text(name: str | None, family: str | None) -> str:
-    """The chosen adapter's family and licence, and which files are missing for it, as HTML."""
+    """One line on the chosen adapter and the loaded model, as HTML, with what it lacks; licence and origin folded.
+
+    Its data attribute names the adapters that cannot be used, for the page's script to grey them.
+    """
     try:
         listing = folders.adapters_by_name()
-        if not listing:
-            return ""  # the list has this message already
-        card = _peek(chosen_name(name), listing, family or "auto")
-        if card is None:
-            return html.escape(f"{len(listing)} adapters found; choose one.")
-        if card.spec is None:
-            return error_html(card.sentence)
-        facts = card.spec.facts
-        lines = [html.escape(f"{card.name}: {facts.name} for {card.spec.base}. {facts.hint}"), *_needs(facts)]
+        unfit = unfit_adapters(listing)
+        lines = _adapter_lines(chosen_name(name) or host_settings.default_adapter(), family or "auto", listing, unfit)
     except Exception as error:
-        return exception_html(error)
-    small = html.escape(f"{facts.licence} {facts.where_from}")
-    return "<br>".join([*lines, f'<small style="opacity: 0.75">{small}</small>'])
+        unfit, lines = {}, [exception_html(error)]
+    known = html.escape(json.dumps(unfit), quote=True)
+    return f'<div class="beyondfacial-panel" data-beyondfacial-unfit="{known}">{"<br>".join(lines)}</div>'
 
 
-def _peek(name: str, listing: Any, family: str) -> registry.AdapterCard | None:
-    """The named adapter's card; for "" that of the only usable one, None if there are several."""
+def _adapter_lines(name: str, family: str, listing: Mapping[str, Path], unfit: Mapping[str, str]) -> list[str]:
+    if not listing:
+        return []  # the list of what is missing says so
+    card = _peek(name, listing, family)
+    if card is None:
+        count = len(listing) - len(unfit)
+        return [html.escape(f"{count} adapters can be used; choose one." if count else "No adapter fits this model.")]
+    if card.spec is None:
+        return [error_html(card.sentence)]
+    if card.name in unfit and family == "auto":
+        return [error_html(unfit[card.name])]
+    facts, model = card.spec.facts, loaded_model.loaded_name()
+    fits = f"fits the loaded model {model}" if model else f"is for {card.spec.base}"
+    line, problems = _needs(facts)
+    first = f'<span class="beyondfacial-good">\N{CHECK MARK}</span> {html.escape(f"{card.name} {fits}.")}'
+    more = html.escape(f"{facts.name}. {line} {facts.hint} {facts.licence} {facts.where_from}")
+    return [f'<details><summary>{first}</summary><span class="beyondfacial-quiet">{more}</span></details>', *problems]
+
+
+def _peek(name: str, listing: Mapping[str, Path], family: str) -> registry.AdapterCard | None:
+    """The named adapter's card, or that of the only one that can be used; None where one has to be chosen first."""
     try:
         return registry.peek_adapter(name, listing, family)
     except BeyondFacialError:
@@ -61,20 +94,23 @@ def _peek(name: str, listing: Any, family: str) -> registry.AdapterCard | None:
         return None
 
 
-def _needs(facts: Any) -> list[str]:
-    """One line for the face pack and for each model that a feature needs: which is used, or what is missing."""
-    lines = []
+def _needs(facts: Family) -> tuple[str, list[str]]:
+    """The face pack and the models of features that would be used, and an error for each that is missing."""
+    line, problems = "", []
     try:
         pack = folders.choose_pack("", facts.pack)
-        pack_note = "" if pack.name == facts.pack else f' (made with "{facts.pack}", which is not there)'
-        lines.append(html.escape(f'Face pack: "{pack.name}"{pack_note}.'))
+        made_with = "" if pack.name == facts.pack else f" (made with {facts.pack}, which is not there)"
+        line = f"Face pack {pack.name}{made_with}."
     except BeyondFacialError as error:
-        lines.append(error_html(str(error)))
+        problems.append(error_html(str(error)))
     for model in (FEATURES[name].model for name in facts.features):
-        if model is not None:
-            files = model.list_files(folders.model_roots())
-            lines.append(html.escape(f'{model.label}: "{next(iter(files))}".') if files else error_html(model.missing))
-    return lines
+        if model is None:
+            continue
+        if files := model.list_files(folders.model_roots()):
+            line += f" {model.label}: {next(iter(files))}."
+        else:
+            problems.append(error_html(model.missing))
+    return line, problems
 
 
 def _card_to_json(card: registry.AdapterCard) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def api_users() -> dict[str, str]:
 def ui_users(app: Any) -> Optional[dict[str, str]]:  # noqa: UP045
     """User -> password of the UI's login; None: the UI has no login.
 
-    gradio's application has them as `auth`; if that is a function, the users are unknown and the result is empty. With
+    gradio's application has them as `auth`; {} if that is a function, or a file of
+    passwords cannot be read: then no password is accepted. With
     --nowebui there is no such application; then the flags for a login protect our routes nevertheless.
     """
     if getattr(app, "auth", None) is not None:
@@ -89,6 +90,15 @@ def require_writes() -> None:
     if not may_write():
         raise NotAllowedError(
             "Saved identities cannot be changed here, because others can reach this web UI; "
+            "start it with --beyondfacial-allow-writes to allow it."
+        )
+
+
+def require_export() -> None:
+    """NotAllowedError where saved identities may not leave as data: under the same flags as changes."""
+    if not may_write():
+        raise NotAllowedError(
+            "Saved identities cannot be exported here, because others can reach this web UI; "
             "start it with --beyondfacial-allow-writes to allow it."
         )
 

@@ -14,18 +14,27 @@ from ..hosts.model import is_interrupted
 from ..hosts.run import Run
 from ..sampling.shortfalls import Shortfall, find_shortfall
 from ..settings import Settings
-from . import infotext, person, previews
+from . import host_settings, infotext, person, previews
+
+ELSEWHERE = "made by another machine"  # whose own infotext tells the rest
+NO_MASKS = "Other machines send no masks, so pictures {numbers}, which they made, have none."
 
 
 @dataclass(eq=False)
 class Picture:
-    """One finished picture. image: the host's object; checksum: of its pixels when measured; lack: None if none."""
+    """One finished picture.
+
+    image: the host's object; checksum: of its pixels when measured; lack: None if none. is_elsewhere: whether another
+    machine made it. is_refined: its head.
+    """
 
     image: Image.Image
     checksum: int
     report: infotext.Report
     mask: Image.Image | None
     lack: Shortfall | None
+    is_elsewhere: bool = False
+    is_refined: bool = False
 
 
 @dataclass(eq=False)
@@ -33,6 +42,7 @@ class Output:
     """Data of a request for its pictures, from process() to postprocess(); an attribute of the host's `p`.
 
     Positions are counted, not computed, because extensions may change how many pictures a batch has.
+    sampled: how many pictures of the present batch were sampled here; None if the host does not say.
     """
 
     settings: Settings
@@ -41,6 +51,12 @@ class Output:
     reports: infotext.Reports = field(default_factory=infotext.Reports)
     pictures: dict[int, Picture] = field(default_factory=dict)
     batch: int | None = None
+    sampled: int | None = None
+
+    @property
+    def shows_mask(self) -> bool:
+        """Whether masks are appended; the host's setting is about the page alone."""
+        return self.settings.show_mask or (not self.is_api and host_settings.always_shows_mask())
 
     def begin_picture(self, batch: int, index: int) -> int:
         """The position in the request of picture `index` of the batch."""
@@ -52,19 +68,33 @@ class Output:
 def add_picture(p: Any, run: Run, output: Output, image: Image.Image) -> None:
     """Measure a finished picture, keep its mask, and find what it lacks."""
     position = output.begin_picture(p.iteration, p.batch_index)
+    if output.sampled is not None and p.batch_index >= output.sampled:
+        report = infotext.Report(mask_coverage=None, note=ELSEWHERE)
+        picture = Picture(image, checksum(image), report, None, None, is_elsewhere=True)
+    else:
+        picture = describe_picture(p, run, output, image, position)
+    output.pictures[position] = picture
+    measure(picture, output)
+    output.reports.put(position, picture.report)
+
+
+def describe_picture(p: Any, run: Run, output: Output, image: Image.Image, position: int) -> Picture:
+    """A picture that was sampled here: its mask, and what it lacks."""
     lack = find_shortfall(run.plan, run.report.batch, p.batch_index, is_interrupted())
     box, mask = pasted_at(p, image), run.report.mask_of(p.batch_index)
-    picture = Picture(image, checksum(image), infotext.Report(), None, lack)
-    output.pictures[position] = picture
-    if output.settings.show_mask:
+    refined = run.report.refined
+    is_refined = p.batch_index < len(refined) and refined[p.batch_index]
+    picture = Picture(image, checksum(image), infotext.Report(), None, lack, is_refined=is_refined)
+    if output.shows_mask or host_settings.saves_masks():
         is_grey = output.is_api
         picture.mask = previews.plain_mask(mask, image.size, box) if is_grey else previews.heat_map(image, mask, box)
+        if not is_grey:
+            previews.write_caption(picture.mask, f"mask of picture {position + 1}")
     share = box[2] * box[3] / (image.width * image.height) if box else 1.0
     picture.report["mask_coverage"] = 0.0 if mask is None else float(mask.mean()) * share
     if lack is not None:
         picture.report["note"] = lack.note
-    measure(picture, output)
-    output.reports.put(position, picture.report)
+    return picture
 
 
 def measure(picture: Picture, output: Output) -> None:
@@ -110,7 +140,7 @@ def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) 
 
     Reports and texts of the answer are corrected; files that the host has saved keep the earlier value.
     """
-    saves, sentences = bool(p.save_samples()) if hasattr(p, "save_samples") else True, []
+    saves, sentences = saves_pictures(p), []
     for position, index in found.items():
         picture, image = output.pictures[position], processed.images[index]
         if checksum(image) == picture.checksum:
@@ -128,6 +158,11 @@ def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) 
     return sentences
 
 
+def saves_pictures(p: Any) -> bool:
+    """Whether the host writes this request's pictures to disk."""
+    return bool(p.save_samples()) if hasattr(p, "save_samples") else True
+
+
 def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: str) -> None:
     if at < len(processed.infotexts):
         processed.infotexts[at] = processed.infotexts[at].replace(before, now)
@@ -138,7 +173,7 @@ def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: st
 
 
 def tell_lacks(output: Output) -> list[str]:
-    """One sentence for each kind of lack in the request's pictures."""
+    """One sentence for each kind of shortfall in the request's pictures; none where a warning explains it already."""
     by_lack: dict[Shortfall, list[int]] = {}
     for position, picture in sorted(output.pictures.items()):
         if picture.lack is not None and picture.lack.sentence:

@@ -1,24 +1,18 @@
-"""The accordion, from top to bottom: photos, face check, saved identities, adapter, sliders, the two folds.
+"""The accordion, from top to bottom: what is missing, the person, the adapter, likeness, presets, the folds.
 
-One component per field of settings.FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
+One component per field of settings.UI_FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
 """
 
 from __future__ import annotations
 
-import functools
-import html
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from ..errors import BeyondFacialError
-from ..faces import photos
-from ..settings import BY_KEY, FIELDS, FOLDS, PRESETS, Field, preset_values
-from . import face_check, folders, identities_ui, listings
-from .components import chosen_name, component, error_html, field_component, listing, no_ui_config
-from .failures import sentence_of
+from ..settings import BY_KEY, FOLDS, UI_FIELDS, Field
+from . import face_check, folders, identities, identities_ui, listings, photos_ui, presets_ui, setup_ui
+from .components import component, field_component, listing, no_ui_config, read_names
 from .infotext import PASTED_FIELDS, paste_key
 
 try:
@@ -26,24 +20,13 @@ try:
 except ImportError:
     InputAccordion = None
 
-ROWS = (
-    ("weight", "idap_strength"),
-    ("start", "stop"),
-    ("mask_strength", "mask_softness"),
-    ("refine_head", "show_mask"),
-)
-LISTED = {
-    "adapter": (folders.adapters_by_name, listings.NO_ADAPTER),
-    "face_pack": (folders.packs_by_name, listings.NO_PACK),
-}
-THUMBNAIL = 256
-THUMBNAIL_PIXELS = 1_000_000  # of a photo for a thumbnail
-CONSENT = "Use only photos of people who agreed to it."
+LISTED = {"adapter": listings.adapter_names, "face_pack": folders.packs_by_name}
+PAIRS = (("weight", "refine_head"), ("start", "stop"), ("mask_strength", "mask_softness"))  # side by side
 
 
 @dataclass
 class ScriptUI:
-    """What a script's ui() gives to the host: components in FIELDS' order, and the tables for pasting infotexts."""
+    """What a script's ui() gives to the host: components in UI_FIELDS' order, and the tables for pasting infotexts."""
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
@@ -56,93 +39,114 @@ def build(is_img2img: bool) -> ScriptUI:
     made: dict[str, Any] = {}
     accordion = _open_accordion(tab, made)
     with accordion:
-        made["references"] = field_component(tab, BY_KEY["references"])
-        with component(gr.Row, tab, "row_status", equal_height=False):
-            status = component(gr.HTML, tab, "status", value=status_text(0, ""))
-            check = component(gr.Button, tab, "check", value="Check faces", scale=0, min_width=140, size="sm")
-        gallery = component(gr.Gallery, tab, "previews", label="Person in use", columns=6, height=160)
-        checked = component(gr.HTML, tab, "checked", value=face_check.HINT)
-        made["identity"], manager = identities_ui.build(tab)
-        made["adapter"] = _component(tab, BY_KEY["adapter"])
+        setup = _build_setup(tab)
+        photos, manager = _build_person(tab, made)
+        made["adapter"], _ = listing(tab, BY_KEY["adapter"], listings.adapter_names)
         described = component(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
-        for row in ROWS:
-            with component(gr.Row, tab, f"row_{row[0]}"):
-                made |= {key: field_component(tab, BY_KEY[key]) for key in row}
-        with component(gr.Row, tab, "row_presets"):
-            presets = [
-                component(gr.Button, tab, f"preset_{n}", value=name, size="sm") for n, name in enumerate(PRESETS)
-            ]
-        for fold in FOLDS:
-            with component(gr.Accordion, tab, fold, label=fold.capitalize(), open=False):
-                made |= {field.key: _component(tab, field) for field in FIELDS if field.section == fold}
+        made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "main"])
+        preset = presets_ui.build(tab)
+        for fold, title in FOLDS.items():
+            with component(gr.Accordion, tab, fold, label=title, open=False):
+                made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == fold])
     no_ui_config(getattr(made["enabled"], "accordion", accordion))
 
+    _connect_person(made, photos, manager)
+    _connect_setup(made, setup, described, manager)
+    presets_ui.connect(made, preset)
+    keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
+    return ScriptUI([made[field.key] for field in UI_FIELDS], keys, [str(key) for _, key in keys])
+
+
+def _build_setup(tab: str) -> tuple[Any, Any, Any]:
+    """What is missing, with a button to look again; both are hidden when all is there."""
+    missing = setup_ui.missing_html()
+    with component(gr.Row, tab, "setup", visible=bool(missing), equal_height=False) as row:
+        shown = component(gr.HTML, tab, "missing", value=missing)
+        again = component(gr.Button, tab, "look_again", value="Look again", scale=0, min_width=110, size="sm")
+    return row, shown, again
+
+
+def _build_person(tab: str, made: dict[str, Any]) -> tuple[photos_ui.Photos, identities_ui.Manager]:
+    """Who it is: photos beside saved identities, and below what is in use."""
+    with component(gr.Row, tab, "person", equal_height=False):
+        with component(gr.Column, tab, "column_photos", scale=3, min_width=220):
+            references, zone = photos_ui.build_zone(tab)
+        with component(gr.Column, tab, "column_identity", scale=3, min_width=220):
+            made["identity"], refresh, opener = identities_ui.build_list(tab)
+    made["references"] = references
+    manager = identities_ui.build_rest(tab, made["identity"], refresh, opener)
+    return photos_ui.build_shown(tab, references, zone), manager
+
+
+def _build_fields(tab: str, fields: list[Field]) -> dict[str, Any]:
+    """The components of some fields, those of PAIRS side by side."""
+    made: dict[str, Any] = {}
+    for field in fields:
+        pair = next((pair for pair in PAIRS if field.key in pair), ())
+        if pair and field.key == pair[0]:
+            with component(gr.Row, tab, f"row_{field.key}"):
+                made |= {key: field_component(tab, BY_KEY[key]) for key in pair}
+        elif not pair:
+            is_listed = field.key in LISTED
+            made[field.key] = listing(tab, field, LISTED[field.key])[0] if is_listed else field_component(tab, field)
+    return made
+
+
+def _connect_person(made: dict[str, Any], photos: photos_ui.Photos, manager: identities_ui.Manager) -> None:
     check_inputs = [made[key] for key in face_check.INPUTS]
-    made["references"].change(
-        fn=show_photos,
-        inputs=[made["references"], made["identity"]],
-        outputs=[gallery, status, checked, made["identity"]],
+    photos.zone.upload(
+        fn=photos_ui.append,
+        inputs=[photos.zone, photos.references, made["identity"]],
+        outputs=[photos.references, photos.zone, photos.shown, made["identity"]],
     )
-    check.click(fn=face_check.show, inputs=[*check_inputs, made["identity"]], outputs=[gallery, checked])
-    manager.connect(check_inputs, made["references"], gallery, status, status_text)
-    # Also on blur, because answers to changes while typing may arrive in another order.
+    photos.action.change(
+        fn=act,
+        inputs=[photos.action, photos.references],
+        outputs=[photos.references, photos.shown, made["identity"]],
+        show_progress="hidden",
+    )
+    photos.check.click(fn=photos_ui.check, inputs=[*check_inputs, made["identity"]], outputs=[photos.shown])
+    manager.connect(check_inputs, photos)
+
+
+def act(line: str | None, uploads: Any) -> tuple[Any, Any, Any]:
+    """What the page's script hands over: a card's button was pressed. Behind "#" stands what makes each line new."""
+    text = (line or "").rsplit(" #", 1)[0]
+    if text.startswith("choose"):
+        name = text.removeprefix("choose").strip()
+        return gr.update(), gr.update(), gr.update(value=name or BY_KEY["identity"].empty)
+    if text.startswith("remove "):
+        return *photos_ui.remove(text, uploads), gr.update()
+    return gr.update(), gr.update(), gr.update()
+
+
+def _connect_setup(
+    made: dict[str, Any], setup: tuple[Any, ...], described: Any, manager: identities_ui.Manager
+) -> None:
+    """The page's script presses "Look again" when the accordion is first opened: the server's lists may be older."""
+    row, shown, again = setup
+    again.click(
+        fn=look_again,
+        inputs=[made["adapter"], made["adapter_family"], made["identity"]],
+        outputs=[row, shown, described, made["adapter"], made["face_pack"], made["identity"], manager.saved],
+        show_progress="hidden",
+    )
+    # Leaving the field counts, too: the answers to what is typed may come in another order.
     for event in (made["adapter"].change, made["adapter"].blur, made["adapter_family"].change):
         event(fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described])
-    for button, name in zip(presets, PRESETS, strict=True):
-        values = preset_values(name)
-        button.click(functools.partial(preset_updates, name), inputs=[], outputs=[made[key] for key in values])
-    keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
-    return ScriptUI([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
 
 
-def preset_updates(name: str) -> list[Any]:
-    """A preset's values for the components of preset_values(name), in that order."""
-    return [gr.update(value=value) for value in preset_values(name).values()]
-
-
-def show_photos(uploads: Any, identity: str | None) -> tuple[Any, str, str, Any]:
-    """Thumbnails of the uploads, and a line that names files which are not readable photos.
-
-    Photos replace a chosen saved identity and earlier results of the face check.
-    """
-    identity = chosen_name(identity)
-    if not uploads:
-        shown = gr.update() if identity else gr.update(value=[])
-        return shown, status_text(0, identity), face_check.HINT, gr.update()
-    thumbnails, bad = [], []
-    for upload in uploads:
-        try:
-            photo = photos.decode_upload(upload, pixels=THUMBNAIL_PIXELS)
-            thumbnails.append((_thumbnail(photo), photo.name))
-        except BeyondFacialError as error:
-            bad.append(sentence_of(error))
-    status = status_text(len(thumbnails), "", bad)
-    return gr.update(value=thumbnails), status, face_check.HINT, gr.update(value="")
-
-
-def status_text(count: int, identity: str, problems: list[str] | None = None) -> str:
-    """The person in use, as HTML; javascript/beyondfacial.js shows `data-beyondfacial` in the accordion's title."""
-    person = (
-        f"{count} photo{'' if count == 1 else 's'}" if count else f'saved identity "{identity}"' if identity else ""
+def look_again(adapter: str | None, family: str | None, identity: str | None) -> tuple[Any, ...]:
+    """All that depends on files and on the loaded model, read again."""
+    missing = setup_ui.missing_html()
+    lists = {**LISTED, "identity": identities.names}
+    return (
+        gr.update(visible=bool(missing)),
+        missing,
+        listings.adapter_text(adapter, family),
+        *(gr.update(choices=read_names(BY_KEY[key], lists[key])) for key in ("adapter", "face_pack", "identity")),
+        identities_ui.saved_cards(identity),
     )
-    shown_name = html.escape(identity if identity and not count else person, quote=True)
-    line = html.escape(f"{person[:1].upper()}{person[1:]}." if person else "No photo yet.")
-    lines = [
-        f'<span data-beyondfacial="{shown_name}">{line}</span>',
-        *map(error_html, problems or ()),
-        html.escape(CONSENT),
-    ]
-    return "<br>".join(lines)
-
-
-def _thumbnail(photo: photos.Photo) -> Any:
-    image = Image.fromarray(photo.image)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return image
-
-
-def _component(tab: str, field: Field) -> Any:
-    return listing(tab, field, *LISTED[field.key]) if field.key in LISTED else field_component(tab, field)
 
 
 def _open_accordion(tab: str, made: dict[str, Any]) -> Any:

@@ -120,10 +120,10 @@ def test_each_form_of_detector(outputs, is_batched, make_pack, tmp_path):
 def test_a_detector_without_landmarks_is_refused_by_both(outputs, make_pack, tmp_path, monkeypatch):
     pack = make_pack(tmp_path / "boxes", side=256)
     save_random_detector(pack / "det.onnx", outputs, False)
-    with pytest.raises(packs.BeyondFacialError, match='The detector of face pack "boxes" finds no landmarks'):
+    with pytest.raises(packs.BeyondFacialError, match='The detector of the face pack "boxes" gives no landmarks'):
         FaceAnalyser(pack)
     monkeypatch.setitem(sys.modules, "insightface.app", None)
-    with pytest.raises(packs.BeyondFacialError, match='The detector of face pack "boxes" finds no landmarks'):
+    with pytest.raises(packs.BeyondFacialError, match='The detector of the face pack "boxes" gives no landmarks'):
         FaceAnalyser(pack)
 
 

@@ -92,7 +92,7 @@ case("linked files")(
         *((root / "antelopev2" / path.name).symlink_to(path) for path in good.iterdir()),
     ]
 )
-case("damaged recogniser", want='"rec.onnx" in the face pack folder "antelopev2" is damaged')(
+case("damaged recogniser", want='"rec.onnx" of the face pack "antelopev2" is damaged')(
     lambda good, root: (copy(good, root / "antelopev2") / "rec.onnx").write_bytes(b"cut")
 )
 case("no detector", want='"antelopev2" is no whole insightface pack')(

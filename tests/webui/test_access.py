@@ -27,6 +27,9 @@ ROUTES = [
     ("GET", "schema/faces", 200, 200),
     ("GET", "models", 200, 200),
     ("POST", "faces", 422, 422),
+    ("POST", "validate", 200, 200),
+    ("POST", "identities/export", 422, 422),
+    ("GET", "identities/Anna/export", 404, 403),
     ("GET", "identities", 200, 200),
     ("POST", "identities", 422, 403),
     ("DELETE", "identities?name=Anna", 404, 403),
@@ -73,7 +76,7 @@ def launched_app(users, root_path=""):
 def visit(client, visitor):
     """What the visitor sends along; the cookie is got by logging in."""
     if visitor == "page's cookie":
-        answer = client.post("/login", data={"username": PAGE[0], "password": PAGE[1]}, allow_redirects=False)
+        answer = client.post("/login", data={"username": PAGE[0], "password": PAGE[1]}, follow_redirects=False)
         assert answer.status_code in (200, 302)
     if visitor == "made-up cookie":
         names = ("access-token", "access-token-unsecure", f"access-token-{getattr(client.app, 'cookie_id', '')}")

@@ -182,7 +182,7 @@ def test_a_damaged_file_is_listed_with_its_sentence(client, models_folder, photo
     [
         ("POST", {"references": []}, 422, "cannot be the name"),
         ("POST", {"name": "x"}, 422, '"references" is empty'),
-        ("POST", {"name": "x", "references": ["no"], "rename_to": "y"}, 422, "one at a time"),
+        ("POST", {"name": "x", "references": ["no"], "rename_to": "y"}, 422, "send only one of them"),
         ("POST", {"name": "x", "rename_to": "y"}, 404, 'no saved identity "x"'),
         ("POST", {"name": "x", "references": [to_base64(np.zeros((64, 64, 3), np.uint8))]}, 422, "No face was found"),
         ("POST", {"name": ["x"]}, 422, '"name" is'),

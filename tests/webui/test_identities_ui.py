@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from demo.miniwebui import shared
-from lib_beyondfacial.webui import bodies, identities
+from lib_beyondfacial.settings import NONE
+from lib_beyondfacial.webui import bodies, identities, photos_ui
 from lib_beyondfacial.webui import identities_ui as page
-from lib_beyondfacial.webui.components import NONE
 from tests.faces.conftest import draw
 
 
@@ -39,11 +39,12 @@ def anna(check_values):
 
 
 def test_saving_lists_it_and_leaves_the_photos(check_values):
-    dropdown, name, overwrite, message = page.save_photos(" Anna ", True, True, *check_values)
+    dropdown, name, overwrite, cards, message = page.save_photos(" Anna ", True, True, *check_values)
     assert dropdown["choices"] == [NONE, "Anna"]
     assert "value" not in dropdown  # the photos stay in use
     assert (name["value"], overwrite["value"]) == ("", False)
-    assert message == "Saved as &quot;Anna&quot; from 1 photo; it can be chosen above."
+    assert message == "Saved as &quot;Anna&quot; from 1 photo; it can be chosen from now on."
+    assert 'data-beyondfacial-action="choose Anna"' in cards
     assert identities.entry_of("Anna").has_crops
 
 
@@ -58,7 +59,7 @@ def test_saving_lists_it_and_leaves_the_photos(check_values):
 )
 def test_what_cannot_be_saved_is_said(anna, check_values, name, photos, expected):
     uploads = check_values[0] if photos else None
-    dropdown, kept, _, message = page.save_photos(name, False, False, uploads, *check_values[1:])
+    dropdown, kept, *_, message = page.save_photos(name, False, False, uploads, *check_values[1:])
     assert expected in message
     assert "choices" not in dropdown
     assert "value" not in kept  # the name that was typed is still there
@@ -66,39 +67,40 @@ def test_what_cannot_be_saved_is_said(anna, check_values, name, photos, expected
 
 
 def test_the_card(anna, models_folder):
-    text, thumbnail = page.card_text("Anna")
-    assert re.fullmatch(r"From 1 photo; saved 20\d\d-\d\d-\d\d; face pack squares; face crops not kept\.", text)
-    assert thumbnail.shape == (128, 128, 3)
-    assert page.card_text("") == (page.NONE_CHOSEN, None)
+    text = photos_ui.show_saved("Anna")
+    assert re.search(r"From 1 photo; saved 20\d\d-\d\d-\d\d; face pack squares; face crops not kept\.", text)
+    assert 'data-beyondfacial="Anna"' in text
+    assert 'aria-pressed="true"' in page.saved_cards("Anna")
     (models_folder / "Broken.safetensors").write_bytes(b"x")
+    assert "Broken" not in page.saved_cards("Anna")
     for name, expected in (("Broken", "Broken"), ("Nobody", "no saved identity"), ("<b>", "&lt;b&gt;")):
-        text, thumbnail = page.card_text(name)
+        text = photos_ui.show_saved(name)
         assert expected in text
-        assert thumbnail is None
+        assert "<img" not in text
 
 
 def test_renaming(anna):
-    dropdown, name, message = page.rename_chosen("Anna", "Berta ")
+    dropdown, name, _, message = page.rename_chosen("Anna", "Berta ")
     assert (dropdown["choices"], dropdown["value"], name["value"]) == ([NONE, "Berta"], "Berta", "")
     assert message == "&quot;Anna&quot; is now &quot;Berta&quot;."
-    assert "No saved identity is chosen" in page.rename_chosen(None, "Clara")[2]
-    assert "cannot be the name" in page.rename_chosen("Berta", "a/b")[2]
+    assert "No saved identity is chosen" in page.rename_chosen(None, "Clara")[-1]
+    assert "cannot be the name" in page.rename_chosen("Berta", "a/b")[-1]
     assert identities.names() == ["Berta"]
 
 
 def test_deleting_takes_two_clicks_on_the_same_one(anna, check_values):
     page.save_photos("Berta", False, False, *check_values)
-    dropdown, button, _ = page.delete_chosen("Anna", page.DELETE)
+    dropdown, button, *_ = page.delete_chosen("Anna", page.DELETE)
     question = button["value"]
     assert "Anna" in question
     assert "choices" not in dropdown
-    _, button, _ = page.delete_chosen("Berta", question)  # asked about the other one
+    _, button, *_ = page.delete_chosen("Berta", question)  # asked about the other one
     assert "Berta" in button["value"]
     assert identities.names() == ["Anna", "Berta"]
-    dropdown, button, message = page.delete_chosen("Anna", question)
-    assert (dropdown["choices"], dropdown["value"], button["value"]) == ([NONE, "Berta"], "", page.DELETE)
+    dropdown, button, _, message = page.delete_chosen("Anna", question)
+    assert (dropdown["choices"], dropdown["value"], button["value"]) == ([NONE, "Berta"], NONE, page.DELETE)
     assert message == "&quot;Anna&quot; is deleted."
-    assert "No saved identity is chosen" in page.delete_chosen("", page.DELETE)[2]
+    assert "No saved identity is chosen" in page.delete_chosen("", page.DELETE)[-1]
 
 
 def test_nothing_changes_where_others_can_reach_it(anna, check_values, monkeypatch):
@@ -111,7 +113,7 @@ def test_nothing_changes_where_others_can_reach_it(anna, check_values, monkeypat
     )
     assert all("--beyondfacial-allow-writes" in answer[-1] for answer in answers)
     assert identities.names() == ["Anna"]
-    assert page.card_text("Anna")[1] is not None  # it may still be used
+    assert "<img" in photos_ui.show_saved("Anna")  # it may still be used
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

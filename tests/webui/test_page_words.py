@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
+
 import gradio as gr
-import numpy as np
 import pytest
 from PIL import Image
 
 from demo.miniwebui import basics, shared
+from demo.miniwebui.host import REPOSITORY
 from lib_beyondfacial.adapters.attention import check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.settings import FIELDS, Settings, keys_to_labels
+from lib_beyondfacial.settings import AUTOMATIC, FIELDS, NONE, UI_FIELDS, Settings, keys_to_labels
 from lib_beyondfacial.unet.sites import Site
-from lib_beyondfacial.webui import components, face_check, identities, listings, ui
+from lib_beyondfacial.webui import components, face_check, identities, listings, photos_ui, ui
 from lib_beyondfacial.webui import identities_ui as page
 from tests.faces.conftest import draw
 
@@ -22,7 +26,9 @@ def test_errors_are_marked_and_red_in_both_themes():
     shown = components.error_html('"refine_head" <b> failed.')
     assert components.MARK in shown
     assert f'class="{components.ERROR_CLASS}"' in shown
-    assert f".dark .{components.ERROR_CLASS}" in shown
+    style = (REPOSITORY / "style.css").read_text(encoding="utf-8")  # the hosts load it by its name
+    assert f".{components.ERROR_CLASS}," in style
+    assert f".dark .{components.ERROR_CLASS}," in style
     assert "&lt;b&gt;" in shown
     assert "&quot;Refine head&quot;" in shown
 
@@ -39,7 +45,7 @@ def test_values_that_look_like_keys_stay():
 def test_the_pages_errors_speak_labels():
     with pytest.raises(BeyondFacialError) as caught:
         Settings(weight=99)
-    assert "&quot;Identity weight&quot; is 99" in components.exception_html(caught.value)
+    assert "&quot;Likeness&quot; is 99" in components.exception_html(caught.value)
 
 
 def test_unknown_models_are_told_apart():
@@ -49,41 +55,35 @@ def test_unknown_models_are_told_apart():
     assert "another kind" not in str(caught.value)
 
 
-def test_lists_can_be_cleared_by_a_choice(models_dir, monkeypatch):
+def test_an_empty_choice_has_words(models_dir, monkeypatch):
     monkeypatch.setattr(basics, "models_path", str(models_dir))
-    with gr.Blocks() as blocks:
+    with gr.Blocks():
         built = ui.build(False)
-    by_key = {field.key: component for field, component in zip(FIELDS, built.components, strict=True)}
-    for key in ("adapter", "face_pack", "identity"):
+    by_key = {field.key: component for field, component in zip(UI_FIELDS, built.components, strict=True)}
+    for key, words in (("adapter", AUTOMATIC), ("face_pack", AUTOMATIC), ("identity", NONE)):
         choices = [each[0] if isinstance(each, tuple) else each for each in by_key[key].choices]
-        assert choices[0] == components.NONE
+        assert choices[0] == by_key[key].value == words
         assert "" not in choices  # gradio 3 passes over it, and takes the next
-        clears = [d for d in blocks.config["dependencies"] if d["inputs"] == d["outputs"] == [by_key[key]._id]]
-        assert len(clears) == 1
-        (clear,) = [f.fn for f in functions_of(blocks) if f is not None and f.name == "clear"][:1]
-        assert clear(components.NONE)["value"] == ""
-        assert "value" not in clear("fits")
+        assert components.chosen_name(words) == ""
 
 
-def functions_of(blocks):
-    """gradio 3 keeps a list, gradio 4 a dictionary."""
-    return blocks.fns.values() if isinstance(blocks.fns, dict) else blocks.fns
-
-
-def test_none_means_none_wherever_a_list_is_read(models_dir, monkeypatch):
+def test_empty_words_mean_none_wherever_a_list_is_read(models_dir, monkeypatch):
     monkeypatch.setattr(basics, "models_path", str(models_dir))
-    assert listings.adapter_text(components.NONE, "auto") == listings.adapter_text("", "auto")
-    assert page.card_text(components.chosen_name(components.NONE)) == (page.NONE_CHOSEN, None)
-    assert face_check.settings_of(None, components.NONE, components.NONE, "auto", "largest", 1).adapter == ""
-    assert ui.show_photos(None, components.NONE) == ui.show_photos(None, "")
-    none_chosen = {"identity": components.NONE, "adapter": components.NONE, "face_pack": components.NONE}
+    assert listings.adapter_text(AUTOMATIC, "auto") == listings.adapter_text("", "auto")
+    assert face_check.settings_of(None, AUTOMATIC, AUTOMATIC, "auto", "largest", 1).adapter == ""
+    none_chosen = {"identity": NONE, "adapter": AUTOMATIC, "face_pack": AUTOMATIC}
     values = Settings().to_dict() | none_chosen
-    assert Settings.from_script_args(*values.values()) == Settings()
+    assert Settings.from_script_args(*(values[field.key] for field in UI_FIELDS)) == Settings()
 
 
-def test_the_text_says_which_adapter_it_is_about(models_dir, monkeypatch):
-    monkeypatch.setattr(basics, "models_path", str(models_dir))
-    assert listings.adapter_text("fits", "auto").startswith("fits: ")
+def test_an_adapter_that_does_not_fit_is_last_and_has_its_reason(host):
+    assert listings.adapter_names() == ["fits", "made_for_sdxl", "text"]
+    shown = listings.adapter_text("fits", "auto")
+    unfit = json.loads(html.unescape(re.search('data-beyondfacial-unfit="(.*?)"', shown)[1]))
+    assert list(unfit) == ["made_for_sdxl", "text"]
+    assert "SDXL" in unfit["made_for_sdxl"]
+    assert "fits the loaded model" in shown
+    assert components.MARK in listings.adapter_text("made_for_sdxl", "auto")
 
 
 @pytest.fixture
@@ -96,17 +96,16 @@ def anna(host, tmp_path, monkeypatch):
 
 
 def test_checking_a_saved_identity_tells_of_it(anna):
-    gallery, text = face_check.show(None, "", "", "auto", "largest", 1, anna)
-    assert "no photo to check" not in text
-    assert "1 photo was checked when it was saved" in text
+    text = photos_ui.check(None, "", "", "auto", "largest", 1, anna)
+    assert "From 1 photo; saved 20" in text
     assert "Anna" in text
-    assert isinstance(gallery["value"][0][0], np.ndarray)
-    gallery, text = face_check.show(None, "", "", "auto", "largest", 1, "nobody")
+    assert "<img" in text
+    text = photos_ui.check(None, "", "", "auto", "largest", 1, "nobody")
     assert "nobody" in text
     assert components.MARK in text
 
 
 def test_photos_are_checked_before_a_saved_identity(anna, tmp_path):
-    _, text = face_check.show([str(tmp_path / "anna.png")], "", "", "auto", "largest", 1, anna)
-    assert "1 of 1 used" in text
+    text = photos_ui.check([str(tmp_path / "anna.png")], "", "", "auto", "largest", 1, anna)
+    assert "The photo can be used" in text
     assert identities.names() == [anna]

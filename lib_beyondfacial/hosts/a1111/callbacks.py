@@ -22,7 +22,7 @@ def install_callbacks() -> None:
 
 
 def attach(p: Processing, run: Run) -> None:
-    """Make sure that everything a level attaches is detached when the pass ends."""
+    """Register `end_step` for the end of the pass; it detaches what a level has attached."""
     run.scope.callback(end_step, run)
 
 

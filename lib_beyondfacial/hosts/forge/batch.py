@@ -36,7 +36,7 @@ class Part:
 
 
 def tagged(entry: Entry, tag: int, batch: int, **changes: float) -> Entry:
-    """A copy of the host's cond with a tag in each of its rows."""
+    """A copy of an entry with the number `tag` in each of its rows, and with `changes` to its other keys."""
     label = plain_condition(entry)(torch.full((batch, 1), float(tag)))
     return {**entry, "model_conds": {**entry["model_conds"], TAG: label}, **changes}
 
