@@ -1,4 +1,4 @@
-"""The enlarged crops of a head refinement: denoised together, and encoded with the picture (docs/method.md eq. 13-14)."""
+"""The enlarged crops of a head refinement: denoised together, encoded with the picture (docs/method.md eq. 13-14)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import torch
 
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.method import head_refinement as eq
-from lib_beyondfacial.sampling.head_refinement import LOOKING, NO_PICTURE, NOT_WITH_INPAINTING, REDRAWING
+from lib_beyondfacial.sampling.crops import REDRAWING
+from lib_beyondfacial.sampling.head_refinement import LOOKING, NO_PICTURE, NOT_WITH_INPAINTING
 from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
 from tests.sampling.host_double import HostDouble
 
