@@ -33,8 +33,8 @@
             return;
         }
         const shown = panel(tab);
-        const who = shown ? shown.dataset.beyondfacial : "";
-        const text = who ? `${TITLE} (${who})` : TITLE;
+        const person = shown ? shown.dataset.beyondfacial : "";
+        const text = person ? `${TITLE} (${person})` : TITLE;
         if (label.dataset.beyondfacial !== text) {
             label.dataset.beyondfacial = text;
             const textNode = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
@@ -45,7 +45,7 @@
     }
 
     // Photos are checked by themselves, once the list has not changed for a moment. An answer about an older list is
-    // told by its key, and the check is asked for again.
+    // listed by its key, and the check is asked for again.
     const waiting = {};
     const newest = {};
 
@@ -114,12 +114,12 @@
     }
 
     function greyUnfit(tab) {
-        const told = root().querySelector(`#beyondfacial_${tab}_described [data-beyondfacial-unfit]`);
+        const listed = root().querySelector(`#beyondfacial_${tab}_described [data-beyondfacial-unfit]`);
         const items = root().querySelectorAll(`#beyondfacial_${tab}_adapter li, #beyondfacial_${tab}_adapter [role=option]`);
-        if (!told || !items.length) {
+        if (!listed || !items.length) {
             return;
         }
-        const unfit = JSON.parse(told.dataset.beyondfacialUnfit);
+        const unfit = JSON.parse(listed.dataset.beyondfacialUnfit);
         for (const item of items) {
             const reason = unfit[item.dataset.value || item.getAttribute("aria-label") || item.textContent.trim()];
             item.classList.toggle("beyondfacial-unfit", Boolean(reason));

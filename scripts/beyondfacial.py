@@ -28,7 +28,7 @@ files = forget_older_library(Path(__file__).resolve().parents[1] / LIBRARY)
 
 import lib_beyondfacial  # noqa: E402
 from lib_beyondfacial.hosts import request  # noqa: E402
-from lib_beyondfacial.webui import api, forwarding, host_routes, run, ui, xyz  # noqa: E402
+from lib_beyondfacial.webui import api, forwarding, host_routes, host_settings, run, ui, xyz  # noqa: E402
 
 lib_beyondfacial.loaded_files = files
 # The last callback of a picture, after other scripts' changes and after inpainting has pasted; hosts of 2024 lack it.
@@ -74,6 +74,7 @@ class BeyondFacialScript(scripts.Script):
 
 request.install_callbacks()
 script_callbacks.on_before_ui(xyz.add_axes)
+script_callbacks.on_ui_settings(host_settings.add_settings)
 script_callbacks.on_app_started(api.mount)
 script_callbacks.on_app_started(host_routes.mount)
 script_callbacks.on_script_unloaded(run.unload)

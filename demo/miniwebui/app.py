@@ -14,6 +14,7 @@ from .page import create_page, mount_page
 def build_app(page: bool) -> tuple[FastAPI, Api, Any]:
     """The application with the extensions' routes on it and, if wanted, the page at /."""
     app = FastAPI()
+    script_callbacks.ui_settings_callback()
     script_callbacks.before_ui_callback()
     demo = create_page()
     api = Api(app)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import sys
 import textwrap
 import traceback
@@ -60,6 +61,13 @@ class ImageRNG:
 def quote(text: Any) -> Any:
     """An infotext value; in quotes if it would break the line."""
     return json.dumps(text, ensure_ascii=False) if any(mark in str(text) for mark in ",\n:") else text
+
+
+def parse_infotext(text: str) -> dict[str, str]:
+    """The prompt as "Prompt", and the parameters of the last line; the inverse of quote."""
+    *lines, last = text.strip().split("\n")
+    found = re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', last)
+    return {"Prompt": "\n".join(lines)} | {key: json.loads(v) if v.startswith('"') else v for key, v in found}
 
 
 def encode_pil_to_base64(image: Image.Image) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,25 @@ def generate(*values: Any) -> tuple[list, str]:
     except Exception as error:
         basics.report("Error completing request", exc_info=True)
         return [], f"<div class='error'>{html.escape(f'{type(error).__name__}: {error}')}</div>"
-    comments = f"<p class='comments'>{html.escape(processed.comments)}</p>" if processed.comments else ""
+    lines = "<br>\n".join(map(html.escape, processed.comments.splitlines()))
+    comments = f"<p class='comments'>{lines}</p>" if lines else ""
     return processed.images, f"<p>{html.escape(processed.info)}</p>{comments}"
+
+
+def paster(fields: list[tuple[Any, Any]]) -> Callable[[str], list[Any]]:
+    """What the paste button does: an infotext in the prompt's box to the components' values, as in the host."""
+
+    def paste(text: str) -> list[Any]:
+        parameters = basics.parse_infotext(text)
+        updates = [gr.update(value=parameters.pop("Prompt"))]
+        for component, key in fields:
+            value = key(parameters) if callable(key) else parameters.get(key)
+            kind = type(component.value)
+            value = str(value) != "False" if kind is bool and value is not None else value
+            updates.append(gr.update() if value is None else gr.update(value=kind(value)))
+        return updates
+
+    return paste
 
 
 def create_page() -> gr.Blocks:
@@ -57,11 +75,14 @@ def create_page() -> gr.Blocks:
             with gr.Row():
                 button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
                 stop = gr.Button("Interrupt", elem_id="txt2img_interrupt")
+                paste = gr.Button("Paste parameters", elem_id="paste")
             gallery = gr.Gallery(label="Output", show_label=False, elem_id="txt2img_gallery")
             info = gr.HTML(elem_id="html_info_txt2img")
         inputs = [prompt, negative, sampler, steps, width, height, cfg, seed, batch, *scripts.scripts_txt2img.inputs]
         button.click(generate, inputs, [gallery, info])
         stop.click(shared.state.interrupt, queue=False)
+        pasted = scripts.scripts_txt2img.infotext_fields
+        paste.click(paster(pasted), [prompt], [prompt, *(component for component, _ in pasted)])
     with gr.Blocks():
         scripts.scripts_img2img.setup_ui()
     return demo

@@ -19,6 +19,13 @@ DEFAULTS |= {"batch_cond_uncond": True, "pad_cond_uncond": False, "skip_early_co
 DEFAULTS |= {"s_min_uncond": 0.0, "s_min_uncond_all": False, "samples_format": "png", "live_previews_enable": False}
 
 
+class OptionInfo:
+    """One of the user's choices as an extension declares it."""
+
+    def __init__(self, default: Any = None, label: str = "", *_component: Any, **_more: Any):
+        self.default, self.label = default, label
+
+
 class Options:
     """Attributes are the user's choices in `data`, else the defaults."""
 
@@ -34,6 +41,9 @@ class Options:
         return self.data.get(key, DEFAULTS.get(key))
 
     __setattr__ = set
+
+    def add_option(self, key: str, info: OptionInfo) -> None:
+        self.data.setdefault(key, info.default)
 
 
 class State:

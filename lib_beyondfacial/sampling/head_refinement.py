@@ -19,9 +19,10 @@ from ..unet.sites import AttentionSite
 from .encoded_prompts import EncodedPrompts
 from .faces_in_picture import box_of, choose_face, is_better, to_image
 from .host import BatchImage, Host, Step
-from .plan import IdentityLine, Plan, refuse_nan
+from .plan import IdentityLine, Plan, refuse_host_nan, refuse_nan
 from .report import Report
 
+LOOKING, REDRAWING = "BeyondFacial looks for the head", "BeyondFacial redraws the head, step {} of {}"
 Predict = Callable[[Tensor, float], Tensor]
 NO_PICTURE = (
     "BeyondFacial: the VAE gave NaN when the head refinement asked for the picture so far, so no head was refined; "
@@ -96,10 +97,13 @@ class HeadRefinement:
             ) from error
         else:
             self.note_attempt(step.sigma, heads)
+        finally:
+            self.host.show_progress("")
 
     def redraw(self, step: Step, so_far: Tensor, attention: Mapping[str, Tensor]) -> RefinedHeads:
         """One search and refinement, on the pass's present x0; reloads the UNet afterwards."""
         line, done = self.plan.lines[0], self.heads.done if self.heads else (False,) * len(so_far)
+        self.host.show_progress(LOOKING)
         found = find_heads(self.host, self.plan.find_faces, so_far, attention[line.name], done)
         predict = self.crop_predictor(line, min(step.cfg_scale, eq.MAX_CFG))
         seeds, side = [image.seed for image in self.images], self.plan.refine_size(self.host.native_side)
@@ -134,13 +138,17 @@ class HeadRefinement:
         """A function (x, sigma) -> the identity line's x0 behind CFG, with the refinement's prompts."""
 
         def predict(x: Tensor, sigma: float) -> Tensor:
+            prompts = self.prompts.refine[line.name]
             with line.attached(self.sites, LineRows.one_each(len(x))):
-                cond = self.host.predict_x0(x, sigma, self.prompts.refine[line.name], line, is_crop=True)
+                cond = self.host.predict_x0(x, sigma, prompts, line, is_crop=True)
+            if not torch.isfinite(cond).all():
+                refuse_host_nan(self.host.predict_x0(x, sigma, prompts, None, is_crop=True), sigma)
             refuse_nan(cond, sigma)
             self.report.identity_rows += len(x)
             if cfg_scale == 1:
                 return cond
             uncond = self.host.predict_x0(x, sigma, self.prompts.refine_uncond, None, is_crop=True)
+            refuse_host_nan(uncond, sigma)
             self.report.identity_rows += len(x)
             return uncond + cfg_scale * (cond - uncond)
 
@@ -230,15 +238,16 @@ def denoise_crops(
     noise = torch.stack([torch.randn(z.shape[1:], generator=each) for each in generators]).to(z)
     host.load_unet()
     sigmas = host.law.refine_sigmas(sigma)
-    return eq.sample_euler(until_interrupted(host, predict), host.law.noised(z, noise, sigmas[0]), sigmas)
+    return eq.sample_euler(watched_steps(host, predict, sigmas), host.law.noised(z, noise, sigmas[0]), sigmas)
 
 
-def until_interrupted(host: Host, predict: Predict) -> Predict:
-    """Check before every step, as the hosts' samplers do, whether the user has interrupted; then InterruptError."""
+def watched_steps(host: Host, predict: Predict, sigmas: Sequence[float]) -> Predict:
+    """Before every step show which one it is, and check whether the user has interrupted; then InterruptError."""
 
     def step(x: Tensor, sigma: float) -> Tensor:
         if host.is_interrupted():
             raise InterruptError
+        host.show_progress(REDRAWING.format(sigmas.index(sigma) + 1, len(sigmas) - 1))
         return predict(x, sigma)
 
     return step

@@ -11,10 +11,9 @@ import gradio as gr
 from ..errors import BeyondFacialError
 from ..faces import photos
 from ..settings import AUTOMATIC, NONE, Field, keys_to_labels
-from .failures import ui_sentence_of
+from .failures import MARK, ui_sentence_of
 
 ERROR_CLASS, HIDDEN_CLASS = "beyondfacial-error", "beyondfacial-hidden"  # style.css
-MARK = "\N{WARNING SIGN}"
 REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
 
 

@@ -15,6 +15,7 @@ from ..settings import keys_to_labels
 from . import cells
 
 PREFIX = "BeyondFacial: "
+MARK = "\N{WARNING SIGN}"
 
 
 def ui_sentence_of(error: BaseException) -> str:
@@ -53,16 +54,21 @@ def report_errors(p: Any, processed: Any = None) -> Iterator[None]:
 
 
 def add_comment(p: Any, text: str, processed: Any = None) -> None:
-    """Add a comment under the pictures: to `p`, and to `processed` if the host has made it, which the UI then shows.
+    """Add a warning under the pictures, marked in the UI: to `p`, and to `processed` if the host has made it.
 
     `p` is always needed, since scripts that join several results use the comments of `p`.
     """
     is_api = getattr(p, "is_api", False)
     cell = cells.name_cell(p)
     text = f"{PREFIX}{f'{cell}: ' if cell else ''}{text.removeprefix(PREFIX)}"
-    text = text if is_api else keys_to_labels(text)
-    p.comment(text)
+    text = text if is_api else f"{MARK} {keys_to_labels(text)}"
+    add_line(p, text, processed)
     if cell and not is_api:  # a plot shows the comments of its first cell alone
         gr.Warning(text)
+
+
+def add_line(p: Any, text: str, processed: Any = None) -> None:
+    """Add a line under the pictures as it is."""
+    p.comment(text)
     if processed is not None and text not in processed.comments.splitlines():
         processed.comments = f"{processed.comments}{text}\n"

@@ -11,7 +11,7 @@ from ..faces import analysis, photos
 from ..faces.aggregate import Identity, aggregate_photos
 from ..faces.choice import FaceChoice
 from ..settings import Settings
-from . import exports, folders, identities
+from . import exports, folders, host_settings, identities
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Person:
 
 def load_person(settings: Settings, is_api: bool) -> Person:
     """Load the identity, from photos or a saved name, and the adapter; BeyondFacialError if one cannot be used."""
-    adapter = registry.get_adapter(settings.adapter, folders.adapters_by_name(), settings.adapter_family)
+    adapter = registry.get_adapter(adapter_of(settings), folders.adapters_by_name(), settings.adapter_family)
     analyser, warnings = open_analyser(settings.face_pack, adapter.spec.pack)
     if settings.identity:
         identity = identities.load(settings.identity, analyser)
@@ -72,10 +72,15 @@ def open_analyser(face_pack: str, wanted: str) -> tuple[analysis.FaceAnalyser, t
     return analyser, (warning,)
 
 
+def adapter_of(settings: Settings) -> str:
+    """The adapter's name: the request's, else the one of the host's settings; "" if neither names one."""
+    return settings.adapter or host_settings.default_adapter()
+
+
 def pack_of_adapter(settings: Settings) -> str:
     """The pack that the chosen adapter was trained with; "" if that is unknown without loading the adapter."""
     try:
-        card = registry.peek_adapter(settings.adapter, folders.adapters_by_name(), settings.adapter_family)
+        card = registry.peek_adapter(adapter_of(settings), folders.adapters_by_name(), settings.adapter_family)
     except BeyondFacialError:
         return ""
     return card.spec.pack if card.spec else ""

@@ -171,8 +171,8 @@ def card_of(photo: photos.Photo, each: PhotoCheck, pack: str, remove: str) -> Ca
         facts.append(f"agreement with the others {each.agreement:.2f}")
     if each.faces:
         facts.append(f"found at {each.detector_size} px{' with a border' if each.padded else ''}")
-    said = f"{each.name}: {verdict(each, pack)}"
-    return Card(draw_check(photo, each), said, f"{said} ({', '.join(facts)})", each.used, remove)
+    shown_text = f"{each.name}: {verdict(each, pack)}"
+    return Card(draw_check(photo, each), shown_text, f"{shown_text} ({', '.join(facts)})", each.used, remove)
 
 
 def verdict(each: PhotoCheck, pack: str) -> str:
@@ -189,8 +189,8 @@ def verdict(each: PhotoCheck, pack: str) -> str:
 def problem_lines(checked: face_check.FaceCheck) -> list[str]:
     """Why photos cannot be used, as errors; what is only to be known, as it is."""
     notes = {each.note for each in checked.checks if each.note}
-    told = dict.fromkeys(each for each in (checked.problem, *checked.warnings) if each)
-    return [html.escape(each) if each in notes else error_html(each) for each in told]
+    sentences = dict.fromkeys(each for each in (checked.problem, *checked.warnings) if each)
+    return [html.escape(each) if each in notes else error_html(each) for each in sentences]
 
 
 def show_saved(name: str, problem: str = "") -> str:
@@ -214,15 +214,20 @@ def show_saved(name: str, problem: str = "") -> str:
 
 
 def panel(  # noqa: PLR0913
-    who: str, text: str, cards: Sequence[Card] = (), lines: Sequence[str] = (), key: str = "", is_checked: bool = False
+    person: str,
+    text: str,
+    cards: Sequence[Card] = (),
+    lines: Sequence[str] = (),
+    key: str = "",
+    is_checked: bool = False,
 ) -> str:
-    """What the HTML shows. who: for the accordion's title; lines: of HTML, below the cards."""
+    """What the HTML shows. person: for the accordion's title; lines: of HTML, below the cards."""
     state = "checked" if is_checked else "wanted" if key and host_settings.checks_by_itself() else ""
-    attributes = f'data-beyondfacial="{html.escape(who, quote=True)}" data-key="{key}" data-check="{state}"'
+    attributes = f'data-beyondfacial="{html.escape(person, quote=True)}" data-key="{key}" data-check="{state}"'
     quiet = '<span class="beyondfacial-quiet">' + html.escape(text) + "</span>" if not cards else html.escape(text)
     again = action_button("Check again" if is_checked else "Check faces", "check") if key else ""
-    said = "<br>".join(filter(None, (f"{quiet} {again}" if text or key else "", *lines)))
-    return f'<div class="beyondfacial-panel" {attributes}>{cards_html(cards)}{said}</div>'
+    shown_text = "<br>".join(filter(None, (f"{quiet} {again}" if text or key else "", *lines)))
+    return f'<div class="beyondfacial-panel" {attributes}>{cards_html(cards)}{shown_text}</div>'
 
 
 def count_of(number: int) -> str:

@@ -14,7 +14,7 @@ from ..hosts.model import is_interrupted
 from ..hosts.run import Run
 from ..sampling.shortfalls import Shortfall, find_shortfall
 from ..settings import Settings
-from . import infotext, person, previews
+from . import host_settings, infotext, person, previews
 
 ELSEWHERE = "made by another machine"  # whose own infotext tells the rest
 NO_MASKS = "Other machines send no masks, so pictures {numbers}, which they made, have none."
@@ -25,7 +25,7 @@ class Picture:
     """One finished picture.
 
     image: the host's object; checksum: of its pixels when measured; lack: None if none. is_elsewhere: whether another
-    machine made it.
+    machine made it. is_refined: its head.
     """
 
     image: Image.Image
@@ -34,6 +34,7 @@ class Picture:
     mask: Image.Image | None
     lack: Shortfall | None
     is_elsewhere: bool = False
+    is_refined: bool = False
 
 
 @dataclass(eq=False)
@@ -52,6 +53,11 @@ class Output:
     batch: int | None = None
     sampled: int | None = None
 
+    @property
+    def shows_mask(self) -> bool:
+        """Whether masks are appended; the host's setting is about the page alone."""
+        return self.settings.show_mask or (not self.is_api and host_settings.always_shows_mask())
+
     def begin_picture(self, batch: int, index: int) -> int:
         """The position in the request of picture `index` of the batch."""
         if batch != self.batch:
@@ -66,20 +72,24 @@ def add_picture(p: Any, run: Run, output: Output, image: Image.Image) -> None:
         report = infotext.Report(mask_coverage=None, note=ELSEWHERE)
         picture = Picture(image, checksum(image), report, None, None, is_elsewhere=True)
     else:
-        picture = describe_picture(p, run, output, image)
+        picture = describe_picture(p, run, output, image, position)
     output.pictures[position] = picture
     measure(picture, output)
     output.reports.put(position, picture.report)
 
 
-def describe_picture(p: Any, run: Run, output: Output, image: Image.Image) -> Picture:
+def describe_picture(p: Any, run: Run, output: Output, image: Image.Image, position: int) -> Picture:
     """A picture that was sampled here: its mask, and what it lacks."""
     lack = find_shortfall(run.plan, run.report.batch, p.batch_index, is_interrupted())
     box, mask = pasted_at(p, image), run.report.mask_of(p.batch_index)
-    picture = Picture(image, checksum(image), infotext.Report(), None, lack)
-    if output.settings.show_mask:
+    refined = run.report.refined
+    is_refined = p.batch_index < len(refined) and refined[p.batch_index]
+    picture = Picture(image, checksum(image), infotext.Report(), None, lack, is_refined=is_refined)
+    if output.shows_mask or host_settings.saves_masks():
         is_grey = output.is_api
         picture.mask = previews.plain_mask(mask, image.size, box) if is_grey else previews.heat_map(image, mask, box)
+        if not is_grey:
+            previews.write_caption(picture.mask, f"mask of picture {position + 1}")
     share = box[2] * box[3] / (image.width * image.height) if box else 1.0
     picture.report["mask_coverage"] = 0.0 if mask is None else float(mask.mean()) * share
     if lack is not None:
@@ -130,7 +140,7 @@ def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) 
 
     Reports and texts of the answer are corrected; files that the host has saved keep the earlier value.
     """
-    saves, sentences = bool(p.save_samples()) if hasattr(p, "save_samples") else True, []
+    saves, sentences = saves_pictures(p), []
     for position, index in found.items():
         picture, image = output.pictures[position], processed.images[index]
         if checksum(image) == picture.checksum:
@@ -146,6 +156,11 @@ def tell_changes(p: Any, output: Output, processed: Any, found: dict[int, int]) 
                 f'says "{before}", the picture is now "{now}".'
             )
     return sentences
+
+
+def saves_pictures(p: Any) -> bool:
+    """Whether the host writes this request's pictures to disk."""
+    return bool(p.save_samples()) if hasattr(p, "save_samples") else True
 
 
 def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: str) -> None:

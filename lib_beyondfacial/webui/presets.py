@@ -74,8 +74,8 @@ def is_same(one: Any, other: Any) -> bool:
 
 def in_words(changes: Mapping[str, Any]) -> str:
     """What a preset changes, by the labels of the page."""
-    told = [f"{BY_KEY[key].label} {_word(value)}" for key, value in changes.items()]
-    return f"Changed from Default: {', '.join(told)}." if told else "Nothing is changed from Default."
+    phrases = [f"{BY_KEY[key].label} {_word(value)}" for key, value in changes.items()]
+    return f"Changed from Default: {', '.join(phrases)}." if phrases else "Nothing is changed from Default."
 
 
 def _word(value: Any) -> str:
@@ -95,11 +95,11 @@ def save_preset(name: str, values: Mapping[str, Any]) -> str:
 def delete_preset(name: str) -> None:
     """Remove one of the user's own."""
     require_writes()
-    own = own_presets()
-    if name not in own:
+    users = own_presets()
+    if name not in users:
         raise BeyondFacialError(f'There is no preset "{name[:60]}" of your own; type the name of one.')
-    del own[name]
-    write(own)
+    del users[name]
+    write(users)
 
 
 def check_preset_name(name: str) -> str:
@@ -109,14 +109,14 @@ def check_preset_name(name: str) -> str:
     return name
 
 
-def write(own: Mapping[str, Mapping[str, Any]]) -> None:
+def write(users: Mapping[str, Mapping[str, Any]]) -> None:
     """All or nothing."""
     path = presets_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".presets-", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(own, file, ensure_ascii=False, indent=1)
+            json.dump(users, file, ensure_ascii=False, indent=1)
         Path(temporary).replace(path)
     except OSError as error:
         raise BeyondFacialError(f'The presets cannot be written to "{path}" ({error.strerror}).') from error

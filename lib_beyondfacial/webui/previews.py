@@ -6,7 +6,7 @@ import base64
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 HOT = np.array([255.0, 40.0, 0.0])
 OPACITY = 0.65
@@ -36,6 +36,17 @@ def heat_map(image: Image.Image, mask: np.ndarray | None, box: Box | None = None
     opacity = OPACITY * np.asarray(plain_mask(mask, image.size, box), dtype=np.float64) / 255.0
     ground = np.asarray(image.convert("L").convert("RGB"), dtype=np.float64) * 0.8
     return Image.fromarray(np.rint(ground * (1.0 - opacity) + HOT * opacity).astype(np.uint8))
+
+
+def write_caption(picture: Image.Image, text: str) -> None:
+    """Write a line of text into the picture's lower edge, white on black, in place."""
+    font = ImageFont.load_default()
+    left, top, right, bottom = font.getbbox(text)
+    line = Image.new("L", (int(right - left) + 6, int(bottom - top) + 4))
+    ImageDraw.Draw(line).text((3 - left, 2 - top), text, fill=255, font=font)
+    width = min(max(line.width, picture.width // 3), picture.width)
+    line = line.resize((width, max(line.height * width // line.width, 1)), Image.Resampling.BILINEAR)
+    picture.paste(line.convert("RGB"), (0, picture.height - line.height))
 
 
 def to_base64_png(pixels: np.ndarray) -> str:

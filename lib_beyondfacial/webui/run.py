@@ -19,9 +19,10 @@ from ..hosts.run import Run, run_of
 from ..sampling.advice import advise
 from ..sampling.plan import Plan, make_line
 from ..settings import FIELDS, Settings
-from . import cells, forwarding, identities, infotext, neighbours, person, pictures
-from .failures import PREFIX, add_comment, fail_on_error, report_errors
-from .pictures import Output
+from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures
+from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors
+from .pictures import Output, saves_pictures
+from .run_report import best_position, report_lines
 
 CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
@@ -124,11 +125,16 @@ def finish(p: Any, processed: Any) -> None:
         for sentence in (*pictures.tell_changes(p, output, processed, places), *pictures.tell_lacks(output)):
             run.report.warn(sentence)
         masks = show_masks(p, run, output, processed, places)
+        if not output.is_api and not neighbours.running_script(p):  # a grid's cells would all tell of a picture 1
+            for line in report_lines(output):
+                add_line(p, line, processed)
         for warning in run.report.warnings:
             add_comment(p, warning, processed)
         if output.is_api:
             processed.extra_generation_params.pop(infotext.WARNINGS_KEY, None)
             answer_api(processed, run.report.warnings, places, masks)
+            if (best := best_position(output)) in places:
+                processed.extra_generation_params[infotext.BEST_KEY] = places[best]
     request.end(p)
 
 
@@ -138,19 +144,22 @@ def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[in
         run.report.warn(pictures.NO_MASKS.format(numbers=", ".join(str(n + 1) for n in sorted(elsewhere))))
     masks = {position: each.mask for position, each in sorted(output.pictures.items()) if each.mask is not None}
     texts = {position: text_of(processed, position) for position in masks}
-    if title := neighbours.running_script(p):
+    title = neighbours.running_script(p)
+    if (title and output.shows_mask) or (host_settings.saves_masks() and saves_pictures(p)):
         names = [neighbours.save_mask(p, mask, position, texts[position]) for position, mask in masks.items()]
-        if names:
+        if title and names:
             run.report.warn(
                 f'The script "{title}" arranges the pictures itself, so the masks were saved: {", ".join(names)}.'
             )
+    if title or not output.shows_mask:
         return []
     first = len(processed.images)
     processed.infotexts += [processed.info] * (first - len(processed.infotexts))  # for pictures of other extensions
     for position, mask in masks.items():
-        mask.info["parameters"] = texts[position]
+        text = f"{texts[position]}, {infotext.MASK_KEY}: of picture {position + 1}"
+        mask.info["parameters"] = text
         processed.images.append(mask)
-        processed.infotexts.append(texts[position])
+        processed.infotexts.append(text)
     return list(range(first, first + len(masks)))
 
 

@@ -11,12 +11,11 @@ import urllib.request
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import TimeoutError
 
-from tests.browser.test_page import generate, open_accordion, shoot, upload
+from lib_beyondfacial.settings import NONE
+from tests.browser.hands import TAB, checked, choose, generate, infotext, open_accordion, says, shoot, title, upload
 
 pytestmark = pytest.mark.browser
-TAB = "#beyondfacial_txt2img"
 
 
 @pytest.fixture(scope="module")
@@ -28,71 +27,41 @@ def landscape(tmp_path_factory):
     return path
 
 
-def says(page, part, words):
-    page.wait_for_selector(f"{TAB}_{part}:has-text({json.dumps(words)})")
-
-
 def save_as(page, name):
+    page.click(f"{TAB}_manage")
     field = page.locator(f"{TAB}_identity_name textarea, {TAB}_identity_name input")
-    page.click(f"{TAB}_manage > .label-wrap")
-    try:
-        field.wait_for(state="visible", timeout=10_000)
-    except TimeoutError:  # the click met the page while the photos' thumbnails moved it
-        page.click(f"{TAB}_manage > .label-wrap")
+    field.wait_for(state="visible")
     field.fill(name)
     page.click(f"{TAB}_save_identity")
 
 
-def choose(page, name):
-    """Pick a saved identity from the dropdown's list, as gradio 3 and 4 draw it; gradio 3 draws an open list once."""
-    words = f":has-text({json.dumps(name)})"
-    item = page.locator(f"{TAB}_identity [role=option]{words}, .options .item{words}").first
-    for _ in range(20):
-        page.click(f"{TAB}_identity input")
-        try:
-            item.click(timeout=2000)
-        except TimeoutError:
-            page.click(f"{TAB}_weight input[type=number]")  # closes the list
-        else:
-            return
-    pytest.fail(f"{name} is not in the list of saved identities")
-
-
-def infotext(page):
-    """What stands under the pictures once the run that was just begun is done."""
-    page.wait_for_selector("#html_info_txt2img:has-text('BeyondFacial report')", timeout=120_000)
-    return page.inner_text("#html_info_txt2img")
-
-
-def test_the_face_check_names_each_photo(page, photo_file, landscape):
+def test_the_face_check_names_each_photo_and_removes_the_unusable(page, photo_file, landscape):
     open_accordion(page)
     upload(page, photo_file, landscape)
-    says(page, "status", "2 photos.")
-    before = page.locator(f"{TAB}_previews").bounding_box()
-    page.click(f"{TAB}_check")
-    says(page, "checked", "1 of 2 used")
-    says(page, "checked", f"{photo_file.name}: 1 face, score")
-    says(page, "checked", 'No face was found in "landscape.png"')
-    assert page.locator(f"{TAB}_previews img").count() == 2
-    assert page.locator(f"{TAB}_previews").bounding_box() == before  # nothing above the answer moves
+    checked(page, 2)
+    says(page, "photos", "1 of 2 photos can be used.")
+    says(page, "photos", f"{photo_file.name}: can be used")
+    says(page, "photos", 'No face was found in "landscape.png"')
     shoot(page, "face_check")
+    page.click(f"{TAB}_photos .beyondfacial-action:has-text('Remove')")
+    says(page, "photos", "The photo can be used.")
+    assert "landscape" not in page.inner_text(f"{TAB}_photos")
 
 
 def test_a_saved_person_is_used_again_and_deleted(page, photo_file):
     open_accordion(page)
     upload(page, photo_file)
-    says(page, "status", "1 photo.")
+    checked(page, 1)
     save_as(page, "Anna")
     says(page, "identity_message", 'Saved as "Anna" from 1 photo')
     generate(page)
     first = infotext(page)
     page.evaluate("document.querySelector('#html_info_txt2img').querySelector('p').textContent = ''")
 
-    choose(page, "Anna")
-    says(page, "status", 'Saved identity "Anna".')
-    page.wait_for_selector(f"{TAB}_references:has-text('Drop')")  # it took the photo's place
-    assert "BeyondFacial (Anna)" in page.inner_text(f"{TAB} > .label-wrap")
-    says(page, "identity_card", "From 1 photo; saved 20")
+    page.click(f"{TAB}_saved .beyondfacial-card:has-text('Anna')")
+    says(page, "photos", 'Saved identity "Anna". From 1 photo; saved 20')  # it took the photo's place
+    page.wait_for_function(f"document.querySelector('{TAB}_identity input').value === 'Anna'")
+    assert "BeyondFacial (Anna)" in title(page)
     generate(page)
     second = infotext(page)
     photo_hash = next(part for part in first.split(", ") if part.startswith("BeyondFacial photos"))
@@ -104,7 +73,7 @@ def test_a_saved_person_is_used_again_and_deleted(page, photo_file):
     says(page, "delete_identity", 'Really delete "Anna"?')
     page.click(f"{TAB}_delete_identity")
     says(page, "identity_message", '"Anna" is deleted.')
-    says(page, "status", "No photo yet.")
+    says(page, "photos", "Nobody yet")
     page.click(f"{TAB}_refresh_identity")
     generate(page)
     page.wait_for_selector("#html_info_txt2img .error:has-text('\"Photos\" is empty')")
@@ -113,20 +82,22 @@ def test_a_saved_person_is_used_again_and_deleted(page, photo_file):
 def test_photos_take_the_place_of_a_saved_person(page, photo_file):
     open_accordion(page)
     upload(page, photo_file)
-    says(page, "status", "1 photo.")
+    checked(page, 1)
     save_as(page, "Berta")
     says(page, "identity_message", 'Saved as "Berta"')
-    choose(page, "Berta")
-    says(page, "status", 'Saved identity "Berta".')
+    choose(page, "identity", "Berta")
+    says(page, "photos", 'Saved identity "Berta".')
     upload(page, photo_file)
-    says(page, "status", "1 photo.")
-    page.wait_for_function(f"document.querySelector('{TAB}_identity input').value === ''")
-    choose(page, "Berta")
-    says(page, "status", "Berta")
+    checked(page, 1)
+    page.wait_for_function(f"document.querySelector('{TAB}_identity input').value === {json.dumps(NONE)}")
+    choose(page, "identity", "Berta")
+    says(page, "photos", 'Saved identity "Berta".')
     page.fill(f"{TAB}_identity_name textarea, {TAB}_identity_name input", "Clara")
     page.click(f"{TAB}_rename_identity")
     says(page, "identity_message", '"Berta" is now "Clara".')
-    says(page, "status", 'Saved identity "Clara".')
+    says(page, "photos", 'Saved identity "Clara".')
+    page.click(f"{TAB}_photos .beyondfacial-remove")
+    says(page, "photos", "Nobody yet")
 
 
 def test_the_list_is_read_again_when_the_accordion_is_opened(page, server, photo_file):
@@ -140,13 +111,14 @@ def test_the_list_is_read_again_when_the_accordion_is_opened(page, server, photo
     page.reload()
     page.wait_for_selector(TAB)
     open_accordion(page)
-    choose(page, "Emma")
-    says(page, "status", 'Saved identity "Emma".')
+    choose(page, "identity", "Emma")
+    says(page, "photos", 'Saved identity "Emma".')
 
 
 def test_a_name_that_leads_elsewhere_is_refused(page, photo_file):
     open_accordion(page)
     upload(page, photo_file)
+    checked(page, 1)
     save_as(page, "../../escaped")
     says(page, "identity_message", "cannot be the name of an identity")
     shoot(page, "refused_name")

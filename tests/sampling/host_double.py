@@ -84,6 +84,7 @@ class HostDouble:
     calls: list[ModelCall] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
+    progress: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.law = VarianceExploding()
@@ -141,6 +142,5 @@ class HostDouble:
     def is_interrupted(self) -> bool:
         return self.interrupted
 
-
-def hooks_on(unet: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
+    def show_progress(self, text: str) -> None:
+        self.progress.append(text)

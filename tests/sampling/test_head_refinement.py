@@ -10,7 +10,7 @@ import torch
 
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.method import head_refinement as eq
-from lib_beyondfacial.sampling.head_refinement import NO_PICTURE, NOT_WITH_INPAINTING
+from lib_beyondfacial.sampling.head_refinement import LOOKING, NO_PICTURE, NOT_WITH_INPAINTING, REDRAWING
 from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
 from tests.sampling.host_double import HostDouble
 
@@ -220,6 +220,16 @@ def test_interrupt_ends_the_refinement_at_its_next_step(refining):
     assert not sampling.report.warnings
     assert not sampling.report.refined
     assert not sampling.refinement.should_refine(0.5)
+    assert host.progress[-1] == ""
+
+
+def test_the_refinement_tells_what_it_does(refining):
+    sampling = refining(finding([face()]))
+    run_level(sampling, 5.0, predict())
+    assert sampling.host.progress == []
+    run_level(sampling, 2.0, predict())
+    steps = [REDRAWING.format(n, eq.STEPS) for n in range(1, eq.STEPS + 1)]
+    assert sampling.host.progress == [LOOKING, *steps, ""]
 
 
 def test_inpainting_model_is_a_warning(refining):
@@ -240,8 +250,15 @@ def test_failure_in_the_refinement_is_an_error_with_a_message(refining):
 
 
 def test_nan_of_the_identity_line_in_the_refinement_is_refused(refining):
-    sampling = refining(finding([face()]), host=HostDouble(x0=lambda x, sigma: x * float("nan")))
+    host = HostDouble()
+    host.x0 = lambda x, sigma: x * float("nan") if host.injection.is_attached else x
     with pytest.raises(BeyondFacialError, match="^BeyondFacial: the identity line gave NaN"):
+        run_level(refining(finding([face()]), host=host), 2.0, predict())
+
+
+def test_nan_of_the_model_itself_in_the_refinement_is_not_blamed_on_the_identity(refining):
+    sampling = refining(finding([face()]), host=HostDouble(x0=lambda x, sigma: x * float("nan")))
+    with pytest.raises(BeyondFacialError, match="^BeyondFacial: the model itself gave NaN"):
         run_level(sampling, 2.0, predict())
 
 

@@ -159,7 +159,7 @@ def test_the_api_says_which_images_are_masks(job, place):
     assert masks == ([3] if place == "first" else [1])
     assert all(processed.images[index].size == (64, 64) for index in (*pictures, *masks))
     assert len(processed.images) == 4
-    assert info["infotexts"][masks[0]] == info["infotexts"][0]
+    assert info["infotexts"][masks[0]] == info["infotexts"][0] + ", BeyondFacial mask: of picture 1"
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+"""What a user does on the page: opens, uploads, chooses, generates, reads; gradio 3 and 4 alike."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import TimeoutError
+
+from lib_beyondfacial.settings import Field
+
+SHOTS = os.environ.get("BEYONDFACIAL_SCREENSHOTS")
+TAB = "#beyondfacial_txt2img"
+HAND_MS = 1000  # ten times what an answer of the page takes
+RUN_MS = 120_000
+
+
+def shoot(page, name):
+    """Keep a picture of the page where one was asked for."""
+    if SHOTS:
+        Path(SHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
+
+
+def open_accordion(page):
+    page.click(f"{TAB} > .label-wrap")
+    page.wait_for_selector(f"{TAB}_weight", state="visible")
+    page.wait_for_timeout(HAND_MS)  # the lists are read again
+
+
+def open_fold(page, name):
+    page.click(f"{TAB}_{name} > .label-wrap")
+
+
+def upload(page, *files):
+    """As late as a hand chooses files: gradio 3 forgets an upload, "Uploading..." for good, when an answer to what was
+    clicked before arrives meanwhile."""
+    page.wait_for_timeout(HAND_MS)
+    page.set_input_files(f"{TAB}_add_photos input[type=file]", files)
+
+
+def checked(page, count):
+    """Wait until so many photos are shown and have been checked, which the page does by itself."""
+    page.wait_for_selector(f"{TAB}_photos [data-check=checked]", timeout=RUN_MS)
+    assert page.locator(f"{TAB}_photos figure").count() == count
+
+
+def title(page):
+    return page.inner_text(f"{TAB} > .label-wrap")
+
+
+def says(page, part, words):
+    page.wait_for_selector(f"{TAB}_{part}:has-text({json.dumps(words)})")
+
+
+def choose(page, part, name):
+    """Pick a name from a dropdown's list, as gradio 3 and 4 draw it; gradio 3 draws an open list once."""
+    words = f":has-text({json.dumps(name)})"
+    item = page.locator(f"{TAB}_{part} [role=option]{words}, .options .item{words}").first
+    for _ in range(20):
+        page.click(f"{TAB}_{part} input")
+        try:
+            item.click(timeout=2000)
+        except TimeoutError:
+            page.click(f"{TAB}_weight input[type=number]")  # closes the list
+        else:
+            return
+    pytest.fail(f"{name} is not in the list {part}")
+
+
+def generate(page, steps=4):
+    page.fill("#txt2img_prompt textarea", "photo of a man running in the forest, full body shot")
+    page.fill("#txt2img_steps input[type=number]", str(steps))
+    page.click("#txt2img_generate")
+
+
+def infotext(page):
+    """What stands under the pictures once the run that was just begun is done."""
+    page.wait_for_selector("#html_info_txt2img:has-text('BeyondFacial report')", timeout=RUN_MS)
+    return page.text_content("#html_info_txt2img p")
+
+
+def value_of(page, field: Field):
+    """What a setting's component shows; None for the photos."""
+    place = f"{TAB}_{field.key}"
+    if field.kind == "photos":
+        return None
+    if field.kind == "bool":
+        return page.is_checked(f"{TAB}-checkbox input" if field.key == "enabled" else f"{place} input")
+    if field.kind == "choice":
+        return page.locator(f"{place} input:checked").first.input_value()
+    if field.kind in ("float", "int"):
+        return float(page.input_value(f"{place} input[type=number]"))
+    return page.locator(f"{place} textarea, {place} input").first.input_value()
+
+
+def set_value(page, field: Field, value):
+    place = f"{TAB}_{field.key}"
+    if field.kind == "bool":
+        page.set_checked(f"{place} input", value)
+    elif field.kind == "choice":
+        page.check(f'{place} input[value="{value}"]')
+    elif field.kind in ("float", "int"):
+        page.fill(f"{place} input[type=number]", str(value))
+        page.press(f"{place} input[type=number]", "Tab")
+    elif field.empty:
+        choose(page, field.key, value)
+    else:
+        page.fill(f"{place} textarea", value)

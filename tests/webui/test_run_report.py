@@ -1,0 +1,107 @@
+"""The lines under the pictures, the best of a batch, and the host's settings of masks and adapters."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from fastapi.testclient import TestClient
+
+from demo.miniwebui import shared
+from lib_beyondfacial.webui import host_settings, infotext, neighbours, run_report
+from lib_beyondfacial.webui.pictures import Picture
+from tests.webui.test_person import RUN
+
+
+def picture(similarity, area=0.05, is_refined=True, note=""):
+    report = infotext.Report(similarity=similarity, face_area=area, mask_coverage=0.1)
+    if note:
+        report["note"] = note
+    return Picture(None, 0, report, None, None, is_refined)
+
+
+@pytest.mark.parametrize(
+    ("shown", "pack", "expected"),
+    [
+        (picture(0.951), "buffalo_l", "likeness .95 (same person), face 5% of the picture, head refined"),
+        (picture(0.3, 0.004), "antelopev2", "likeness .30 (similar), face 0.4% of the picture, head refined"),
+        (picture(-0.02, 0.2, False), "buffalo_l", "likeness -.02 (another face), face 20% of the picture"),
+        (picture(0.5), "someones", "likeness .50, face 5% of the picture, head refined"),
+        (
+            picture(None, 0.0, False, "the identity never acted"),
+            "buffalo_l",
+            "no face found, the identity never acted",
+        ),
+    ],
+)
+def test_a_picture_is_told_in_one_line(shown, pack, expected):
+    assert run_report.describe(shown, pack) == expected
+
+
+def test_the_best_of_several_is_marked():
+    pictures = {0: picture(0.4), 1: picture(0.9), 2: picture(None)}
+    output = SimpleNamespace(pictures=pictures, person=SimpleNamespace(analyser=SimpleNamespace(name="buffalo_l")))
+    lines = run_report.report_lines(output)
+    assert [line.endswith("; the best of 3") for line in lines] == [False, True, False]
+    assert lines[0].startswith("BeyondFacial picture 1: likeness .40")
+    output.pictures = {0: picture(0.4)}
+    assert run_report.best_position(output) is None
+    output.pictures = {0: picture(None), 1: picture(None)}
+    assert run_report.best_position(output) is None
+
+
+@pytest.fixture
+def answer(host, photo):
+    def ask(**unit):
+        scripts = {"BeyondFacial": {"args": [{"references": [photo], "adapter": "fits", **unit}]}}
+        request = {**RUN, "batch_size": 2, "alwayson_scripts": scripts}
+        result = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
+        return result, json.loads(result.get("info", "{}"))
+
+    return ask
+
+
+def test_the_api_names_the_best_picture(answer):
+    _, info = answer()
+    reports = info["extra_generation_params"][infotext.REPORT_KEY]
+    similarities = [report["similarity"] for report in reports]
+    best = info["extra_generation_params"].get(infotext.BEST_KEY)
+    if any(value is not None for value in similarities):
+        assert similarities[best] == max(value for value in similarities if value is not None)
+    else:
+        assert best is None
+
+
+def test_masks_say_whose_they_are(answer):
+    result, info = answer(show_mask=True)
+    assert len(result["images"]) == 4
+    for position in (0, 1):
+        assert info["infotexts"][2 + position].endswith(f"{infotext.MASK_KEY}: of picture {position + 1}")
+
+
+def test_masks_are_saved_where_the_host_says_so(answer, monkeypatch):
+    saved = []
+    monkeypatch.setattr(neighbours, "save_mask", lambda p, mask, position, text: saved.append(position) or "file")
+    assert len(answer()[0]["images"]) == 2
+    monkeypatch.setitem(shared.opts.data, host_settings.SAVE_MASKS, True)
+    assert len(answer()[0]["images"]) == 2
+    assert saved == [0, 1]
+
+
+def test_always_showing_masks_is_about_the_page(answer, monkeypatch):
+    monkeypatch.setitem(shared.opts.data, host_settings.ALWAYS_MASK, True)
+    assert len(answer()[0]["images"]) == 2
+
+
+def test_the_hosts_default_adapter_is_taken(answer, monkeypatch):
+    monkeypatch.setitem(shared.opts.data, host_settings.DEFAULT_ADAPTER, "text")
+    assert "text" in answer(adapter="")[0]["detail"]
+    monkeypatch.setitem(shared.opts.data, host_settings.DEFAULT_ADAPTER, "fits")
+    assert answer(adapter="")[1]["extra_generation_params"]["BeyondFacial adapter"] == "fits"
+
+
+def test_our_settings_are_declared_with_their_defaults(host):
+    assert {key: shared.opts.data[key] for key in host_settings.SETTINGS} == {
+        key: default for key, (default, _) in host_settings.SETTINGS.items()
+    }
