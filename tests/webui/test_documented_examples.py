@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.api_table import DOCUMENT
 from tests.faces.conftest import draw
+from tests.serving import serving
 from tests.webui.served import Server
 
 PROGRAMS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
@@ -20,9 +21,10 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8
 
 @pytest.fixture(scope="module")
 def server(models_dir, tmp_path_factory):
-    running = Server(models_dir, tmp_path_factory.mktemp("identities"))
-    yield running
-    running.close()
+    flags = ["--models-dir", models_dir, "--beyondfacial-models-dir", tmp_path_factory.mktemp("identities")]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with serving("demo.miniwebui", log, *flags, OMP_NUM_THREADS="1") as served:
+        yield Server(served)
 
 
 @pytest.fixture
