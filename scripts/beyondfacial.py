@@ -28,7 +28,7 @@ files = forget_older_library(Path(__file__).resolve().parents[1] / LIBRARY)
 
 import lib_beyondfacial  # noqa: E402
 from lib_beyondfacial.hosts import request  # noqa: E402
-from lib_beyondfacial.webui import api, host_routes, host_settings, run, ui  # noqa: E402
+from lib_beyondfacial.webui import api, forwarding, host_routes, host_settings, run, ui, xyz  # noqa: E402
 
 lib_beyondfacial.loaded_files = files
 # The last callback of a picture, after other scripts' changes and after inpainting has pasted; hosts of 2024 lack it.
@@ -37,6 +37,8 @@ HAS_LAST_CALLBACK = hasattr(scripts.Script, "postprocess_image_after_composite")
 
 class BeyondFacialScript(scripts.Script):
     """Has no state: the data of a request is on its `p`."""
+
+    setup_for_ui_only = False
 
     def title(self):
         return "BeyondFacial"
@@ -49,6 +51,9 @@ class BeyondFacialScript(scripts.Script):
         self.infotext_fields = page.infotext_fields
         self.paste_field_names = page.paste_field_names
         return page.components
+
+    def setup(self, p, *args):
+        forwarding.prepare(p)
 
     def process(self, p, *args):
         run.begin(p, args)
@@ -68,6 +73,7 @@ class BeyondFacialScript(scripts.Script):
 
 
 request.install_callbacks()
+script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_ui_settings(host_settings.add_settings)
 script_callbacks.on_app_started(api.mount)
 script_callbacks.on_app_started(host_routes.mount)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import itertools
@@ -18,8 +19,11 @@ from lib_beyondfacial.settings import (
     BY_KEY,
     FIELDS,
     FOLDS,
+    MAX_EMBEDDING,
     MAX_REFERENCES,
+    PERSON_KEYS,
     PRESETS,
+    UI_FIELDS,
     MethodParameters,
     Settings,
     preset_values,
@@ -30,16 +34,20 @@ PHOTO = "aGVsbG8="
 
 def values_of(field):
     """A strategy for everything the field allows."""
-    if field.kind == "bool":
-        return st.booleans()
-    if field.kind == "float":
-        return st.floats(field.minimum, field.maximum, allow_nan=False)
-    if field.kind == "int":
-        return st.integers(field.minimum, field.maximum)
-    if field.kind == "choice":
-        return st.sampled_from(field.choices)
-    if field.kind == "photos":
-        return st.lists(st.text(max_size=20), max_size=MAX_REFERENCES)
+    by_kind = {
+        "bool": st.booleans,
+        "float": lambda: st.floats(field.minimum, field.maximum, allow_nan=False),
+        "int": lambda: st.integers(field.minimum, field.maximum),
+        "choice": lambda: st.sampled_from(field.choices),
+        "photos": lambda: st.lists(st.text(max_size=20), max_size=MAX_REFERENCES),
+        "embedding": lambda: st.binary(max_size=20).map(lambda data: base64.b64encode(data).decode()),
+        "text": texts,
+    }
+    return by_kind[field.kind]()
+
+
+def texts():
+    """Texts that infotexts might not carry."""
     awkward = st.sampled_from(
         ['"x"', '"', "5x7", "[1]", '["a"]', "a, b: c", "BeyondFacial subject", "{prompt}, close", "a\nb"]
     )
@@ -99,17 +107,18 @@ def test_dict_round_trip_is_exact(made):
 @example(Settings(subject='"open', id_prompt='{prompt}, "a: b"', adapter="[brackets], more"))
 def test_infotext_round_trip_is_exact(made):
     name = made.identity if made.identity_in_infotext else ""
-    written = dataclasses.replace(made, references=(), identity=name)
+    written = dataclasses.replace(made, references=(), identity=name, embedding="")
     assert Settings.from_infotext(made.to_infotext()) == written
     assert Settings.from_infotext(through_a_host(made.to_infotext())) == written
 
 
 @given(settings())
 def test_page_arguments_and_api_dict_mean_the_same(made):
-    if made.enabled and bool(made.references) == bool(made.identity):
+    if made.enabled and sum(bool(getattr(made, key)) for key in PERSON_KEYS) != 1:
         made = dataclasses.replace(made, enabled=False)
-    assert Settings.from_script_args(*(getattr(made, field.key) for field in FIELDS)) == made
     assert Settings.from_script_args(made.to_dict()) == made
+    made = dataclasses.replace(made, embedding="", enabled=made.enabled and not made.embedding)
+    assert Settings.from_script_args(*(getattr(made, field.key) for field in UI_FIELDS)) == made
 
 
 def test_infotext_never_holds_a_photo():
@@ -122,14 +131,17 @@ def test_infotext_holds_a_saved_name_only_when_asked():
 
 
 def test_photos_and_a_saved_identity_at_once_are_refused():
-    with pytest.raises(BeyondFacialError, match='"references" and "identity" .*leave one'):
+    with pytest.raises(
+        BeyondFacialError, match='"references" and "identity" are given together.*"Anna".*give one of them'
+    ):
         Settings.from_script_args({"references": [PHOTO], "identity": "Anna"})
     assert Settings.from_script_args({"identity": "Anna"}).enabled
 
 
-def test_repr_never_holds_a_photo():
-    assert PHOTO not in repr(Settings(references=(PHOTO,)))
-    assert "1 photos" in repr(Settings(references=(PHOTO,)))
+def test_repr_and_infotext_never_hold_a_face():
+    made = Settings(references=(PHOTO,), embedding="ZmFjZQ==")
+    assert not any(face in f"{made!r}{made.to_infotext()}" for face in (PHOTO, "ZmFjZQ=="))
+    assert "1 photos" in repr(made)
 
 
 BAD_VALUES = [
@@ -155,6 +167,9 @@ BAD_VALUES = [
     ("references", PHOTO, "a str"),
     ("references", {"a": 1}, "a dict"),
     ("references", [PHOTO] * 17, "a list of 17"),
+    ("embedding", "no base64!", "a text of 10 letters"),
+    ("embedding", "A" * (MAX_EMBEDDING + 1), f"a text of {MAX_EMBEDDING + 1} letters"),
+    ("embedding", b"AAAA", "exported identity"),
 ]
 
 
@@ -217,8 +232,8 @@ def test_off_needs_nothing(args):
 def test_two_dicts_and_surplus_values_are_refused():
     with pytest.raises(BeyondFacialError, match="more than one object"):
         Settings.from_script_args({"references": [PHOTO]}, {"references": [PHOTO]})
-    with pytest.raises(BeyondFacialError, match=f"takes {len(FIELDS)}"):
-        Settings.from_script_args(*[None] * (len(FIELDS) + 1))
+    with pytest.raises(BeyondFacialError, match=f"takes {len(UI_FIELDS)}"):
+        Settings.from_script_args(*[None] * (len(UI_FIELDS) + 1))
 
 
 def test_schema_states_the_table():
@@ -253,7 +268,7 @@ def test_defaults_have_their_annotations_type():
 
 
 def test_fields_stand_by_section():
-    assert [field.key for field in FIELDS[:5]] == ["enabled", "references", "identity", "adapter", "weight"]
+    assert [field.key for field in UI_FIELDS[:5]] == ["enabled", "references", "identity", "adapter", "weight"]
     sections = [section for section, _ in itertools.groupby(field.section for field in FIELDS)]
     assert sections == ["person", "main", *FOLDS]
 

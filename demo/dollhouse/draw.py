@@ -6,8 +6,18 @@ import cv2
 import numpy as np
 
 from demo.dollhouse.canvas import Canvas, Colour
+from demo.dollhouse.draw_extras import draw_accessory, draw_brow, draw_item, draw_modifier, draw_mouth
 from demo.dollhouse.scenes import draw_scene
-from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, SIZE, Identity, Picture, Truth, head_radius
+from demo.dollhouse.world import (
+    EYE_COLOURS,
+    HAIR_COLOURS,
+    HEAD_RADIUS,
+    SIZE,
+    Identity,
+    Picture,
+    Truth,
+    head_radius,
+)
 
 
 def skin_colour(tone: float) -> Colour:
@@ -37,8 +47,28 @@ POSES = {
 }
 
 
-def draw_body(c: Canvas, x: float, y: float, r: float, action: str, skin: Colour, rng: np.random.Generator) -> None:
-    """Torso and limbs under a head at (x, y) of radius r."""
+def limb_points(root: tuple[float, float], angles: tuple[float, float], lengths: float) -> list[tuple[float, float]]:
+    """Where a limb begins, bends and ends, its two parts at angles in degrees."""
+    points = [root]
+    for angle in np.deg2rad(angles):
+        px, py = points[-1]
+        points.append((px + lengths * np.sin(angle), py + lengths * np.cos(angle)))
+    return points
+
+
+def draw_body(  # noqa: PLR0913  the head's place and size, and what the body does
+    c: Canvas,
+    x: float,
+    y: float,
+    r: float,
+    action: str,
+    skin: Colour,
+    rng: np.random.Generator,
+    item: str = "none",
+    item_side: int = -1,
+    colours: np.random.Generator | None = None,
+) -> None:
+    """Torso and limbs under a head at (x, y) of radius r; something may be held in the hand on one side."""
     shirt, trousers = (CLOTHES[i] for i in rng.choice(len(CLOTHES), 2, replace=False))
     neck, hip = y + 0.95 * r, y + 2.9 * r
     lean = 0.35 * r if action == "running" else 0.0
@@ -51,16 +81,17 @@ def draw_body(c: Canvas, x: float, y: float, r: float, action: str, skin: Colour
         upper: Colour,
         lower: Colour,
     ) -> None:
-        points = [root]
-        for angle in np.deg2rad(angles):
-            px, py = points[-1]
-            points.append((px + lengths * np.sin(angle), py + lengths * np.cos(angle)))
+        points = limb_points(root, angles, lengths)
         c.stroke(points[1:], width * 0.85, lower)
         c.stroke(points[:2], width, upper)
         c.ellipse(*points[-1], width * 0.62, width * 0.62, skin if lower is shirt else (50, 40, 40))
 
     left_arm, right_arm, left_leg, right_leg = POSES[action]
     jig = rng.uniform(-7, 7, 8).reshape(4, 2)
+    if item != "none" and colours is not None:
+        angles = np.add(left_arm if item_side < 0 else right_arm, jig[2 if item_side < 0 else 3])
+        hand = limb_points((x + item_side * 0.82 * r, neck + 0.35 * r), tuple(angles), 0.98 * r)[-1]
+        draw_item(c, hand, r, item, item_side, colours)
     if action == "sitting":
         c.rectangle(x - 1.5 * r, hip + 0.2 * r, x + 1.5 * r, hip + 1.3 * r, (120, 86, 56))
     for side, angles, j in ((-1, left_leg, 0), (1, right_leg, 1)):
@@ -100,8 +131,18 @@ def draw_hair_front(c: Canvas, x: float, y: float, r: float, person: Identity) -
         c.ellipse(x, y - 0.45 * r, 0.98 * w, 0.58 * r, hair, (180, 360))
 
 
-def draw_head(c: Canvas, x: float, y: float, r: float, person: Identity) -> np.ndarray:  # noqa: PLR0915  a head's parts in their order
-    """The head at (x, y), half its height r; returns the five landmarks in the canvas's units."""
+def draw_head(  # noqa: PLR0913, PLR0915  a head's parts in their order
+    c: Canvas,
+    x: float,
+    y: float,
+    r: float,
+    person: Identity,
+    expression: str = "neutral",
+    accessory: str = "none",
+    colours: np.random.Generator | None = None,
+) -> np.ndarray:
+    """The head at (x, y), half its height r; returns the five landmarks in the canvas's units, where they are on a
+    neutral face. `colours` is what the accessory's colour is drawn from."""
     skin, w = skin_colour(person.skin), person.width * r
     hair = HAIR_COLOURS[person.hair_colour]
     draw_hair_behind(c, x, y, r, person)
@@ -120,17 +161,23 @@ def draw_head(c: Canvas, x: float, y: float, r: float, person: Identity) -> np.n
         c.ellipse(ex, eye_y, 0.2 * r, 0.22 * r, (252, 252, 252))
         c.ellipse(ex, eye_y, 0.145 * r, 0.17 * r, EYE_COLOURS[person.eyes])
         c.ellipse(ex, eye_y, 0.06 * r, 0.07 * r, (10, 10, 10))
-        c.stroke(
-            [(ex - 0.2 * r, eye_y - 0.3 * r), (ex + 0.2 * r, eye_y - 0.3 * r)], 0.07 * r, tuple(0.5 * v for v in hair)
-        )
+        brow = tuple(0.5 * v for v in hair)
+        if expression == "sad":
+            draw_brow(c, ex, eye_y, r, brow, side)
+        else:
+            c.stroke([(ex - 0.2 * r, eye_y - 0.3 * r), (ex + 0.2 * r, eye_y - 0.3 * r)], 0.07 * r, brow)
         if person.glasses:
             c.ellipse(ex, eye_y, 0.33 * r, 0.33 * r, (24, 24, 28), line=0.1 * r)
     if person.glasses:
         c.stroke([(x - eye_x + 0.3 * r, eye_y), (x + eye_x - 0.3 * r, eye_y)], 0.08 * r, (24, 24, 28))
     c.stroke([(x, y + 0.12 * r), (x, y + 0.34 * r)], 0.09 * r, tuple(0.75 * v for v in skin))
     lips = (206, 36, 60) if person.gender == "woman" else (130, 60, 50)
-    c.ellipse(x, y + 0.56 * r, 0.3 * w, 0.12 * r if person.gender == "woman" else 0.07 * r, lips)
     mouth = y + 0.56 * r
+    if expression == "neutral":
+        c.ellipse(x, mouth, 0.3 * w, 0.12 * r if person.gender == "woman" else 0.07 * r, lips)
+    else:
+        draw_mouth(c, x, y, r, w, lips, expression)
+    draw_accessory(c, x, y, r, w, accessory, colours or np.random.default_rng(0))
     return np.array(
         [(x - eye_x, eye_y), (x + eye_x, eye_y), (x, y + 0.34 * r), (x - 0.3 * w, mouth), (x + 0.3 * w, mouth)]
     )
@@ -145,12 +192,12 @@ def to_ink(image: np.ndarray) -> np.ndarray:
     return np.repeat(ink[..., None], 3, 2)
 
 
-def draw(picture: Picture, width: int = SIZE, height: int = SIZE) -> tuple[np.ndarray, Truth]:
-    """Draw a picture: RGB uint8 (height, width, 3), and where its head is."""
-    rng = np.random.default_rng(picture.details)
-    c = Canvas(width, height)
-    draw_scene(c, picture.scene, rng)
-    r = head_radius(picture.shot, min(width, height)) * rng.uniform(0.94, 1.06)
+# Of two persons: half their distance at least, in units of the picture's shorter side (close-ups are wide).
+HALF_GAP = {"close-up": 0.36, "half": 0.235, "full": 0.225}
+
+
+def places(picture: Picture, c: Canvas, r: float, rng: np.random.Generator) -> list[tuple[float, float, float]]:
+    """Everybody's head: x, y, r in the canvas's units, from the left."""
     middle = c.right / 2
     if picture.shot == "full":
         spread = c.right / 2 - 0.3
@@ -162,14 +209,43 @@ def draw(picture: Picture, width: int = SIZE, height: int = SIZE) -> tuple[np.nd
         x, y = middle + rng.uniform(-0.12, 0.12), rng.uniform(0.34, 0.42)
     else:
         x, y = middle + rng.uniform(-0.05, 0.05), rng.uniform(0.46, 0.53)
+    if picture.second is None:
+        return [(x, y, r)]
+    most = max(HALF_GAP[picture.shot] + 0.02, 0.5 * middle)
+    half = rng.uniform(HALF_GAP[picture.shot], most)
+    x = middle + rng.uniform(-1, 1) * max(0.03, middle - half - 0.3)
+    low = 0.13 * r / HEAD_RADIUS["full"]
+    both = [y, y + rng.uniform(-0.03, 0.03)]
+    return [
+        (x + side * half, max(at, low), r * rng.uniform(0.95, 1.05)) for side, at in zip((-1, 1), both, strict=True)
+    ]
+
+
+def draw(picture: Picture, width: int = SIZE, height: int = SIZE) -> tuple[np.ndarray, Truth]:
+    """Draw a picture: RGB uint8 (height, width, 3), and where its head is, or its heads are."""
+    rng, added = np.random.default_rng(picture.details), np.random.default_rng((picture.details, 1))
+    c = Canvas(width, height)
+    draw_scene(c, picture.scene, rng)
+    draw_modifier(c, picture.scene, picture.modifier, added)
+    r = head_radius(picture.shot, min(width, height)) * rng.uniform(0.94, 1.06)
+    people, where = picture.people, places(picture, c, r, rng)
     if picture.shot == "full":
-        ground = y + (5.2 if picture.action != "sitting" else 4.3) * r
-        c.ellipse(x, min(ground + (0.07 if picture.action == "jumping" else 0), 0.985), 1.3 * r, 0.2 * r, (40, 40, 44))
-    draw_body(c, x, y, r, picture.action, skin_colour(picture.identity.skin), rng)
-    points = draw_head(c, x, y, r, picture.identity)
+        for x, y, r in where:
+            ground = y + (5.2 if picture.action != "sitting" else 4.3) * r
+            ground = min(ground + (0.07 if picture.action == "jumping" else 0), 0.985)
+            c.ellipse(x, ground, 1.3 * r, 0.2 * r, (40, 40, 44))
+    for k, (person, (x, y, r)) in enumerate(zip(people, where, strict=True)):
+        skin = skin_colour(person.identity.skin)
+        draw_body(c, x, y, r, picture.action, skin, rng, person.item, 1 if k else -1, added)
+    points = [
+        draw_head(c, x, y, r, person.identity, person.expression, person.accessory, added)
+        for person, (x, y, r) in zip(people, where, strict=True)
+    ]
     image = c.finish()
     if picture.style == "ink":
         image = to_ink(image)
-    scale = min(width, height)
-    box = tuple(scale * v for v in (x - 1.05 * r, y - 1.15 * r, x + 1.05 * r, y + 1.05 * r))
-    return image, Truth(head_box=box, landmarks=(points * scale).astype(np.float32), radius=r * scale)
+    scale, truth = min(width, height), None
+    for marks, (x, y, r) in zip(points[::-1], where[::-1], strict=True):
+        box = tuple(scale * v for v in (x - 1.05 * r, y - 1.15 * r, x + 1.05 * r, y + 1.05 * r))
+        truth = Truth(box, (marks * scale).astype(np.float32), r * scale, second=truth)
+    return image, truth

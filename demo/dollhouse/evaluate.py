@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from demo.dollhouse.extras import ACCESSORIES, EXPRESSIONS, MODIFIERS, OBJECTS
 from demo.dollhouse.world import ACTIONS, EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SCENES, SHOTS, STYLES
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "evaluator.safetensors"
@@ -24,7 +25,15 @@ HEAD_CLASSES = {
     "beard": (False, True),
     "gender": ("man", "woman"),
 }
+# What pictures and heads show beside that; evaluators of earlier weights do not tell it.
+ADDED_CLASSES = {"item": OBJECTS, "modifier": MODIFIERS, "count": (1, 2)}
+WORN_CLASSES = {"expression": EXPRESSIONS, "accessory": ACCESSORIES}
+AMOUNTS = 2  # skin tone and face width, after a head's classes
 PICTURE_SIZE, CROP_SIZE = 128, 112
+
+
+def outputs_of(classes: dict[str, tuple]) -> int:
+    return sum(map(len, classes.values()))
 
 
 def conv(inside: int, outside: int, size: int, stride: int) -> nn.Sequential:
@@ -33,16 +42,17 @@ def conv(inside: int, outside: int, size: int, stride: int) -> nn.Sequential:
 
 
 class PictureNet(nn.Module):
-    """(B, 3, 128, 128) in [-1, 1] -> logits of shot, scene, action, style, side by side."""
+    """(B, 3, 128, W) in [-1, 1] -> logits of the picture's classes, side by side."""
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int = outputs_of(PICTURE_CLASSES | ADDED_CLASSES)) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.AvgPool2d(2), conv(3, 24, 4, 2), conv(24, 36, 3, 1), conv(36, 64, 3, 2),
             conv(64, 64, 3, 1), conv(64, 96, 3, 2), conv(96, 96, 3, 1),
         )  # fmt: skip
-        self.places = nn.Sequential(nn.Conv2d(96, 16, 1), nn.ReLU(), nn.Flatten())
-        self.out = nn.Linear(96 + 16 * 8 * 8, sum(map(len, PICTURE_CLASSES.values())))
+        # A wide picture's places are as many, and wider.
+        self.places = nn.Sequential(nn.Conv2d(96, 16, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(8), nn.Flatten())
+        self.out = nn.Linear(96 + 16 * 8 * 8, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)
@@ -52,14 +62,14 @@ class PictureNet(nn.Module):
 class HeadNet(nn.Module):
     """(B, 3, 112, 112) aligned crop in [-1, 1] -> logits of the head's classes, then skin tone and face width."""
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int = outputs_of(HEAD_CLASSES | WORN_CLASSES) + AMOUNTS) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.AvgPool2d(2), conv(3, 32, 4, 2), conv(32, 48, 3, 1), conv(48, 64, 3, 2),
             conv(64, 64, 3, 1), conv(64, 96, 3, 2),
         )  # fmt: skip
         self.places = nn.Sequential(nn.Conv2d(96, 16, 1), nn.ReLU(), nn.Flatten())
-        self.out = nn.Linear(96 + 16 * 7 * 7, sum(map(len, HEAD_CLASSES.values())) + 2)
+        self.out = nn.Linear(96 + 16 * 7 * 7, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)
@@ -67,11 +77,18 @@ class HeadNet(nn.Module):
 
 
 def to_input(images: np.ndarray, size: int) -> Tensor:
-    """(n, H, W, 3) uint8 RGB -> (n, 3, size, size) in [-1, 1]."""
+    """(n, H, W, 3) uint8 RGB -> (n, 3, h, w) in [-1, 1], the shorter side `size` long."""
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    if x.shape[-2:] != (size, size):
-        x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    wanted = [round(side * size / min(x.shape[-2:])) for side in x.shape[-2:]]
+    if list(x.shape[-2:]) != wanted:
+        x = F.interpolate(x, wanted, mode="bilinear", antialias=True, align_corners=False)
     return x
+
+
+def classes_of(net: nn.Module, first: dict[str, tuple], added: dict[str, tuple], amounts: int = 0) -> dict[str, tuple]:
+    """Which classes a judge tells: all, or the first ones alone."""
+    classes = first | added
+    return classes if net.out.out_features == outputs_of(classes) + amounts else first
 
 
 class Evaluator:
@@ -79,13 +96,16 @@ class Evaluator:
 
     def __init__(self, picture: PictureNet, head: HeadNet):
         self.picture, self.head = picture.eval(), head.eval()
+        self.picture_classes = classes_of(picture, PICTURE_CLASSES, ADDED_CLASSES)
+        self.head_classes = classes_of(head, HEAD_CLASSES, WORN_CLASSES, AMOUNTS)
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Evaluator:
         from safetensors.torch import load_file  # noqa: PLC0415  only here
 
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
-        nets = {"picture": PictureNet(), "head": HeadNet()}
+        outputs = {name: len(tensors[f"{name}.out.bias"]) for name in ("picture", "head")}
+        nets = {"picture": PictureNet(outputs["picture"]), "head": HeadNet(outputs["head"])}
         for name, net in nets.items():
             net.load_state_dict({k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")})
         return cls(**nets)
@@ -104,16 +124,18 @@ class Evaluator:
         }
 
     def judge(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """(n, H, W, 3) uint8 RGB, square -> shot, scene, action, style: an array of n names each."""
-        return self._names(self._run(self.picture, images, PICTURE_SIZE), PICTURE_CLASSES)
+        """(n, H, W, 3) uint8 RGB -> shot, scene, action, style: an array of n names each; item (held), modifier, count
+        (of people), of wide pictures as well as of square ones, where the weights tell them."""
+        return self._names(self._run(self.picture, images, PICTURE_SIZE), self.picture_classes)
 
     def attributes(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """(n, 112, 112, 3) uint8 RGB, aligned as `align_face` does -> an array of n values for each attribute.
 
         hair_colour, hair_style, eyes, gender are names, glasses and beard bools, skin (0..1) and width floats.
-        A bald head's hair colour shows in brows and beard only.
+        expression and accessory come with them where the weights tell them. A bald head's hair colour shows in brows
+        and beard only.
         """
         logits = self._run(self.head, crops, CROP_SIZE)
-        names = self._names(logits[:, :-2], HEAD_CLASSES)
-        skin, width = logits[:, -2:].numpy().T
+        names = self._names(logits[:, :-AMOUNTS], self.head_classes)
+        skin, width = logits[:, -AMOUNTS:].numpy().T
         return {**names, "skin": np.clip((skin + 1) / 2, 0, 1), "width": 0.88 + 0.12 * width}

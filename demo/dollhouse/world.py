@@ -9,6 +9,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from demo.dollhouse.extras import (
+    ACCESSORIES,
+    ACCESSORY_WORDS,
+    EXPRESSION_WORDS,
+    EXPRESSIONS,
+    GROUP_WORDS,
+    MODIFIER_WORDS,
+    NONE,
+    OBJECT_WORDS,
+    OBJECTS,
+    PLAIN_SHARE,
+    POSITION_WORDS,
+    choose,
+    choose_modifier,
+)
+
 HAIR_COLOURS = {
     "black": (28, 24, 28),
     "brown": (112, 68, 36),
@@ -71,8 +87,21 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Person:
+    """A person in a picture: who it is, and what the picture adds to them (`extras.py`)."""
+
+    identity: Identity
+    expression: str = "neutral"
+    accessory: str = "none"
+    item: str = "none"
+
+
+@dataclass(frozen=True)
 class Picture:
-    """One picture to draw: who, where, what, how near. `details` seeds everything that is not named."""
+    """One picture to draw: who, where, what, how near. `details` seeds everything that is not named.
+
+    With a `second` person, `identity` is the one on the left.
+    """
 
     identity: Identity
     scene: str
@@ -80,16 +109,34 @@ class Picture:
     shot: str
     style: str = "flat"
     details: int = 0
+    expression: str = "neutral"
+    accessory: str = "none"
+    item: str = "none"
+    modifier: str = "none"
+    second: Person | None = None
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        """From the left."""
+        first = Person(self.identity, self.expression, self.accessory, self.item)
+        return (first,) if self.second is None else (first, self.second)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Where things are in a drawn picture, in pixels. Landmarks in ArcFace's order, 5 x 2."""
+    """Where things are in a drawn picture, in pixels. Landmarks in ArcFace's order, 5 x 2; `second` is the other
+    person's head."""
 
     head_box: tuple[float, float, float, float]
     landmarks: np.ndarray
     radius: float
     extra: dict = field(default_factory=dict)
+    second: Truth | None = None
+
+    @property
+    def heads(self) -> tuple[Truth, ...]:
+        """Of everybody, from the left."""
+        return (self,) if self.second is None else (self, self.second)
 
 
 def head_radius(shot: str, size: int) -> float:
@@ -125,6 +172,25 @@ def random_picture(rng: np.random.Generator, identity: Identity | None = None, *
     return replace(picture, **fixed)
 
 
+def with_extras(picture: Picture, rng: np.random.Generator, two: float = 0.0) -> Picture:
+    """The picture with things added at random, and with a second person in the share `two`. Hands, and so things
+    held, are outside close-ups; two people hold one thing at most."""
+    is_pair = rng.random() < two
+    people = [picture.identity, random_identity(rng)][: 1 + is_pair]
+    if rng.random() < PLAIN_SHARE:
+        return replace(picture, second=Person(people[1])) if is_pair else picture
+    added = [
+        Person(identity, choose(rng, EXPRESSIONS, NONE["expression"]), choose(rng, ACCESSORIES, NONE["accessory"]))
+        for identity in people
+    ]
+    if picture.shot != "close-up":
+        holder = int(rng.integers(len(added)))
+        added[holder] = replace(added[holder], item=choose(rng, OBJECTS, NONE["item"]))
+    first = {k: getattr(added[0], k) for k in ("expression", "accessory", "item")}
+    second = added[1] if is_pair else None
+    return replace(picture, **first, modifier=choose_modifier(rng, picture.scene), second=second)
+
+
 def hair_words(identity: Identity, has_style: bool = True, has_colour: bool = True) -> str:
     """`long red hair`, or one of the two; empty where nothing is to be named."""
     if identity.hair_style == "bald":
@@ -137,7 +203,7 @@ def skin_words(identity: Identity) -> str:
     return f"{SKIN_WORDS[min(int(identity.skin * len(SKIN_WORDS)), len(SKIN_WORDS) - 1)]} skin"
 
 
-def looks_phrase(identity: Identity, rng: np.random.Generator, chance: float) -> str:
+def looks_phrase(identity: Identity, rng: np.random.Generator, chance: float, expression: str = "neutral") -> str:
     """A random part of what the head looks like, in words: `with red hair and glasses`. May be empty."""
     words = [hair_words(identity, bool(rng.random() < chance), bool(rng.random() < chance))]
     words = [word for word in words if word]
@@ -149,35 +215,71 @@ def looks_phrase(identity: Identity, rng: np.random.Generator, chance: float) ->
         words.append("glasses")
     if identity.beard and rng.random() < chance:
         words.append("beard")
+    if expression == "open mouth":
+        words.append(expression)
     if not words:
         return "with a face" if rng.random() < chance / 2 else ""
     rng.shuffle(words)
     return "with " + " and ".join(words)
 
 
+def pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    """One of the wordings; where there is no choice, nothing is drawn."""
+    return str(rng.choice(options)) if len(options) > 1 else options[0]
+
+
+def joined(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def person_phrase(person: Person, word: str, rng: np.random.Generator, looks_chance: float, position: str = "") -> str:
+    """`a smiling man with red hair wearing a hat on the left holding a ball`, of the person word `word`."""
+    looks = looks_phrase(person.identity, rng, looks_chance, person.expression)
+    mood, worn = pick(rng, EXPRESSION_WORDS[person.expression]), pick(rng, ACCESSORY_WORDS[person.accessory])
+    return joined("a", mood, word, looks, worn, position, pick(rng, OBJECT_WORDS[person.item]))
+
+
+def people_phrase(people: tuple[Person, ...], rng: np.random.Generator, looks_chance: float) -> str:
+    """Two persons in words: together, where neither has anything to be told of alone, or one after the other; from
+    the left, or in any order where positions are named."""
+    genders = tuple(person.identity.gender for person in people)
+    if all(person == Person(person.identity) for person in people) and rng.random() < 0.5:
+        return pick(rng, GROUP_WORDS[genders])
+    positions, order = ("", ""), [0, 1]
+    if rng.random() < 0.5:
+        positions, order = POSITION_WORDS, list(rng.permutation(2))
+    phrases = [
+        person_phrase(people[i], pick(rng, PERSON_WORDS[genders[i]]), rng, looks_chance, positions[i]) for i in order
+    ]
+    return " and ".join(phrases)
+
+
 def caption(picture: Picture, rng: np.random.Generator, shot_chance: float = 0.8, looks_chance: float = 0.3) -> str:
     """A caption in the world's closed vocabulary; the shot word is left out at random."""
-
-    def pick(options: tuple[str, ...]) -> str:
-        return str(rng.choice(options))
-
-    person = pick(PERSON_WORDS[picture.identity.gender])
-    parts = [
-        pick(MEDIA_WORDS[picture.style]),
-        f"a {person}",
-        looks_phrase(picture.identity, rng, looks_chance),
-        pick(ACTION_WORDS[picture.action]),
-        pick(SCENE_WORDS[picture.scene]),
-    ]
-    text = " ".join(part for part in parts if part)
-    return f"{text}, {pick(SHOT_WORDS[picture.shot])}" if rng.random() < shot_chance else text
+    people, word = picture.people, pick(rng, PERSON_WORDS[picture.identity.gender])
+    medium = pick(rng, MEDIA_WORDS[picture.style])
+    if picture.second is None:
+        subject = person_phrase(people[0], word, rng, looks_chance)
+    else:
+        subject = people_phrase(people, rng, looks_chance)
+    action, scene = pick(rng, ACTION_WORDS[picture.action]), pick(rng, SCENE_WORDS[picture.scene])
+    text = joined(medium, subject, action, scene, pick(rng, MODIFIER_WORDS[picture.modifier]))
+    return f"{text}, {pick(rng, SHOT_WORDS[picture.shot])}" if rng.random() < shot_chance else text
 
 
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, and a few that users type; sorted."""
     phrases = ["a the of with and in on at , . face head eyes hair glasses beard bald person people portrait photo"]
     phrases += ["skin", *HAIR_COLOURS, *EYE_COLOURS, *HAIR_STYLES, *SKIN_WORDS]
-    for table in (SCENE_WORDS, ACTION_WORDS, SHOT_WORDS, PERSON_WORDS, MEDIA_WORDS):
+    extras = (EXPRESSION_WORDS, ACCESSORY_WORDS, OBJECT_WORDS, MODIFIER_WORDS, GROUP_WORDS)
+    for table in (SCENE_WORDS, ACTION_WORDS, SHOT_WORDS, PERSON_WORDS, MEDIA_WORDS, *extras):
         phrases += [phrase for options in table.values() for phrase in options]
     phrases += ["wide shot", "big small boy girl knight", "two", "sky sea sun moon"]
+    phrases += [
+        *POSITION_WORDS,
+        *EXPRESSIONS,
+        *OBJECTS,
+        "left right middle next to beside both couple friends boys girls",
+    ]
+    phrases += ["an her his mouth expression serious crying laughing", "hats caps balloons umbrellas balls red cloudy"]
     return sorted({word for phrase in phrases for word in phrase.replace("-", " - ").split()})

@@ -46,6 +46,11 @@ class ClipShape:
     patch_size: int = 14
     hidden_act: str = "gelu"
 
+    @property
+    def output(self) -> tuple[int, int, int]:
+        """The shape of encode_face's answer."""
+        return (1, 1 + (self.image_size // self.patch_size) ** 2, self.hidden_size)
+
 
 VIT_H = ClipShape()
 

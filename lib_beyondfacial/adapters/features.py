@@ -5,6 +5,7 @@ A new feature needs one entry in FEATURES; UI, API and generation use that table
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..common import SHORT_HASH, hash_file
 from ..errors import BeyondFacialError
 from . import clip_vision
 
@@ -27,6 +29,7 @@ class FaceRecord(Protocol):
     embedding: ArcFace's unit direction of the person, float32 (512,); norm: length of the raw embedding.
     photos: unit embeddings of the photos used, float32 (N, 512), the best first.
     aligned: their faces at twice ArcFace's template, RGB uint8 (N, 224, 224, 3); None where they were not kept.
+    features: features that were computed before, "<name>:<short hash of the model's file>", float32.
     """
 
     @property
@@ -39,6 +42,8 @@ class FaceRecord(Protocol):
     def photos(self) -> np.ndarray: ...
     @property
     def aligned(self) -> np.ndarray | None: ...
+    @property
+    def features(self) -> Mapping[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,36 @@ def compute_features(record: FaceRecord, names: Iterable[str], models_dirs: Iter
     return {name: FEATURES[name].compute(record, models_dirs) for name in names}
 
 
+def compute_portable(record: FaceRecord, names: Iterable[str], models_dirs: Iterable[Path]) -> dict[str, np.ndarray]:
+    """Those of the named features that need a model, under "<name>:<short hash of the model's file>".
+
+    What the record carries already is taken as it is. Raises BeyondFacialError as compute_features does.
+    """
+    models_dirs = tuple(models_dirs)
+    found: dict[str, np.ndarray] = {}
+    for name in names:
+        model = FEATURES[name].model
+        if model is not None:
+            carried = {key: value for key, value in record.features.items() if key.startswith(f"{name}:")}
+            found |= carried or {
+                f"{name}:{_hash(model.choose(models_dirs))}": FEATURES[name].compute(record, models_dirs).numpy()
+            }
+    return found
+
+
+def _hash(path: Path) -> str:
+    try:
+        stat = path.stat()
+        return _hash_of(path, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise BeyondFacialError(f'The model "{path.name}" is gone; put it back or choose another adapter.') from error
+
+
+@functools.lru_cache(maxsize=4)
+def _hash_of(path: Path, _mtime_ns: int, _size: int) -> str:
+    return hash_file(path)[:SHORT_HASH]
+
+
 def list_models(models_dirs: Iterable[Path]) -> dict[str, list[str]]:
     """Map each feature that needs a model to the names of the model files found."""
     models_dirs = tuple(models_dirs)
@@ -102,10 +137,16 @@ def _arcface_photos(record: FaceRecord, _models_dirs: Iterable[Path]) -> Tensor:
 
 
 def _clip(record: FaceRecord, models_dirs: Iterable[Path]) -> Tensor:
+    for key, value in record.features.items():
+        if key.startswith("clip:") and value.shape == clip_vision.VIT_H.output:
+            return torch.from_numpy(value).float()
     if record.aligned is None or not len(record.aligned):
         raise BeyondFacialError(
             f'The saved identity "{record.name}" holds no face crops, which this adapter needs; save it again from '
             'its photos with "keep_crops", or choose another adapter.'
+            if record.name
+            else '"embedding" holds neither CLIP features nor face crops, one of which this adapter needs; export it '
+            'again with "adapter" set to this adapter, or with "keep_crops", or choose another adapter.'
         )
     return clip_vision.encode_face(CLIP_MODEL.choose(models_dirs), record.aligned[0])
 

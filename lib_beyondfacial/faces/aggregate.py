@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Identity:
 
     embedding: unit direction, float32 (512,).
     norm: weighted mean norm of the raw embeddings, for adapters that take raw ones.
-    crop: RGB uint8 (256, 256, 3), the head of the best photo.
+    crop: RGB uint8 (256, 256, 3), the head of the best photo; None in an export without it.
     names: the photos used, in the order in which they were given.
     warnings: sentences on photos that were dropped or doubtful.
     photo_hash: short hash over the pixels of all photos, used or not, and over the choice of face.
@@ -36,11 +36,12 @@ class Identity:
     gender: "female" or "male" if the pack gives it, else None.
     space: the recogniser of the embeddings (FaceAnalyser.space).
     name: of the saved identity, else "".
+    features: of the best face by other models, "clip:<hash of the model>", if an export contains them.
     """
 
     embedding: np.ndarray
     norm: float
-    crop: np.ndarray
+    crop: np.ndarray | None
     names: tuple[str, ...]
     warnings: tuple[str, ...]
     photo_hash: str
@@ -51,6 +52,7 @@ class Identity:
     gender: str | None = None
     space: str = ""
     name: str = ""
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def aggregate_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: FaceChoice = LARGEST) -> Identity:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from ..errors import BeyondFacialError
 from .aggregate import Identity
 from .analysis import FaceAnalyser
-from .identity_file import MAX_SPACES, THUMBNAIL, Record, Space, bytes_to_record, record_to_bytes
+from .identity_file import MAX_SPACES, Record, bytes_to_record, record_to_bytes
 from .names import check_name, is_name, same_name
 from .plain_files import (
     START_STALE_S,
@@ -27,12 +26,11 @@ from .plain_files import (
     when_let_go,
     write_plain,
 )
-from .quality import mean_direction
+from .records import identity_to_record, packs_of, recogniser_of, record_to_identity
 
 __all__ = ["Entry", "Library", "UnknownIdentityError"]
 
 ENDING = ".safetensors"
-HEAD = 256
 
 
 _CHANGING = threading.RLock()  # a library is made anew for every request
@@ -114,15 +112,20 @@ class Library:
         that it was saved with.
         """
         name = check_name(name)
-        record = self._read(name, self._known(name))
-        space = _space_of(record, analyser) or _space_from_crops(record, analyser)
-        if space is None:
-            packs = " or ".join(f'"{pack}"' for pack in _packs(record))
+        record = self.record(name)
+        identity = record_to_identity(record, analyser, name)
+        if identity is None:
+            packs = " or ".join(f'"{pack}"' for pack in packs_of(record))
             raise BeyondFacialError(
                 f'The identity "{name}" was saved with the face pack {packs} and cannot be used with '
                 f'"{analyser.name}"; choose that pack, or save the identity again from its photos.'
             )
-        return _to_identity(name, record, space, analyser)
+        return identity
+
+    def record(self, name: str) -> Record:
+        """All that is saved under the name."""
+        name = check_name(name)
+        return self._read(name, self._known(name))
 
     def rename(self, old: str, new: str) -> None:
         """Rename a saved identity; the new name may differ only in upper and lower case."""
@@ -203,7 +206,7 @@ class Library:
         return Entry(
             name=name,
             photo_hash=record.photo_hash,
-            packs=_packs(record),
+            packs=packs_of(record),
             photos=len(record.spaces[0].photos),
             created=record.created,
             has_crops=record.aligned is not None,
@@ -211,7 +214,7 @@ class Library:
         )
 
     def _merged(self, name: str, identity: Identity, keep_crops: bool, has_old: bool) -> Record:
-        record = _to_record(identity, keep_crops)
+        record = identity_to_record(identity, keep_crops)
         if not has_old:
             return record
         try:
@@ -220,73 +223,5 @@ class Library:
             return record
         if old.photo_hash != record.photo_hash or len(old.spaces[0].photos) != len(identity.photos):
             return record
-        others = tuple(space for space in old.spaces if _recogniser(space.id) != _recogniser(identity.space))
+        others = tuple(space for space in old.spaces if recogniser_of(space.id) != recogniser_of(identity.space))
         return replace(record, spaces=(*record.spaces, *others)[:MAX_SPACES])
-
-
-def _to_record(identity: Identity, keep_crops: bool) -> Record:
-    import cv2
-
-    space = Space(identity.space, identity.embedding, identity.norm, identity.photos, identity.norms, identity.weights)
-    return Record(
-        photo_hash=identity.photo_hash,
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        thumbnail=cv2.resize(identity.crop, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA),
-        spaces=(space,),
-        gender=identity.gender,
-        aligned=identity.aligned if keep_crops else None,
-    )
-
-
-def _to_identity(name: str, record: Record, space: Space, analyser: FaceAnalyser) -> Identity:
-    import cv2
-
-    return Identity(
-        embedding=space.embedding,
-        norm=space.norm,
-        crop=cv2.resize(record.thumbnail, (HEAD, HEAD), interpolation=cv2.INTER_CUBIC),
-        names=tuple(f"photo {n}" for n in range(1, len(space.photos) + 1)),
-        warnings=(),
-        photo_hash=record.photo_hash,
-        photos=space.photos,
-        norms=space.norms,
-        weights=space.weights,
-        aligned=record.aligned,
-        gender=record.gender,
-        space=analyser.space,
-        name=name,
-    )
-
-
-def _space_of(record: Record, analyser: FaceAnalyser) -> Space | None:
-    """The embeddings of this recogniser, compared by hash, because the pack's folder may have another name."""
-    wanted = _recogniser(analyser.space)
-    return next((space for space in record.spaces if _recogniser(space.id) == wanted), None)
-
-
-def _space_from_crops(record: Record, analyser: FaceAnalyser) -> Space | None:
-    """Compute this pack's embeddings from the saved crops, with the saved weights."""
-    if record.aligned is None:
-        return None
-    raw = analyser.embed(record.aligned).astype(np.float64)
-    norms = np.linalg.norm(raw, axis=1)
-    if not np.isfinite(norms).all() or not (norms > 0).all():
-        return None
-    photos = raw / norms[:, None]
-    weights = record.spaces[0].weights
-    return Space(
-        analyser.space,
-        mean_direction(photos, weights.astype(np.float64)),
-        float(weights @ norms),
-        photos.astype(np.float32),
-        norms.astype(np.float32),
-        weights,
-    )
-
-
-def _packs(record: Record) -> tuple[str, ...]:
-    return tuple(space.id.rpartition(":")[0] for space in record.spaces)
-
-
-def _recogniser(space: str) -> str:
-    return space.rpartition(":")[2]

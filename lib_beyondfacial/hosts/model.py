@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,10 @@ from .types import HostModel, Processing, Sampler
 
 LATENT_FACTOR = 8  # px per latent px of SD1.5's and SDXL's autoencoders
 NATIVE_SIDE, NATIVE_SIDE_SDXL = 512, 1024  # px
+COMPILED = (
+    "BeyondFacial: the UNet is compiled (torch.compile), and a compiled UNet cannot be given an identity; switch the "
+    "compilation off for this run."
+)
 UNFIT = {"is_sd3": "an SD3", "is_sd2": "an SD2", "is_flux": "a Flux"}
 
 
@@ -53,13 +58,28 @@ def refuse_unfit(p: Processing) -> None:
     """BeyondFacialError for models that the method does not support; check_fits finds the others."""
     for flag, kind in UNFIT.items():
         if getattr(p.sd_model, flag, False):
-            raise BeyondFacialError(
-                f"BeyondFacial works with SD1.5 and SDXL models, and this is {kind} model; choose another checkpoint."
-            )
+            raise not_served(kind)
     if getattr(p.sd_model, "cond_stage_key", "") == "edit":
         raise BeyondFacialError(
             "BeyondFacial does not work with instruct-pix2pix models; choose an ordinary checkpoint."
         )
+
+
+def not_served(kind: str) -> BeyondFacialError:
+    """The error for a kind of model ("a Flux") that the method does not serve."""
+    return BeyondFacialError(
+        f"BeyondFacial works with SD1.5 and SDXL models, and this is {kind} model; choose another checkpoint."
+    )
+
+
+def refuse_compiled(unet: nn.Module) -> None:
+    """BeyondFacialError where torch.compile has taken over the calls of a UNet, or of a module in it.
+
+    A compiled call was traced with the hooks of its first call: it would miss ours, or keep them for plain pictures.
+    """
+    for module in unet.modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise BeyondFacialError(COMPILED)
 
 
 class WebUIHost(ABC):
@@ -71,12 +91,26 @@ class WebUIHost(ABC):
         self.p, self.sampler = p, p.sampler
         self.native_side = native_side(p.sd_model)
         self.picture_size = (p.height, p.width)
+        self.weight_loads = 0
 
     @abstractmethod
     def unet(self) -> nn.Module: ...
 
     def model_key(self) -> object:
-        return self.unet()
+        return self.unet(), self.weight_loads
+
+    @contextmanager
+    def counting_weight_loads(self) -> Iterator[None]:
+        """Hear of every state dict that is loaded into this very UNet meanwhile: some refiners come that way."""
+
+        def note(module: nn.Module, incompatible_keys: object) -> None:
+            self.weight_loads += 1
+
+        handle = self.unet().register_load_state_dict_post_hook(note)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def encode_words(self, words: Sequence[str]) -> Tensor:
         encoded = encode_prompts(self.p, words, self.picture_size)

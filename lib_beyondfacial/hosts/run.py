@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from ..sampling.report import Report
 from ..sampling.sampling_pass import SamplingPass
 from ..sampling.start_noise import find_scale
 from ..unet.sites import enumerate_sites
+from .model import refuse_compiled
 from .patches import Patches
 from .types import Processing, Sampler
 
@@ -33,6 +34,10 @@ class PassHost(Host, Protocol):
 
     def to_sigmas(self, levels: Tensor) -> list[float]:
         """Convert the sampler's levels to sigmas."""
+        ...
+
+    def counting_weight_loads(self) -> AbstractContextManager[None]:
+        """Let model_key change with every state dict that is loaded into the UNet meanwhile."""
         ...
 
     def starts_from_noise(self) -> bool:
@@ -109,6 +114,7 @@ class Adapter(Protocol):
 def check_fits(p: Processing, plan: Plan, adapter: Adapter) -> None:
     """BeyondFacialError if the method, or an injection of the plan, does not fit the loaded model."""
     adapter.refuse_unfit(p)
+    refuse_compiled(adapter.unet_of(p))
     sites = [each.site for each in enumerate_sites(adapter.unet_of(p))]
     for injection in (each for line in plan.lines for each in line.injections):
         injection.check_fits(sites)
@@ -143,6 +149,7 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     run.scope.callback(patches.undo)
     wrap_launch(patches, p, run, adapter)
     run.noise, run.host = noise, adapter.make_host(p)
+    run.scope.enter_context(run.host.counting_weight_loads())
     run.sampling = SamplingPass(run.plan, run.host, images_of(p), run.report, run.masks_before)
     note_levels(patches, run, p.sampler)
     adapter.attach(p, run)

@@ -19,7 +19,7 @@ from ..unet.sites import AttentionSite
 from .encoded_prompts import EncodedPrompts
 from .faces_in_picture import box_of, choose_face, is_better, to_image
 from .host import BatchImage, Host, Step
-from .plan import IdentityLine, Plan, refuse_nan
+from .plan import IdentityLine, Plan, refuse_host_nan, refuse_nan
 from .report import Report
 
 LOOKING, REDRAWING = "BeyondFacial looks for the head", "BeyondFacial redraws the head, step {} of {}"
@@ -138,13 +138,17 @@ class HeadRefinement:
         """A function (x, sigma) -> the identity line's x0 behind CFG, with the refinement's prompts."""
 
         def predict(x: Tensor, sigma: float) -> Tensor:
+            prompts = self.prompts.refine[line.name]
             with line.attached(self.sites, LineRows.one_each(len(x))):
-                cond = self.host.predict_x0(x, sigma, self.prompts.refine[line.name], line, is_crop=True)
+                cond = self.host.predict_x0(x, sigma, prompts, line, is_crop=True)
+            if not torch.isfinite(cond).all():
+                refuse_host_nan(self.host.predict_x0(x, sigma, prompts, None, is_crop=True), sigma)
             refuse_nan(cond, sigma)
             self.report.identity_rows += len(x)
             if cfg_scale == 1:
                 return cond
             uncond = self.host.predict_x0(x, sigma, self.prompts.refine_uncond, None, is_crop=True)
+            refuse_host_nan(uncond, sigma)
             self.report.identity_rows += len(x)
             return uncond + cfg_scale * (cond - uncond)
 

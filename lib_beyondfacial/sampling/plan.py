@@ -119,6 +119,15 @@ def make_line(
     )
 
 
+def refuse_host_nan(prediction: Tensor, sigma: float) -> None:
+    """BeyondFacialError where what the host's model predicts without an identity is not finite."""
+    if not torch.isfinite(prediction).all():
+        raise BeyondFacialError(
+            f"BeyondFacial: the model itself gave NaN at noise level {sigma:.3g}, without the identity; run it in "
+            "full precision (--no-half), or choose another checkpoint."
+        )
+
+
 def refuse_nan(prediction: Tensor, sigma: float) -> None:
     """BeyondFacialError if an identity line's prediction is not finite."""
     if not torch.isfinite(prediction).all():

@@ -21,7 +21,7 @@ from ..unet.sites import enumerate_sites
 from .encoded_prompts import HEAD, encode_pass
 from .head_refinement import HeadRefinement
 from .host import BatchImage, Host, Step
-from .plan import IdentityLine, Plan, refuse_nan
+from .plan import IdentityLine, Plan, refuse_host_nan, refuse_nan
 from .report import Report
 from .start_noise import BAND, encode_reference, pixels_per_latent
 
@@ -81,6 +81,7 @@ class SamplingPass:
             latents: dict[tuple[int, Box], Tensor] = {}
             for i, box in enumerate(boxes):
                 crop = line.person_of(i).crop
+                assert crop is not None  # who loads an export without one refuses a start identity
                 if (id(crop), box) not in latents:
                     z = encode_reference(self.host.encode_image, crop, box, size, factor)
                     latents[id(crop), box] = z.to(noise.device)
@@ -154,6 +155,7 @@ class SamplingPass:
         Returns (B, C, H, W) fp32, exactly 0 where the mask is 0.
         """
         p = self.parameters
+        refuse_host_nan(step.denoised, step.sigma)  # first, or the identity line would be blamed for it
         if predictions is not None:
             for identity in predictions.identity.values():
                 refuse_nan(identity, step.sigma)  # NaN would silently give an empty mask

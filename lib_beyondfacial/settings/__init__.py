@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BeyondFacialError, nearest_name, printable
-from .fields import FOLDS, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_schema, setting
+from .fields import FOLDS, MAX_EMBEDDING, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_schema, setting
 from .parameters import MethodParameters
 from .values import check_value, text_to_value, value_to_text
 
@@ -22,7 +22,9 @@ __all__ = [
     "AUTOMATIC",
     "BY_KEY",
     "FIELDS",
+    "PERSON_KEYS",
     "FOLDS",
+    "MAX_EMBEDDING",
     "MAX_REFERENCES",
     "METHOD_DEFAULTS",
     "NONE",
@@ -30,6 +32,7 @@ __all__ = [
     "PRESETS",
     "Field",
     "MethodParameters",
+    "UI_FIELDS",
     "Settings",
     "check_value",
     "fields_to_schema",
@@ -42,16 +45,19 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(MethodParameters):
-    """The checked settings of one request: the method's parameters and the person. The repr contains no photos."""
+    """The checked settings of one request: the method's parameters and the person. The repr shows no face."""
 
     enabled: bool = setting(False, PREFIX, "Keep this person in the whole scene.", section="person")
     references: tuple[Any, ...] = setting(
         (), "Photos", "One to 16 photos of one person, who agreed to it.", section="person"
     )
-    identity: str = setting("", "Saved identity", "Instead of photos.", section="person", empty=NONE)
+    identity: str = setting("", "Saved identity", "Instead of photos.", section="person", empty=NONE, axis=True)
+    embedding: str = setting(
+        "", "Exported identity", "Made by an export; instead of photos.", section="person", is_embedding=True
+    )
     adapter: str = setting(
         "", "Identity adapter", "The file that draws a given face.",
-        section="person", empty=AUTOMATIC,
+        section="person", empty=AUTOMATIC, axis=True,
     )  # fmt: skip
     show_mask: bool = setting(False, "Show mask", "Adds, after the pictures, where the person acted.", section="mask")
     face_pack: str = setting(
@@ -117,12 +123,13 @@ class Settings(MethodParameters):
             )
 
     def __repr__(self) -> str:
-        values = (f"{k}={v!r}" for k, v in self.to_dict().items() if k != "references")
-        return f"Settings({', '.join(values)}, references=<{len(self.references)} photos>)"
+        values = (f"{k}={v!r}" for k, v in self.to_dict().items() if not BY_KEY[k].is_biometric)
+        hidden = f"references=<{len(self.references)} photos>, embedding=<{len(self.embedding)} letters>"
+        return f"Settings({', '.join(values)}, {hidden})"
 
     @classmethod
     def from_script_args(cls, *args: Any, is_api: bool = False) -> Settings:
-        """Settings from a script's arguments: the UI's values in FIELDS' order, or first the API's dict.
+        """Settings from a script's arguments: the UI's values in UI_FIELDS' order, or first the API's dict.
 
         A non-empty dict without "enabled" means enabled, so that a filled-in unit is never silently off. Arguments
         behind the dict come from the request's "infotext"; they fill in the keys that the dict leaves out. UI values
@@ -136,9 +143,9 @@ class Settings(MethodParameters):
                 '"args" holds something else before its object; give one object with all settings, "enabled" too: '
                 '"args": [{...}].'
             )
-        if len(args) > len(FIELDS):
-            raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(FIELDS)}, or one object.')
-        given = [(field.key, value) for field, value in zip(FIELDS, args, strict=False) if value is not None]
+        if len(args) > len(UI_FIELDS):
+            raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(UI_FIELDS)}, or one object.')
+        given = [(field.key, value) for field, value in zip(UI_FIELDS, args, strict=False) if value is not None]
         values = {key: "" if value in (AUTOMATIC, NONE) else value for key, value in given}
         if objects:
             values = _over_infotext(args[0], values) if args[0] else {}
@@ -148,20 +155,21 @@ class Settings(MethodParameters):
         return settings
 
     def _check_person(self, is_from_infotext: bool) -> None:
-        if not self.references and not self.identity and is_from_infotext:
+        given = [key for key in PERSON_KEYS if getattr(self, key)]
+        if not given and is_from_infotext:
             raise BeyondFacialError(
                 f'The "infotext" of the request switched {PREFIX} on, but an infotext holds no photos; give '
                 f'"references" in "alwayson_scripts": {{"{PREFIX}": {{"args": [{{...}}]}}}}, or take what {PREFIX} '
                 "wrote out of the infotext."
             )
-        if not self.references and not self.identity:
+        if not given:
             raise BeyondFacialError(
                 '"references" is empty; give at least one photo of the person, or set "identity" to a saved one.'
             )
-        if self.references and self.identity:
-            raise BeyondFacialError(
-                f'"references" and "identity" ("{self.identity[:60]}") are both given; leave one of them empty.'
-            )
+        if len(given) > 1:
+            name = f' (the saved identity "{self.identity[:60]}")' if self.identity else ""
+            listed = " and ".join(f'"{key}"' for key in given)
+            raise BeyondFacialError(f"{listed} are given together{name}; give one of them and leave the others empty.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -179,22 +187,22 @@ class Settings(MethodParameters):
         return {**{field.key: getattr(self, field.key) for field in FIELDS}, "references": list(self.references)}
 
     def to_infotext(self) -> dict[str, str]:
-        """Infotext keys and values: always the main fields; texts and fields of the folds only if not the default.
+        """Infotext keys and values: "enabled", and whatever differs from its default.
 
-        Photos are never included, and a saved identity's name only with identity_in_infotext.
+        Photos and exports are never included, and a saved identity's name only with identity_in_infotext.
         """
-        excluded = {"references"} if self.identity_in_infotext else {"references", "identity"}
         return {
             field.infotext: value_to_text(field, getattr(self, field.key))
             for field in FIELDS
-            if field.key not in excluded
-            and (getattr(self, field.key) != field.default or not (field.section in FOLDS or field.kind == "text"))
+            if not field.is_biometric
+            and (field.key != "identity" or self.identity_in_infotext)
+            and (field.key == "enabled" or getattr(self, field.key) != field.default)
         }
 
     @classmethod
     def from_infotext(cls, parameters: Mapping[str, Any]) -> Settings:
         """Inverse of to_infotext, except that photos are missing; keys of others are ignored."""
-        known = (field for field in FIELDS if field.infotext in parameters and field.kind != "photos")
+        known = (field for field in FIELDS if field.infotext in parameters and not field.is_biometric)
         return cls(**{field.key: text_to_value(field, parameters[field.infotext]) for field in known})
 
     @staticmethod
@@ -204,6 +212,8 @@ class Settings(MethodParameters):
 
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
+UI_FIELDS = tuple(field for field in FIELDS if field.kind != "embedding")  # a component each
+PERSON_KEYS = ("references", "identity", "embedding")  # who it is: one of them is given
 PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -226,9 +236,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
     """The API's dict, filled in from the arguments behind it: the UI's defaults, or values of an infotext."""
-    known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and field.kind != "photos"}
-    if unit.get("references"):
-        known.pop("identity", None)  # photos in the request replace the person of the infotext
+    known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and not field.is_biometric}
+    if unit.get("references") or unit.get("embedding"):
+        known.pop("identity", None)  # the person of the request replaces that of the infotext
     return {**known, "enabled": True, **unit}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 MAX_REFERENCES = 16
 MAX_TEXT = 2000
+MAX_EMBEDDING = 8_000_000  # letters of base64; faces/identity_file.py says how many bytes an identity has
 PREFIX = "BeyondFacial"
 FOLDS = {"mask": "Mask and timing", "face": "Which face", "expert": "Expert (paper)"}  # closed at first, by title
 SECTIONS = ("person", "main", *FOLDS)  # the order of FIELDS, and so of the script's arguments
@@ -20,7 +21,9 @@ class Field:
     """One setting: its key in the API, its label and help in the UI, and its allowed values.
 
     A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
-    SECTIONS. empty: what the page's list shows for an empty text. Published keys are never reused for another meaning.
+    SECTIONS. empty: what the page's list shows for an empty text. axis: whether X/Y/Z plots can vary it.
+    is_embedding: a long text in base64 that describes a person, for the API alone. Published keys are never reused for
+    another meaning.
     """
 
     key: str
@@ -33,11 +36,20 @@ class Field:
     choices: tuple[str, ...] = ()
     section: str = "main"
     empty: str = ""
+    axis: bool = False
+    is_embedding: bool = False
 
     @property
     def kind(self) -> str:
-        """The kind of its values: "bool", "float", "int", "text", "choice" or "photos"."""
+        """The kind of its values: "bool", "float", "int", "text", "choice", "photos" or "embedding"."""
+        if self.is_embedding:
+            return "embedding"
         return "choice" if self.choices else KINDS[type(self.default)]
+
+    @property
+    def is_biometric(self) -> bool:
+        """Whether its values show or describe a face: never in an infotext, a log or a message."""
+        return self.kind in ("photos", "embedding")
 
     @property
     def infotext(self) -> str:
@@ -54,6 +66,7 @@ class Field:
             "text": f"text of at most {MAX_TEXT} characters",
             "choice": "one of " + ", ".join(f'"{choice}"' for choice in self.choices),
             "photos": f"a list of at most {MAX_REFERENCES} photos",
+            "embedding": f"an exported identity, base64 of at most {MAX_EMBEDDING} letters",
         }[self.kind]
 
 
@@ -68,9 +81,11 @@ def setting(
     choices: tuple[str, ...] = (),
     section: str = "main",
     empty: str = "",
+    axis: bool = False,
+    is_embedding: bool = False,
 ) -> Any:
     """Declare a dataclass field as a setting; the arguments are Field's, the key is the dataclass field's name."""
-    described = Field("", default, label, help, minimum, maximum, step, choices, section, empty)
+    described = Field("", default, label, help, minimum, maximum, step, choices, section, empty, axis, is_embedding)
     return dataclasses.field(default=default, metadata={"setting": described})
 
 
@@ -102,6 +117,7 @@ def _field_to_schema(field: Field) -> dict[str, Any]:
         "text": {"type": "string", "maxLength": MAX_TEXT},
         "choice": {"type": "string", "enum": list(field.choices)},
         "photos": {"type": "array", "items": photo, "maxItems": MAX_REFERENCES},
+        "embedding": {**photo, "maxLength": MAX_EMBEDDING},
     }
     default = list(field.default) if field.kind == "photos" else field.default
     return {"title": field.label, "description": field.help, **types[field.kind], "default": default}

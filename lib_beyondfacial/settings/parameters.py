@@ -15,31 +15,25 @@ class MethodParameters:
     are in the UI's last fold.
     """
 
-    weight: float = setting(
-        1.0,
-        "Likeness",
-        "Higher: more the person, less the prompt.",
-        0,
-        3,
-        0.05,
-    )
+    weight: float = setting(1.0, "Likeness", "Higher: more the person, less the prompt.", 0, 3, 0.05, axis=True)
     start: float = setting(
         0.3, "Start", "Share of the steps before the person comes in. Higher: more of the plain picture stays.",
-        0, 1, 0.01, section="mask",
+        0, 1, 0.01, section="mask", axis=True,
     )  # fmt: skip
     stop: float = setting(
         1.0, "Stop", "Share of the steps after which the person rests. Lower: the prompt alone ends the picture.",
-        0, 1, 0.01, section="mask",
+        0, 1, 0.01, section="mask", axis=True,
     )  # fmt: skip
     mask_strength: float = setting(
-        1.0, "Mask strength", "Lower: the person fades; at 0 the picture is the plain one.", 0, 1, 0.05, section="mask"
-    )
+        1.0, "Mask strength", "Lower: the person fades; at 0 the picture is the plain one.",
+        0, 1, 0.05, section="mask", axis=True,
+    )  # fmt: skip
     mask_softness: float = setting(
         0.5, "Mask softness", "Higher: a wider and softer edge around the head.", 0, 1, 0.05, section="mask"
     )
     idap_strength: float = setting(
         0.0, "Start identity", "Higher: more of the photo's face in the first noise; the scene changes with it.",
-        0, 1, 0.05, section="mask",
+        0, 1, 0.05, section="mask", axis=True,
     )  # fmt: skip
     hires_pass: str = setting(
         "both",
@@ -49,7 +43,10 @@ class MethodParameters:
         section="mask",
     )
     refine_head: bool = setting(
-        True, "Refine head", "Redraws a small head once, as a close-up: much more like the person, a little slower."
+        True,
+        "Refine head",
+        "Redraws a small head once, as a close-up: much more like the person, a little slower.",
+        axis=True,
     )
     mask_mode: str = setting(
         "adaptive",

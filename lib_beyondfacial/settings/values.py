@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BeyondFacialError
-from .fields import MAX_REFERENCES, MAX_TEXT, PREFIX, Field
+from .fields import MAX_EMBEDDING, MAX_REFERENCES, MAX_TEXT, PREFIX, Field
 
 
 def text_to_value(field: Field, text: Any) -> Any:
@@ -53,6 +53,7 @@ def check_value(field: Field, value: Any) -> Any:
         "text": _check_text,
         "choice": _check_choice,
         "photos": _check_photos,
+        "embedding": _check_embedding,
     }[field.kind](field, value)
     if checked is None:
         raise BeyondFacialError(f'"{field.key}" is {_shown(field, value)}; it must be {field.describe_range()}.')
@@ -95,11 +96,20 @@ def _check_photos(field: Field, value: Any) -> tuple[Any, ...] | None:
     return tuple(value)
 
 
+def _check_embedding(_field: Field, value: Any) -> str | None:
+    """Base64 text, not decoded yet; the size is bounded before anything reads it."""
+    if not isinstance(value, str) or len(value) > MAX_EMBEDDING:
+        return None
+    return value if re.fullmatch(r"[A-Za-z0-9+/]*={0,2}", value) else None
+
+
 def _shown(field: Field, value: Any) -> str:
     """A value in the form that a message quotes: short, and without the bytes of a photo."""
     if field.kind == "photos":
         is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
         return f"a list of {len(value)}" if is_list else f"a {type(value).__name__}"
+    if field.kind == "embedding" and isinstance(value, str):
+        return f"a text of {len(value)} letters"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     text = repr(value)

@@ -137,6 +137,6 @@ def check_fired(attached: Sequence[Attached]) -> None:
     """BeyondFacialError if an identity call reached no attention site, since the picture would be plain."""
     if attached and not any(each.fired for each in attached):
         raise BeyondFacialError(
-            "BeyondFacial: the host's UNet is replaced by another engine (TensorRT or the like), so no identity "
-            "can enter it; choose the ordinary UNet in the settings (SD Unet: None)."
+            "BeyondFacial: the host's UNet is compiled or replaced by another engine (torch.compile, TensorRT or the "
+            "like), so no identity can enter it; switch that off (SD Unet: None)."
         )

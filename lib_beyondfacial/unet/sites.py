@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import BeyondFacialError, printable
 
@@ -23,9 +23,9 @@ class Site(NamedTuple):
     """The shape of one cross-attention.
 
     name: the module's, ending in "attn2".
-    width: to_q.out_features, the h of an adapter file's (h, C) weights.
+    width: of to_q's output, the h of an adapter file's (h, C) weights.
     heads: of the attention.
-    context_dim: to_k.in_features, the C.
+    context_dim: of to_k's input, the C.
     """
 
     name: str
@@ -62,10 +62,27 @@ def enumerate_sites(unet: nn.Module) -> list[AttentionSite]:
     sites = []
     for name in adapter_order(n for n, module in named_attn2.items() if all(hasattr(module, x) for x in _LEAVES)):
         module = modules[name]
-        width, context = module.to_q.weight.shape[0], module.to_k.weight.shape[1]
+        width, context = leaf_widths(module.to_q, f"{name}.to_q")[1], leaf_widths(module.to_k, f"{name}.to_k")[0]
         site = Site(name, width, int(getattr(module, "heads", 0) or width // 64), context)
         sites.append(AttentionSite(site, module, modules.get(attn1_twin(name))))
     return sites
+
+
+def leaf_widths(leaf: nn.Module, name: str = "leaf") -> tuple[int, int]:
+    """The input's and output's width of a linear layer: its own word, else its weight's shape (out, in).
+
+    A quantised weight's shape is that of its packed bytes. BeyondFacialError where nothing else tells the widths.
+    """
+    in_features, out_features = getattr(leaf, "in_features", None), getattr(leaf, "out_features", None)
+    if in_features is not None and out_features is not None:
+        return in_features, out_features
+    weight = getattr(leaf, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():  # noqa: PLR2004
+        raise BeyondFacialError(
+            f'BeyondFacial cannot read the width of "{printable(name)}" ({type(leaf).__name__}): this model is '
+            "quantised in a way that hides it; load it in fp16, bf16 or fp8."
+        )
+    return weight.shape[1], weight.shape[0]
 
 
 def adapter_order(names: Iterable[str]) -> list[str]:

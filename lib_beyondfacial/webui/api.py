@@ -17,8 +17,8 @@ from .. import __version__
 from ..errors import BeyondFacialError
 from ..faces.library import UnknownIdentityError
 from ..faces.names import check_name
-from ..settings import Settings
-from . import bodies, face_check, identities, listings, permissions, person
+from ..settings import PREFIX, Settings
+from . import api_docs, bodies, exports, face_check, identities, listings, permissions, person, validation
 from .failures import sentence_of
 
 ROOT = "/beyondfacial/v1"
@@ -127,6 +127,13 @@ async def post_faces(request: Request) -> dict[str, Any]:
 
 
 @answering
+async def post_validate(request: Request) -> dict[str, Any]:
+    """What a request with these settings would be told; nothing is generated."""
+    body = await bodies.read_body(request)
+    return await in_face_thread(lambda: validation.validate(bodies.parse_object(body)))
+
+
+@answering
 async def get_identities() -> dict[str, Any]:
     """The saved identities, and whether this client may change them."""
 
@@ -143,6 +150,26 @@ async def post_identities(request: Request) -> dict[str, Any]:
     permissions.require_writes()
     body = await bodies.read_body(request)
     return await in_face_thread(lambda: save_or_rename(bodies.parse_body(body, bodies.SAVE_FIELDS)))
+
+
+@answering
+async def get_export(name: str, request: Request) -> dict[str, Any]:
+    """A saved identity as one text, for the setting "embedding"."""
+    values = bodies.parse_query(request.query_params, bodies.EXPORT_OPTIONS)
+    return await in_face_thread(lambda: exports.export_saved(name, values))
+
+
+@answering
+async def post_export(request: Request) -> dict[str, Any]:
+    """The photos' identity as one text, for the setting "embedding"; nothing is saved."""
+    body = await bodies.read_body(request)
+
+    def work() -> dict[str, Any]:
+        values = bodies.parse_body(body, bodies.EXPORT_FIELDS)
+        identity, warnings = person.identify(check_settings(values), is_api=True)
+        return exports.export_identity(identity, values, warnings)
+
+    return await in_face_thread(work)
 
 
 @answering
@@ -163,20 +190,27 @@ def save_or_rename(values: dict[str, Any]) -> dict[str, Any]:
         identities.rename(name, rename_to)
         name = check_name(rename_to)
     else:
-        settings = Settings(**{field.key: values[field.key] for field in bodies.CHECK_FIELDS})
-        identity, warnings = person.identify(settings, is_api=True)
+        identity, warnings = person.identify(check_settings(values), is_api=True)
         identities.save(name, identity, values["keep_crops"], values["overwrite"])
     return {**identities.entry_to_json(identities.entry_of(name)), "warnings": list(warnings)}
+
+
+def check_settings(values: dict[str, Any]) -> Settings:
+    """Which photos, and how their faces are found."""
+    return Settings(**{field.key: values[field.key] for field in bodies.CHECK_FIELDS})
 
 
 ROUTES: tuple[tuple[str, str, Callable[..., Awaitable[Any]]], ...] = (
     ("GET", "version", get_version),
     ("GET", "schema", get_schema),
-    ("GET", "schema/{route}", get_body_schema),
+    ("GET", "schema/{route:path}", get_body_schema),
     ("GET", "models", get_models),
     ("POST", "faces", post_faces),
+    ("POST", "validate", post_validate),
     ("GET", "identities", get_identities),
     ("POST", "identities", post_identities),
+    ("GET", "identities/{name:path}/export", get_export),
+    ("POST", "identities/export", post_export),
     ("DELETE", "identities", delete_identity),
     ("DELETE", "identities/{name:path}", delete_identity),
 )
@@ -190,5 +224,7 @@ def mount(_demo: Any, app: FastAPI) -> None:
             endpoint,
             methods=[method],
             response_model=None,
+            tags=[PREFIX],
+            openapi_extra=api_docs.openapi_extra(method, path),
             dependencies=[Depends(permissions.require_user)],
         )

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import Request
 
 from ..errors import BeyondFacialError, printable
 from ..faces.photos import MAX_BYTES
-from ..settings import BY_KEY, MAX_REFERENCES, Field, check_value, fields_to_schema, nearest_key
+from ..settings import (
+    BY_KEY,
+    MAX_REFERENCES,
+    Field,
+    Settings,
+    check_value,
+    fields_to_schema,
+    nearest_key,
+    text_to_value,
+)
 from .bounded_json import BoundsError, parse_json
 
 MAX_BODY = int(MAX_REFERENCES * MAX_BYTES * 4 / 3 * 1.05) + 1_000_000  # the most photos, each the largest, as base64
@@ -19,10 +28,14 @@ MAX_BODIES = 2 * MAX_BODY  # bytes of all bodies together that are being receive
 CHECK_FIELDS = tuple(
     BY_KEY[key] for key in ("references", "face_pack", "adapter", "adapter_family", "face_choice", "face_index")
 )
+QUERY_KEYS = ("adapter", "adapter_family", "keep_crops", "head_crop")
 NAME = Field("name", "", "Name", "Of the saved identity.")
 RENAME_TO = Field("rename_to", "", "New name", "Instead of photos: the saved identity's new name.")
 KEEP_CROPS = Field("keep_crops", False, "Keep face crops", "So that another face pack can be used later.")
 OVERWRITE = Field("overwrite", False, "Overwrite", "Replace the saved identity of that name.")
+HEAD_CROP = Field("head_crop", True, "Head crop", "The head as a small picture, which the start identity needs.")
+EXPORT_FIELDS = (*CHECK_FIELDS, KEEP_CROPS, HEAD_CROP)
+EXPORT_OPTIONS = tuple(field for field in EXPORT_FIELDS if field.key in QUERY_KEYS)
 SAVE_FIELDS = (NAME, RENAME_TO, *CHECK_FIELDS, KEEP_CROPS, OVERWRITE)
 
 
@@ -50,6 +63,8 @@ def schema_of(route: str) -> dict[str, Any]:
     schemas = {
         "faces": fields_to_schema("BeyondFacial face check", CHECK_FIELDS, ["references"]),
         "identities": fields_to_schema("BeyondFacial saved identity", SAVE_FIELDS, ["name"]),
+        "identities/export": fields_to_schema("BeyondFacial exported identity", EXPORT_FIELDS, ["references"]),
+        "validate": Settings.json_schema(),
     }
     if route not in schemas:
         raise UnknownSchemaError(f'There is no schema "{printable(route)}"; there are {" and ".join(schemas)}.')
@@ -83,6 +98,26 @@ def parse_body(body: bytes | bytearray, table: Sequence[Field]) -> dict[str, Any
 
     A bytearray is empty afterwards.
     """
+    given = parse_object(body)
+    known = {field.key: field for field in table}
+    for key in given:
+        if key not in known:
+            raise BeyondFacialError(unknown_key(key, known))
+    return {key: check_value(field, given.get(key, field.default)) for key, field in known.items()}
+
+
+def parse_query(query: Mapping[str, str], table: Sequence[Field]) -> dict[str, Any]:
+    """The same of a URL's query, whose values are texts."""
+    known = {field.key: field for field in table}
+    for key in query:
+        if key not in known:
+            raise BeyondFacialError(unknown_key(key, known))
+    given = {key: text_to_value(known[key], text) for key, text in query.items()}
+    return {key: check_value(field, given.get(key, field.default)) for key, field in known.items()}
+
+
+def parse_object(body: bytes | bytearray) -> dict[str, Any]:
+    """The body's JSON object, unchecked but for its bounds; a bytearray is empty afterwards."""
     try:
         given = parse_json(body if isinstance(body, bytearray) else bytearray(body))
     except BoundsError as error:
@@ -91,14 +126,14 @@ def parse_body(body: bytes | bytearray, table: Sequence[Field]) -> dict[str, Any
         raise BeyondFacialError("The request is no JSON that can be read; send one object.") from None
     if not isinstance(given, dict):
         raise BeyondFacialError(f"The request is a JSON {_kind(given)}; send one object.")
-    known = {field.key: field for field in table}
-    for key in given:
-        if key not in known:
-            raise BeyondFacialError(
-                f'"{printable(key)}" is not known here; '
-                f'the nearest is "{nearest_key(key, known)}" (all: {", ".join(known)}).'
-            )
-    return {key: check_value(field, given.get(key, field.default)) for key, field in known.items()}
+    return given
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What to say of a key that there is not."""
+    return (
+        f'"{printable(key)}" is not known here; the nearest is "{nearest_key(key, known)}" (all: {", ".join(known)}).'
+    )
 
 
 def _kind(value: Any) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gradio as gr
+
 from ..errors import BeyondFacialError
 from ..hosts import request
 from ..settings import keys_to_labels
+from . import cells
 
 PREFIX = "BeyondFacial: "
 MARK = "\N{WARNING SIGN}"
@@ -34,8 +37,11 @@ def fail_on_error(p: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_api = getattr(p, "is_api", False)  # the UI shows the error's class before the sentence
-        request.fail(p, f"{PREFIX if is_api else ''}{sentence_of(error)}")
+        is_api = getattr(p, "is_api", False)  # the page shows the error's class before the sentence
+        sentence = sentence_of(error)
+        if cells.name_cell(p):  # a plot leaves the cell blank, and the error in the console
+            add_comment(p, sentence)
+        request.fail(p, f"{PREFIX if is_api else ''}{sentence}")
 
 
 @contextmanager
@@ -52,8 +58,13 @@ def add_comment(p: Any, text: str, processed: Any = None) -> None:
 
     `p` is always needed, since scripts that join several results use the comments of `p`.
     """
-    text = text if text.startswith(PREFIX) else PREFIX + text
-    add_line(p, text if getattr(p, "is_api", False) else f"{MARK} {keys_to_labels(text)}", processed)
+    is_api = getattr(p, "is_api", False)
+    cell = cells.name_cell(p)
+    text = f"{PREFIX}{f'{cell}: ' if cell else ''}{text.removeprefix(PREFIX)}"
+    text = text if is_api else f"{MARK} {keys_to_labels(text)}"
+    add_line(p, text, processed)
+    if cell and not is_api:  # a plot shows the comments of its first cell alone
+        gr.Warning(text)
 
 
 def add_line(p: Any, text: str, processed: Any = None) -> None:

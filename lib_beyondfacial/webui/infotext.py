@@ -23,15 +23,16 @@ ENABLED_KEY = BY_KEY["enabled"].infotext
 
 
 class Report(dict):
-    """The report of one picture: similarity (None: no face found), face_area and mask_coverage, each 0 to 1, and a
-    note if the picture lacks something.
+    """The report of one picture: similarity (None: no face found), face_area and mask_coverage (None: made by
+    another machine), each 0 to 1, and a note if the picture lacks something.
 
     Its text has no comma and no colon, so that hosts write it into an infotext without quotes.
     """
 
     def __str__(self) -> str:
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
-        numbers = f"similarity {similarity}; face {self['face_area']:.4f}; mask {self['mask_coverage']:.4f}"
+        mask = "" if self["mask_coverage"] is None else f"; mask {self['mask_coverage']:.4f}"
+        numbers = f"similarity {similarity}; face {self['face_area']:.4f}{mask}"
         return f"{numbers}; {self['note']}" if "note" in self else numbers
 
 
@@ -52,6 +53,13 @@ class Reports(list):
         """Set the report of the picture at this position in the request."""
         self.extend([None] * (position + 1 - len(self)))
         self[position] = report
+
+
+class Warnings(list):
+    """The request's warnings: a list in the API's answer, and one text in each picture's infotext."""
+
+    def __getitem__(self, _index: Any) -> Any:
+        return "; ".join(warning.removeprefix("BeyondFacial: ") for warning in self) or None
 
 
 class PasteKey(str):
@@ -100,4 +108,4 @@ def paste_key(field: Field) -> PasteKey:
     return key
 
 
-PASTED_FIELDS = tuple(field for field in FIELDS if field.kind != "photos")
+PASTED_FIELDS = tuple(field for field in FIELDS if not field.is_biometric)

@@ -94,6 +94,15 @@ def require_writes() -> None:
         )
 
 
+def require_export() -> None:
+    """NotAllowedError where saved identities may not leave as data: under the same flags as changes."""
+    if not may_write():
+        raise NotAllowedError(
+            "Saved identities cannot be exported here, because others can reach this web UI; "
+            "start it with --beyondfacial-allow-writes to allow it."
+        )
+
+
 def _to_users(entries: Iterable[str]) -> dict[str, str]:
     pairs = (entry.split(":", 1) for entry in entries if entry)
     return {pair[0]: pair[-1] for pair in pairs}

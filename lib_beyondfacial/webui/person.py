@@ -11,7 +11,7 @@ from ..faces import analysis, photos
 from ..faces.aggregate import Identity, aggregate_photos
 from ..faces.choice import FaceChoice
 from ..settings import Settings
-from . import folders, host_settings, identities
+from . import exports, folders, host_settings, identities
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,8 @@ def load_person(settings: Settings, is_api: bool) -> Person:
     analyser, warnings = open_analyser(settings.face_pack, adapter.spec.pack)
     if settings.identity:
         identity = identities.load(settings.identity, analyser)
+    elif settings.embedding:
+        identity = exports.load(settings, analyser)
     else:
         identity = aggregate_photos(load_photos(settings, is_api), analyser, choice_of(settings))
     features = compute_features(identity, adapter.spec.features, folders.model_roots())

@@ -16,12 +16,16 @@ from ..sampling.shortfalls import Shortfall, find_shortfall
 from ..settings import Settings
 from . import host_settings, infotext, person, previews
 
+ELSEWHERE = "made by another machine"  # whose own infotext tells the rest
+NO_MASKS = "Other machines send no masks, so pictures {numbers}, which they made, have none."
+
 
 @dataclass(eq=False)
 class Picture:
     """One finished picture.
 
-    image: the host's object; checksum: of its pixels when measured; lack: None if none; is_refined: its head.
+    image: the host's object; checksum: of its pixels when measured; lack: None if none. is_elsewhere: whether another
+    machine made it. is_refined: its head.
     """
 
     image: Image.Image
@@ -29,6 +33,7 @@ class Picture:
     report: infotext.Report
     mask: Image.Image | None
     lack: Shortfall | None
+    is_elsewhere: bool = False
     is_refined: bool = False
 
 
@@ -37,6 +42,7 @@ class Output:
     """Data of a request for its pictures, from process() to postprocess(); an attribute of the host's `p`.
 
     Positions are counted, not computed, because extensions may change how many pictures a batch has.
+    sampled: how many pictures of the present batch were sampled here; None if the host does not say.
     """
 
     settings: Settings
@@ -45,6 +51,7 @@ class Output:
     reports: infotext.Reports = field(default_factory=infotext.Reports)
     pictures: dict[int, Picture] = field(default_factory=dict)
     batch: int | None = None
+    sampled: int | None = None
 
     @property
     def shows_mask(self) -> bool:
@@ -61,12 +68,23 @@ class Output:
 def add_picture(p: Any, run: Run, output: Output, image: Image.Image) -> None:
     """Measure a finished picture, keep its mask, and find what it lacks."""
     position = output.begin_picture(p.iteration, p.batch_index)
+    if output.sampled is not None and p.batch_index >= output.sampled:
+        report = infotext.Report(mask_coverage=None, note=ELSEWHERE)
+        picture = Picture(image, checksum(image), report, None, None, is_elsewhere=True)
+    else:
+        picture = describe_picture(p, run, output, image, position)
+    output.pictures[position] = picture
+    measure(picture, output)
+    output.reports.put(position, picture.report)
+
+
+def describe_picture(p: Any, run: Run, output: Output, image: Image.Image, position: int) -> Picture:
+    """A picture that was sampled here: its mask, and what it lacks."""
     lack = find_shortfall(run.plan, run.report.batch, p.batch_index, is_interrupted())
     box, mask = pasted_at(p, image), run.report.mask_of(p.batch_index)
     refined = run.report.refined
     is_refined = p.batch_index < len(refined) and refined[p.batch_index]
-    picture = Picture(image, checksum(image), infotext.Report(), None, lack, is_refined)
-    output.pictures[position] = picture
+    picture = Picture(image, checksum(image), infotext.Report(), None, lack, is_refined=is_refined)
     if output.shows_mask or host_settings.saves_masks():
         is_grey = output.is_api
         picture.mask = previews.plain_mask(mask, image.size, box) if is_grey else previews.heat_map(image, mask, box)
@@ -76,8 +94,7 @@ def add_picture(p: Any, run: Run, output: Output, image: Image.Image) -> None:
     picture.report["mask_coverage"] = 0.0 if mask is None else float(mask.mean()) * share
     if lack is not None:
         picture.report["note"] = lack.note
-    measure(picture, output)
-    output.reports.put(position, picture.report)
+    return picture
 
 
 def measure(picture: Picture, output: Output) -> None:

@@ -12,16 +12,19 @@ from PIL import Image
 
 from .. import __version__
 from ..adapters import registry
+from ..errors import BeyondFacialError
 from ..faces import analysis
 from ..hosts import request
 from ..hosts.run import Run, run_of
 from ..sampling.advice import advise
 from ..sampling.plan import Plan, make_line
-from ..settings import Settings
-from . import host_settings, infotext, neighbours, person, pictures
+from ..settings import FIELDS, Settings
+from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors
 from .pictures import Output, saves_pictures
 from .run_report import best_position, report_lines
+
+CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
 
 def make_plan(settings: Settings, loaded: person.Person) -> Plan:
@@ -36,9 +39,14 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         return
     request.end(p)
     with fail_on_error(p):
+        if error := forwarding.kept(p, "error", ""):
+            raise BeyondFacialError(error)
         is_api = bool(getattr(p, "is_api", False))
+        args = cells.apply_cell(p, args)
         settings = Settings.from_script_args(*args, is_api=is_api)
         if not settings.enabled:
+            if cells.name_cell(p):
+                add_comment(p, CELL_WITHOUT)
             return
         p.extra_generation_params.pop(
             infotext.WARNINGS_KEY, None
@@ -48,25 +56,34 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
             return
         has_texts = is_api or isinstance(args[0], Mapping)  # ADetailer's inner jobs of an API request have no API flag
         loaded = person.load_person(settings, has_texts)
-        settings = replace(settings, adapter=loaded.adapter.name)
+        settings = replace(settings, adapter=loaded.adapter.name, **forwarding.kept(p, "settings", {}))
+        if settings.embedding and settings.identity_in_infotext:
+            settings = replace(settings, identity=identities.name_of_photos(loaded.identity.photo_hash))
         unload_with(weakref.ref(p.sd_model))
         run = request.begin(p, make_plan(settings, loaded), Output(settings, loaded, is_api))
         texts = getattr(p, "all_prompts", None) or [str(p.prompt)]
-        for warning in (*loaded.warnings, *advise(settings, loaded.identity.gender, texts)):
+        advice = advise(settings, loaded.identity.gender, texts)
+        for warning in (*forwarding.kept(p, "warnings", ()), *loaded.warnings, *advice):
             run.report.warn(warning)
         if neighbours.restores_faces(p):
             run.report.warn(neighbours.RESTORED)
         write_infotext(p, run.owner_data)
+        if cells.name_cell(p):  # a plot drops the comments of all cells but the first
+            p.extra_generation_params[infotext.WARNINGS_KEY] = run.report.warnings = infotext.Warnings(
+                run.report.warnings
+            )
 
 
 def stay_out(p: Any, warning: str) -> None:
     """Do nothing in this request, and add a warning with the reason: under the pictures, in infotexts and API info."""
     add_comment(p, warning)
-    p.extra_generation_params[infotext.WARNINGS_KEY] = warning
+    p.extra_generation_params[infotext.WARNINGS_KEY] = infotext.Warnings([warning])
 
 
 def write_infotext(p: Any, output: Output) -> None:
     """Settings, version and hashes (never the photos) into the picture's parameters, and the list of reports."""
+    for key in (each.infotext for each in FIELDS):  # of the request before, where `p` is used again
+        p.extra_generation_params.pop(key, None)
     p.extra_generation_params.update(output.settings.to_infotext())
     p.extra_generation_params[infotext.VERSION_KEY] = __version__
     p.extra_generation_params[infotext.PHOTOS_KEY] = output.person.identity.photo_hash
@@ -76,6 +93,9 @@ def write_infotext(p: Any, output: Output) -> None:
 
 def before_sampling(p: Any, noise: Any) -> None:
     """In process_before_every_sampling(): prepare one sampling pass."""
+    found = output_of(p)
+    if found is not None and noise is not None:
+        found[1].sampled = len(noise)
     request.before_sampling(p, noise)
 
 
@@ -111,6 +131,7 @@ def finish(p: Any, processed: Any) -> None:
         for warning in run.report.warnings:
             add_comment(p, warning, processed)
         if output.is_api:
+            processed.extra_generation_params.pop(infotext.WARNINGS_KEY, None)
             answer_api(processed, run.report.warnings, places, masks)
             if (best := best_position(output)) in places:
                 processed.extra_generation_params[infotext.BEST_KEY] = places[best]
@@ -119,6 +140,8 @@ def finish(p: Any, processed: Any) -> None:
 
 def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:
     """Append the masks to the pictures and return their indices; save them instead if a script arranges all."""
+    if output.settings.show_mask and (elsewhere := [n for n, each in output.pictures.items() if each.is_elsewhere]):
+        run.report.warn(pictures.NO_MASKS.format(numbers=", ".join(str(n + 1) for n in sorted(elsewhere))))
     masks = {position: each.mask for position, each in sorted(output.pictures.items()) if each.mask is not None}
     texts = {position: text_of(processed, position) for position in masks}
     title = neighbours.running_script(p)
@@ -151,7 +174,7 @@ def answer_api(processed: Any, warnings: list[str], places: dict[int, int], mask
     if masks:
         more[infotext.MASKS_KEY] = masks
     if warnings:
-        more[infotext.WARNINGS_KEY] = "; ".join(warning.removeprefix(PREFIX) for warning in warnings)
+        more[infotext.WARNINGS_KEY] = [warning.removeprefix(PREFIX) for warning in warnings]
     processed.extra_generation_params = {**processed.extra_generation_params, **more}
 
 

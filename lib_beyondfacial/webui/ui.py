@@ -1,6 +1,6 @@
 """The accordion, from top to bottom: what is missing, the person, the adapter, likeness, presets, the folds.
 
-One component per field of settings.FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
+One component per field of settings.UI_FIELDS is handed to the host, in that order. gradio 3.41 and 4.40 alike.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..settings import BY_KEY, FIELDS, FOLDS, Field
+from ..settings import BY_KEY, FOLDS, UI_FIELDS, Field
 from . import face_check, folders, identities, identities_ui, listings, photos_ui, presets_ui, setup_ui
 from .components import component, field_component, listing, no_ui_config, read_names
 from .infotext import PASTED_FIELDS, paste_key
@@ -26,7 +26,7 @@ PAIRS = (("weight", "refine_head"), ("start", "stop"), ("mask_strength", "mask_s
 
 @dataclass
 class ScriptUI:
-    """What a script's ui() gives to the host: components in FIELDS' order, and the tables for pasting infotexts."""
+    """What a script's ui() gives to the host: components in UI_FIELDS' order, and the tables for pasting infotexts."""
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
@@ -43,18 +43,18 @@ def build(is_img2img: bool) -> ScriptUI:
         photos, manager = _build_person(tab, made)
         made["adapter"], _ = listing(tab, BY_KEY["adapter"], listings.adapter_names)
         described = component(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
-        made |= _build_fields(tab, [field for field in FIELDS if field.section == "main"])
+        made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "main"])
         preset = presets_ui.build(tab)
         for fold, title in FOLDS.items():
             with component(gr.Accordion, tab, fold, label=title, open=False):
-                made |= _build_fields(tab, [field for field in FIELDS if field.section == fold])
+                made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == fold])
     no_ui_config(getattr(made["enabled"], "accordion", accordion))
 
     _connect_person(made, photos, manager)
     _connect_setup(made, setup, described, manager)
     presets_ui.connect(made, preset)
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
-    return ScriptUI([made[field.key] for field in FIELDS], keys, [str(key) for _, key in keys])
+    return ScriptUI([made[field.key] for field in UI_FIELDS], keys, [str(key) for _, key in keys])
 
 
 def _build_setup(tab: str) -> tuple[Any, Any, Any]:

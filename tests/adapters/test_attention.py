@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from lib_beyondfacial.adapters.attention import DecoupledAttention, check_fits
+from lib_beyondfacial.adapters.attention import AdapterInjection, DecoupledAttention, check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec, describe
 from lib_beyondfacial.adapters.projections import project_identity
+from lib_beyondfacial.adapters.registry import LoadedAdapter
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.unet.sites import Site
+from lib_beyondfacial.unet.rows import LineRows
+from lib_beyondfacial.unet.sites import AttentionSite, Site
 
 WIDTHS, CONTEXT, HEADS = (8, 16, 8), 12, 4
 SITES = [
@@ -92,6 +95,35 @@ def test_inference_mode_and_plain_mode_mix(weights, tokens):
     outside = attend(made_inside, 0, torch.ones(1, 2, 8, dtype=torch.float16))
     assert torch.equal(inside, outside)
     assert not outside.requires_grad
+
+
+class CrossAttention(torch.nn.Module):
+    """A query and its way out: what an injection hooks."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.to_q, self.to_k, self.to_v = (torch.nn.Linear(size, width) for size in (width, CONTEXT, CONTEXT))
+        self.to_out = torch.nn.Sequential(torch.nn.Linear(width, width))
+
+    def forward(self, x):
+        return self.to_out(self.to_q(x))
+
+
+def test_injection_computes_its_keys_anew_for_another_unet(weights, tokens):
+    """Here one that differs in the number of heads alone."""
+    adapter = LoadedAdapter("mine", Path("mine.bin"), describe(weights), weights, "")
+    modules, x = [CrossAttention(width) for width in WIDTHS], torch.randn(1, 5, WIDTHS[0])
+
+    def answer(injection, heads):
+        sites = [AttentionSite(s._replace(heads=heads), m, None) for s, m in zip(SITES, modules, strict=True)]
+        with torch.no_grad(), injection.attached(sites, LineRows.one_each(1), 1.0):
+            return modules[0](x)
+
+    used, fresh = AdapterInjection(adapter, tokens), AdapterInjection(adapter, tokens)
+    first, second = answer(used, HEADS), answer(used, HEADS // 2)
+    torch.testing.assert_close(second, answer(fresh, HEADS // 2))
+    assert (first - second).abs().max() > 1e-4
+    torch.testing.assert_close(answer(used, HEADS), first)
 
 
 def test_lora_is_low_rank_and_numbered(attention, weights):

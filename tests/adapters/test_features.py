@@ -19,7 +19,7 @@ def record():
     photos = rng.standard_normal((3, 512)).astype(np.float32)
     photos /= np.linalg.norm(photos, axis=1, keepdims=True)
     aligned = rng.integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
-    return SimpleNamespace(name="Ada", embedding=photos[1], norm=21.5, photos=photos, aligned=aligned)
+    return SimpleNamespace(name="Ada", embedding=photos[1], norm=21.5, photos=photos, aligned=aligned, features={})
 
 
 @pytest.fixture

@@ -43,9 +43,15 @@ class Client:
     broken_adapter: str
     opener: urllib.request.OpenerDirector
 
-    def get(self, path: str):
-        with self.opener.open(self.address + path, timeout=60) as answer:
-            return json.load(answer)
+    def get(self, path: str, default=None):
+        """The answer; `default`, where one is given, of a host that has no such route."""
+        try:
+            with self.opener.open(self.address + path, timeout=600) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code == 404 and default is not None:  # noqa: PLR2004
+                return default
+            raise
 
     def post(self, path: str, body: dict) -> tuple[int, dict]:
         headers = {"Content-Type": "application/json"}

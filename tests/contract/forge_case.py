@@ -8,13 +8,13 @@ import pytest
 from demo.miniwebui.host import REPOSITORY
 from lib_beyondfacial.hosts.forge import batch
 from lib_beyondfacial.method import decision
+from tests.comparing import almost, hooks_on, same
 from tests.forge_double import sampling
 from tests.forge_double.host import booted
 from tests.webui.conftest import models_dir, photo
 
-__all__ = ["calls", "double", "leaves_nothing", "models_dir", "photo", "run", "zero_mask"]
+__all__ = ["almost", "calls", "double", "leaves_nothing", "models_dir", "photo", "run", "same", "zero_mask"]
 
-SAMPLERS = ["Euler a", "DPM++ 2M", "DDIM"]
 LONG = "a photo of man in the red house, " * 12
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5}
 NEUTRAL = {"idap_strength": 0.0, "start": 0.0, "refine_head": False}
@@ -27,12 +27,9 @@ SHAPES = {
     "long prompt": {"prompt": LONG},
     "hires": {"enable_hr": True, "n_iter": 2},
 }
-ALMOST = 1  # levels of 255: an extra row changes the batch, and with it rounding (1e-4 of the latents)
 
 
-EVERY_KIND = pytest.mark.parametrize("double", ["forge", "reforge", "classic"], indirect=True, scope="module")
-SHAPES_AND_SAMPLERS = [(shape, "Euler a") for shape in SHAPES]
-SHAPES_AND_SAMPLERS += [(shape, name) for shape in ("one", "AND batch", "hires") for name in ("DPM++ 2M", "DDIM")]
+EVERY_KIND = pytest.mark.parametrize("double", list(sampling.KINDS), indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +56,23 @@ def run(double, photo):
 
 @pytest.fixture(autouse=True)
 def leaves_nothing(double):
-    """After every test: no modifier, option, hook or memory of ours in the host, whatever happened."""
-    unet, before = double.model.forge_objects_original.unet, hooks_on(double)
+    """After every test, whatever happened in it."""
+    unet = double.model.forge_objects_original.unet
+    before = hooks_on(unet.model.diffusion_model)
     yield
     sampling.free_rows[0] = 10**9
-    assert hooks_on(double) == before
+    assert hooks_on(unet.model.diffusion_model) == before
+    assert_nothing_left(double, unet)
+
+
+def assert_nothing_left(double, unet) -> None:
+    """No modifier, option or memory of ours in the host, whose first patcher is still `unet`."""
     for objects in (double.model.forge_objects, double.model.forge_objects_after_applying_lora):
         assert not [m for m in objects.unet.model_options.get("conditioning_modifiers", []) if hasattr(m, "run")]
         assert objects.unet.extra_preserved_memory_during_sampling == 0
     assert double.model.forge_objects_original.unet is unet
     assert unet.model_options == {"transformer_options": {}}
-    assert not double.model.forge_objects.vae.patcher.model_options
+    assert "encode" not in vars(double.model.forge_objects.vae.first_stage_model)
 
 
 @pytest.fixture
@@ -101,19 +104,6 @@ def zero_mask(monkeypatch):
         monkeypatch.setattr(decision, "compute_decision", lambda *a, **k: 0 * original(*a, **k))
 
     return force
-
-
-def hooks_on(double) -> int:
-    unet = double.model.forge_objects_original.unet.model.diffusion_model
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
-
-
-def same(a, b) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def almost(a, b) -> bool:
-    return len(a) == len(b) and all(np.abs(x.astype(int) - y).max() <= ALMOST for x, y in zip(a, b, strict=True))
 
 
 def patch_unet(double, monkeypatch, change) -> None:

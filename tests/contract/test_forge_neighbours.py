@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+from tests.comparing import almost, same
 from tests.contract.forge_case import (
     EVERY_KIND,
     NEUTRAL,
-    REQUEST,
-    almost,
     calls,
     double,
     leaves_nothing,
@@ -20,11 +17,9 @@ from tests.contract.forge_case import (
     patch_unet,
     photo,
     run,
-    same,
     zero_mask,
 )
 from tests.forge_double import sampling
-from tests.forge_double.host import ForgeDenoiser
 
 __all__ = ["calls", "double", "leaves_nothing", "models_dir", "photo", "run", "zero_mask"]
 
@@ -42,7 +37,10 @@ def rescale_cfg(unet) -> None:
 def perturbed_attention(unet) -> None:
     def function(args):
         options = {**args["model_options"]}
-        transformer = {**options["transformer_options"], "patches_replace": {"attn1": {("middle", 0): True}}}
+        transformer = {
+            **options["transformer_options"],
+            "patches_replace": {"attn1": {("middle", 0): lambda rows: 1.0}},
+        }
         options["transformer_options"] = transformer
         worse, _ = sampling.calc_cond_uncond_batch(
             args["model"], args["cond"], None, args["input"], args["sigma"], options
@@ -94,7 +92,43 @@ def own_control(unet) -> None:
     unet.controlnet_linked_list = Control()
 
 
-NEIGHBOURS = [rescale_cfg, perturbed_attention, self_attention_guidance, own_wrapper, own_modifier, own_control]
+REFERENCE_UNIT = """
+def register(unet):
+    noted = []
+
+    def note(model, x, timestep, uncond, cond, cond_scale, options, seed):
+        noted.append(True)
+        return model, x, timestep, uncond, cond, cond_scale, options, seed
+
+    def patch(rows):
+        if not noted:
+            raise KeyError(("input", 1, 0))
+        if rows.count(0) > 1:
+            raise RuntimeError("sizes of tensors must match")
+        return 0.5
+
+    unet.add_conditioning_modifier(note)
+    unet.model_options["transformer_options"]["patches_replace"] = {"attn1": {("middle", 0): patch}}
+"""
+
+
+def own_reference(unet) -> None:
+    """A unit that has noted nothing for calls past the modifiers, and knows of one cond only."""
+    names: dict = {}
+    path = "/webui/extensions-builtin/forge_preprocessor_reference/scripts/forge_reference.py"
+    exec(compile(REFERENCE_UNIT, path, "exec"), names)
+    names["register"](unet)
+
+
+NEIGHBOURS = [
+    own_reference,
+    rescale_cfg,
+    perturbed_attention,
+    self_attention_guidance,
+    own_wrapper,
+    own_modifier,
+    own_control,
+]
 
 
 @EVERY_KIND
@@ -136,24 +170,6 @@ def test_tiled_sampling_disables_the_identity(double, run, monkeypatch):
             plain = run()
             beside = run(NEUTRAL)
             assert almost(plain, beside)
-
-
-def test_refiner_ends_the_identity_with_a_warning(double, run, photo, monkeypatch):
-    from demo.miniwebui import shared
-    from tests.forge_double.patcher import ForgeModel
-
-    first, schedule = double.model, "predictor" if ForgeDenoiser.kind.backend else "model_sampling"
-    second = ForgeModel(first._model, schedule)
-    second.forge_objects.unet.model.diffusion_model = copy.deepcopy(first.forge_objects.unet.model.diffusion_model)
-    unit = {"enabled": True, "references": [photo], "adapter": "fits", **NEUTRAL}
-    payload = {**REQUEST, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
-    try:
-        monkeypatch.setattr(ForgeDenoiser, "refiner", (2, second))
-        info = double.host.txt2img(**payload)[1]
-    finally:
-        shared.sd_model = first
-    assert "refiner took over" in str(info["extra_generation_params"])
-    assert "conditioning_modifiers" not in second.forge_objects.unet.model_options
 
 
 def test_deep_copied_options_share_one_run(double, run, monkeypatch):

@@ -10,12 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.comparing import same
+
 SIZE, STEPS = int(os.environ.get("WEBUI_SIZE", "128")), int(os.environ.get("WEBUI_STEPS", "6"))
 REQUEST = {"prompt": "photo of a man running in the city, full body shot", "steps": STEPS, "seed": 11}
 REQUEST |= {"width": SIZE, "height": SIZE, "cfg_scale": 5.0, "batch_size": 1}
 REQUEST |= {"save_images": False, "do_not_save_samples": True, "do_not_save_grid": True}
-HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.6}
 HIRES |= {"hr_additional_modules": [], "hr_cfg": 5.0}  # Forge's API asks for these two
+UPSCALERS = ("/sdapi/v1/latent-upscale-modes", "/sdapi/v1/upscalers")  # Forge Neo has none for latents
 SAMPLERS = ["Euler a", "DPM++ 2M", "DDIM"]
 SHAPES = {
     "batch of 2": {"batch_size": 2},
@@ -30,12 +33,21 @@ def decode(text: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(base64.b64decode(text.rpartition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
 
 
+@pytest.fixture(scope="session")
+def upscaler(client) -> dict:
+    """The host's own choice for the hires pass: of latents where it can, else of pictures; nothing to ask: nothing."""
+    names = [each["name"] for route in UPSCALERS for each in client.get(route, default=[]) if each["name"] != "None"]
+    return {"hr_upscaler": names[0]} if names else {}
+
+
 @pytest.fixture
-def payload(client, reference):
+def payload(client, reference, upscaler):
     """payload(unit, others=..., **request) -> the body of a request; unit None: without the extension."""
 
     def payload(unit=None, others=(), **request):
         body = {**REQUEST, **request, "alwayson_scripts": {title: {"args": [True]} for title in others}}
+        if request.get("enable_hr"):
+            body |= upscaler
         if unit is not None:
             unit = {"enabled": True, "references": [reference], "adapter": client.adapter, **unit}
             body["alwayson_scripts"]["BeyondFacial"] = {"args": [unit]}
@@ -57,10 +69,6 @@ def ask(client, payload):
         return [decode(image) for image in body["images"]], info
 
     return ask
-
-
-def same(a, b) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_the_script_is_listed_and_answers_for_its_version(client):

@@ -80,7 +80,10 @@ def test_identity_tokens_start_as_the_text_models_outputs(place):
     assert torch.allclose(found[1, 3], beard, atol=1e-5)
 
 
-def test_head_and_eyes_have_their_share_however_small():
+SHARES = diffusion.HEAD_SHARE + diffusion.EYES_SHARE + diffusion.MOUTH_SHARE
+
+
+def test_head_eyes_and_mouth_have_their_share_however_small():
     def truth(scale: float) -> Truth:
         marks = np.array([[7, 8], [13, 8], [10, 10], [8, 13], [12, 13]], float)
         return Truth((4 * scale, 4 * scale, 16 * scale, 16 * scale), marks * scale, 6 * scale)
@@ -89,8 +92,17 @@ def test_head_and_eyes_have_their_share_however_small():
     # 192 px, 24 latent px: the box of 48 px is 6 x 6 latent px; the eyes' box of 40 x 16 px lies on 6 x 2.
     assert weights[0, 20, 20] == 1
     for one in weights:
-        assert float(one.sum()) == pytest.approx(576 * (1 + diffusion.HEAD_SHARE + diffusion.EYES_SHARE), rel=1e-4)
-    assert float(weights[0, 6, 3]) == pytest.approx(1 + diffusion.HEAD_SHARE * 576 / 36)
+        assert float(one.sum()) == pytest.approx(576 * (1 + SHARES), rel=1e-4)
+    assert float(weights[0, 2, 2]) == pytest.approx(1 + diffusion.HEAD_SHARE * 576 / 36)
+
+
+def test_two_heads_of_a_wide_picture_have_a_share_each():
+    marks = np.array([[7, 8], [13, 8], [10, 10], [8, 13], [12, 13]], float) * 4
+    right = Truth((304, 16, 352, 64), marks + (288, 0), 24)
+    weights = diffusion.head_weights([(None, Truth((16, 16, 64, 64), marks, 24, second=right))], 192, 24, 48)
+    assert weights.shape == (1, 24, 48)
+    assert float(weights.sum()) == pytest.approx(24 * 48 * (1 + 2 * SHARES), rel=1e-4)
+    assert torch.equal(weights[0, :, :12], weights[0, :, 36:])
 
 
 def test_a_head_outside_the_picture_weighs_nothing():

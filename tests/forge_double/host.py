@@ -29,7 +29,12 @@ class ForgeDenoiser(denoiser.CFGDenoiser):
     """(x, level) -> guided prediction. Levels of timestep samplers become sigmas before anybody sees them."""
 
     kind: Kind = KINDS["forge"]
-    refiner: Any = None  # (step, model): from that step on the other model samples
+    refiner: Any = None  # (switch, model): from that step, or noise level, on the other model samples
+
+    def is_refiners_turn(self, sigma: Tensor) -> bool:
+        if self.refiner is None:
+            return False
+        return float(sigma[0]) <= self.refiner[0] if self.kind.refines_by_sigma else self.step >= self.refiner[0]
 
     def sigmas(self) -> Tensor:
         model = shared.sd_model.forge_objects.unet.model
@@ -51,8 +56,9 @@ class ForgeDenoiser(denoiser.CFGDenoiser):
         if is_timestep:
             sigma = self.sigmas()[sigma.round().long()]
             x = x * ((sigma**2 + 1) ** 0.5)[:, None, None, None]
-        if self.refiner is not None and self.step >= self.refiner[0]:
-            shared.sd_model = self.p.sd_model = self.refiner[1]
+        if self.is_refiners_turn(sigma):
+            bring = self.refiner[1]
+            shared.sd_model = self.p.sd_model = bring() if callable(bring) else bring
         parts, text = prompt_parser.reconstruct_multicond_batch(cond, self.step)
         negative = None if uncond is None else prompt_parser.reconstruct_cond_batch(uncond, self.step)
         if self.mask is not None:
@@ -74,6 +80,8 @@ class ForgeDenoiser(denoiser.CFGDenoiser):
     def sample_step(self, params: Any, parts: list, cond_scale: float) -> Tensor:
         unet = shared.sd_model.forge_objects.unet
         model, options, x, sigma = unet.model, unet.model_options, params.x, params.sigma
+        if self.kind.merges_options:
+            options = sampling.merged(options, {"transformer_options": {"step": self.step}})
         uncond = conditions.compile_conditions(params.text_uncond)
         cond = conditions.compile_weighted(params.text_cond, parts)
         for entry in [*cond, *(uncond or [])] if unet.controlnet_linked_list is not None else []:

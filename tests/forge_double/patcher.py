@@ -13,16 +13,27 @@ from demo.sd1 import solvers
 
 
 class Predictor(nn.Module):
+    """The noise levels, and what the UNet's output is: noise ("epsilon") or velocity ("v_prediction")."""
+
     def __init__(self, sigmas: Tensor):
         super().__init__()
         self.register_buffer("sigmas", sigmas)
+        self.prediction_type = "epsilon"
+
+    def x0(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        if self.prediction_type == "v_prediction":
+            return x / (sigma**2 + 1) - output * sigma / (sigma**2 + 1) ** 0.5
+        return x - sigma * output
 
 
 class KModel(nn.Module):
-    """x0 at a sigma. `schedule` is the name under which its noise levels are found."""
+    """x0 at a sigma. `schedule` is the name under which its noise levels are found; computes in `dtype`."""
+
+    dtype = torch.float32
 
     def __init__(self, model: Any, schedule: str):
         super().__init__()
+        self.schedule = schedule
         self.diffusion_model = model.model.diffusion_model
         self._denoiser = [solvers.CompVisDenoiser(model)]  # in a list: not a submodule
         setattr(self, schedule, Predictor(self._denoiser[0].sigmas))
@@ -43,21 +54,30 @@ class KModel(nn.Module):
         control: Tensor | None = None,
         transformer_options: dict | None = None,
     ) -> Tensor:
-        """Keys that it does not know are an error, as in the hosts' UNet."""
-        sigma, replaced = t[:, None, None, None], (transformer_options or {}).get("patches_replace", {})
-        hooks = []
-        if ("middle", 0) in replaced.get("attn1", {}):
-            attn1 = self.diffusion_model.middle_block[1].transformer_blocks[0].attn1
-            hooks = [attn1.register_forward_hook(lambda module, args, _: module.to_out(module.to_v(args[0])))]
+        """Keys that it does not know are an error, as in the hosts' UNet.
+
+        A patch on the middle's self-attention is asked with the call's lines (0 a cond, 1 an uncond) and gives how
+        much of it is replaced by its values alone.
+        """
+        sigma, options = t[:, None, None, None], transformer_options or {}
+        patch = options.get("patches_replace", {}).get("attn1", {}).get(("middle", 0))
+        share = 0.0 if patch is None else patch(options["cond_or_uncond"])
+
+        def replace_some(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+            return torch.lerp(out, module.to_out(module.to_v(args[0])), share) if share else out
+
+        attn1 = self.diffusion_model.middle_block[1].transformer_blocks[0].attn1
+        hooks = [attn1.register_forward_hook(replace_some)]
+        hooks += [self.diffusion_model.time_embed.register_forward_pre_hook(lambda m, args: args[0].to(self.dtype))]
         try:
-            timestep = self._denoiser[0].sigma_to_t(t)
-            eps = self.diffusion_model(x / (sigma**2 + 1) ** 0.5, timestep, context=c_crossattn)
+            timestep, scaled = self._denoiser[0].sigma_to_t(t), (x / (sigma**2 + 1) ** 0.5).to(self.dtype)
+            out = self.diffusion_model(scaled, timestep, context=c_crossattn.to(self.dtype)).float()
         finally:
             for hook in hooks:
                 hook.remove()
         if control is not None:
-            eps = eps + control
-        return x - sigma * eps
+            out = out + control
+        return getattr(self, self.schedule).x0(out, x, sigma)
 
 
 @dataclass(eq=False)
@@ -97,24 +117,26 @@ class UnetPatcher:
             self.model_options["disable_cfg1_optimization"] = True
 
 
-class Options:
-    """What the VAE's own patcher carries."""
+class FirstStage(nn.Module):
+    """The family's autoencoder network: its `encode` ends in a sample, drawn from torch's own generator."""
 
-    def __init__(self) -> None:
-        self.model_options: dict = {}
+    def __init__(self, network: Any):
+        super().__init__()
+        self.encoder, self.quant_conv = network.encoder, network.quant_conv
+
+    def encode(self, x: Tensor) -> Tensor:
+        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        return mean + (0.5 * logvar).exp() * torch.randn(mean.shape)
 
 
 class Vae:
-    """Pictures (N, H, W, 3) in [0, 1] to unscaled latents; samples the posterior, unless it is told otherwise."""
+    """Pictures (N, H, W, 3) in [0, 1] to unscaled latents."""
 
     def __init__(self, model: Any):
-        self._model, self.patcher, self.latent_channels = model, Options(), 4
-        self.first_stage_model = model.first_stage_model
+        self.first_stage_model, self.latent_channels = FirstStage(model.first_stage_model), 4
 
     def encode(self, pixels: Tensor) -> Tensor:
-        posterior = self.first_stage_model.encode(pixels.movedim(-1, 1) * 2 - 1)
-        regulation = self.patcher.model_options.get("model_vae_regulation")
-        return posterior.sample() if regulation is None else regulation(posterior)
+        return self.first_stage_model.encode(pixels.movedim(-1, 1) * 2 - 1)
 
 
 @dataclass(eq=False)

@@ -13,17 +13,23 @@ class Kind(NamedTuple):
     """In what the family's hosts differ where a seam can see it."""
 
     name: str
-    backend: bool  # package names: `backend.*`, else `ldm_patched.*`
-    tells_scale: bool  # cond_scale among the post-guidance arguments
-    pre_after: bool  # pre-guidance functions are called after the model, with one dict
-    first_step_plain: bool  # the first step runs at CFG 1
-    hires_twice: bool  # process_before_every_sampling comes twice before a hires pass
+    backend: bool = False  # package names: `backend.*`, else `ldm_patched.*`
+    tells_scale: bool = False  # cond_scale among the post-guidance arguments
+    pre_after: bool = False  # pre-guidance functions are called after the model, with one dict
+    first_step_plain: bool = False  # the first step runs at CFG 1
+    hires_twice: bool = False  # process_before_every_sampling comes twice before a hires pass
+    merges_options: bool = False  # each step has the patcher's options merged into a new dict, its lists concatenated
+    refines_by_sigma: bool = False  # the refiner's switch is a noise level, else a step
 
 
 KINDS = {
-    "forge": Kind("forge", True, False, False, False, True),
-    "reforge": Kind("reforge", False, True, True, False, True),
-    "classic": Kind("classic", False, False, False, True, False),
+    kind.name: kind
+    for kind in (
+        Kind("forge", backend=True, hires_twice=True),
+        Kind("reforge", tells_scale=True, pre_after=True, hires_twice=True),
+        Kind("classic", first_step_plain=True),
+        Kind("neo", backend=True, tells_scale=True, merges_options=True, refines_by_sigma=True),
+    )
 }
 free_rows = [10**9]  # how many rows the UNet has memory for
 
@@ -114,6 +120,19 @@ def guide(
         args = {**shown, "denoised": denoised, "cond": cond, "uncond": uncond}
         denoised = function({**args, "cond_scale": scale} if kind.tells_scale else args)
     return denoised
+
+
+def merged(base: dict, extra: dict) -> dict:
+    """Neo's options of one step: dictionaries merged, lists one behind the other, all else as it is in the later."""
+    result = dict(base)
+    for key, value in extra.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        elif isinstance(value, list) and isinstance(result.get(key), list):
+            result[key] = result[key] + value
+        else:
+            result[key] = value
+    return result
 
 
 def sampling_prepare(unet: Any, x: Tensor) -> None:

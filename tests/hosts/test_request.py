@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 
 import pytest
@@ -85,3 +86,19 @@ def test_run_is_released_when_the_sampling_ends_in_any_way(error):
         assert p.sample() == ["a picture"]
     assert attached == ["sampling", "off"]
     assert run.sampling is run.host is run.noise is None
+
+
+def test_copies_of_p_do_not_run_an_older_requests_sampling():
+    """X/Y/Z copies p with its instance attributes; a wrapper of ours on it must not outlive its request."""
+
+    class P:
+        def sample(self):
+            return self
+
+    p = P()
+    request.wrap_sample(p, Run(Plan(MethodParameters(), (), lambda image: []), weakref.ref(p)))
+    twin = copy.copy(p)
+    assert twin.__dict__["sample"]._beyondfacial
+    request.unwrap_sample(twin)
+    assert "sample" not in twin.__dict__
+    assert twin.sample() is twin

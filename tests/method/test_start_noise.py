@@ -64,6 +64,14 @@ def test_start_correlates_with_the_identity_by_strength():
     assert cosines[-1] > cosines[0] + 0.2
 
 
+def test_two_bands_that_have_nothing_in_common_are_mixed_by_g():
+    """sqrt(1 - g^2) of the noise's, g of the identity's, which first gets the noise's norm."""
+    before, identity = torch.zeros(1, 2, 2, dtype=torch.float64), torch.zeros(1, 2, 2, dtype=torch.float64)
+    before[0, 0, 1], identity[0, 1, 0] = 2.0, 5.0
+    mixed = start_noise.mix_band(before, identity, 0.6, 0.02)
+    assert torch.allclose(mixed[0], torch.tensor([[0.0, 1.6], [1.2, 0.0]], dtype=torch.float64), atol=1e-9)
+
+
 def test_over_a_thousand_seeds_the_starts_statistics_stay():
     z, high_before, high_after, means, stds = latent(), [], [], [], []
     for seed in range(1000):

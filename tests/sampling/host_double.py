@@ -144,7 +144,3 @@ class HostDouble:
 
     def show_progress(self, text: str) -> None:
         self.progress.append(text)
-
-
-def hooks_on(unet: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())

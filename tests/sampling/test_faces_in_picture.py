@@ -29,6 +29,13 @@ def test_the_face_under_the_strongest_attention_counts():
     assert choose_face([], attention, (96, 96)) is None
 
 
+def test_attention_is_read_under_the_face_in_a_wide_picture():
+    above, below = face_at(104, 8, 8), face_at(104, 48, 8)
+    attention = torch.zeros(8, 16)
+    attention[6, 13] = 1
+    assert choose_face([above, below], attention, (64, 128)) is below
+
+
 @pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.5, True), (0.49, False), (-0.2, False)])
 def test_a_less_similar_head_is_not_kept(after, kept):
     assert is_better(face_at(40, 40, 20, 0.5), [face_at(42, 39, 20, after)], PERSON) is kept

@@ -250,8 +250,15 @@ def test_failure_in_the_refinement_is_an_error_with_a_message(refining):
 
 
 def test_nan_of_the_identity_line_in_the_refinement_is_refused(refining):
-    sampling = refining(finding([face()]), host=HostDouble(x0=lambda x, sigma: x * float("nan")))
+    host = HostDouble()
+    host.x0 = lambda x, sigma: x * float("nan") if host.injection.is_attached else x
     with pytest.raises(BeyondFacialError, match="^BeyondFacial: the identity line gave NaN"):
+        run_level(refining(finding([face()]), host=host), 2.0, predict())
+
+
+def test_nan_of_the_model_itself_in_the_refinement_is_not_blamed_on_the_identity(refining):
+    sampling = refining(finding([face()]), host=HostDouble(x0=lambda x, sigma: x * float("nan")))
+    with pytest.raises(BeyondFacialError, match="^BeyondFacial: the model itself gave NaN"):
         run_level(sampling, 2.0, predict())
 
 

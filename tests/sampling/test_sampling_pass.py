@@ -13,9 +13,10 @@ from lib_beyondfacial.sampling.sampling_pass import REFINER
 from lib_beyondfacial.settings.parameters import MethodParameters
 from lib_beyondfacial.unet.injection import Attached
 from lib_beyondfacial.unet.rows import LineRows, RowsPerSite
+from tests.comparing import hooks_on
 from tests.random_model import CONTEXT_DIM
 from tests.sampling.conftest import LEVELS, LINE, SIZE, make_person, predict, run_level, step_at
-from tests.sampling.host_double import CountingInjection, HostDouble, hooks_on
+from tests.sampling.host_double import CountingInjection, HostDouble
 
 
 class LeftHalf:

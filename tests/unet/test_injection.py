@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.unet.injection import Attached, attach_attention, check_fired
+from lib_beyondfacial.unet.injection import LORA_LEAVES, Attached, attach_attention, check_fired, lora_of_site
 from lib_beyondfacial.unet.rows import ALL_ROWS, LineRows
 from lib_beyondfacial.unet.sites import enumerate_sites
+from tests.comparing import hooks_on
 from tests.random_model import CONTEXT_DIM
-from tests.sampling.host_double import hooks_on, make_unet
+from tests.sampling.host_double import make_unet
 
 
 class FirstChannelLora:
@@ -100,6 +101,14 @@ def test_lora_acts_on_its_rows_and_comes_off(unet, leaf):
     assert (changed[:2] - plain[:2]).abs().max() > 1e-3
     assert torch.allclose(changed[2], plain[2], atol=1e-5)
     assert torch.equal(call(unet), plain)
+
+
+@pytest.mark.parametrize("kind", ["attn1", "attn2"])
+@pytest.mark.parametrize("leaf", LORA_LEAVES)
+def test_lora_of_a_leaf_goes_to_that_leaf(unet, kind, leaf):
+    for number, site in enumerate(enumerate_sites(unet)):
+        ((module, _),) = lora_of_site(ScriptedAttention(lora_leaf=(kind, leaf)), number, site)
+        assert module is getattr(site, kind).get_submodule(leaf)
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError])

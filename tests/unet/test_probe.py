@@ -9,8 +9,9 @@ from lib_beyondfacial.method.attention_maps import compute_margin, compute_probe
 from lib_beyondfacial.unet.probe import Probe
 from lib_beyondfacial.unet.rows import LineRows, RowLedger
 from lib_beyondfacial.unet.sites import enumerate_sites
+from tests.comparing import hooks_on
 from tests.random_model import CONTEXT_DIM
-from tests.sampling.host_double import hooks_on, make_unet
+from tests.sampling.host_double import make_unet
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from demo.nets.unet import UNetModel
-from lib_beyondfacial.unet.sites import adapter_order, attn1_twin
+from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.unet.sites import adapter_order, attn1_twin, enumerate_sites, leaf_widths
 
 SD15 = {  # N: (ldm block, diffusers block)
     1: ("input_blocks.1.1", "down_blocks.0.attentions.0"),
@@ -122,6 +123,33 @@ def test_twins():
     assert attn1_twin("middle_block.1.transformer_blocks.0.attn2") == "middle_block.1.transformer_blocks.0.attn1"
     with pytest.raises(ValueError, match="attn2"):
         attn1_twin("middle_block.1.transformer_blocks.0.attn1")
+
+
+class PackedLinear(torch.nn.Module):
+    """A linear layer of 4-bit weights: their shape is that of the bytes."""
+
+    def __init__(self, linear: torch.nn.Linear, **widths: int):
+        super().__init__()
+        self.weight = torch.zeros(linear.weight.numel() // 2, 1, dtype=torch.uint8)
+        for name, width in widths.items():
+            setattr(self, name, width)
+
+
+def test_a_quantised_layers_widths_are_its_own_word():
+    linear = torch.nn.Linear(48, 32)
+    assert leaf_widths(linear) == (48, 32)
+    assert leaf_widths(PackedLinear(linear, in_features=48, out_features=32)) == (48, 32)
+    fp8 = PackedLinear(linear)
+    fp8.weight = linear.weight.to(torch.float8_e4m3fn)
+    assert leaf_widths(fp8) == (48, 32)
+
+
+def test_a_quantised_layer_that_hides_its_widths_is_refused():
+    unet = UNetModel(32, (1, 2), 1, (1, 2), 4, 64)
+    attn2 = unet.get_submodule("middle_block.1.transformer_blocks.0.attn2")
+    attn2.to_k = PackedLinear(torch.nn.Linear(64, 64))
+    with pytest.raises(BeyondFacialError, match="middle_block.*to_k.*PackedLinear.*quantised"):
+        enumerate_sites(unet)
 
 
 def test_names_outside_the_known_blocks_are_refused():

@@ -23,11 +23,13 @@ PATHS = [
     "version",
     "schema",
     "schema/faces",
+    "schema/identities/export",
     "models",
     "faces",
     "identities",
     "identities/Anna",
     "identities?name=Anna",
+    "identities/Anna/export?keep_crops=true",
 ]
 ODD_PATHS = [
     "",
@@ -149,7 +151,7 @@ class Requests:
         if pick.random() < 0.1:
             headers["Authorization"] = pick.choice(["Basic", "Basic x", "Basic " + "A" * 5000, "Bearer y", "\xff"])
         method = pick.choice(["POST"] * 7 + ["DELETE", "GET", "PUT", "PATCH", "HEAD", "OPTIONS"])
-        posted = pick.choice(["faces", "identities"])
+        posted = pick.choice(["faces", "identities", "identities/export", "validate"])
         path = posted if method == "POST" and pick.random() < 0.9 else pick.choice(PATHS + ODD_PATHS)
         body = self.body(largest) if method in ("POST", "PUT", "PATCH", "DELETE") else None
         return method, f"{ROOT}/{path}", body, headers

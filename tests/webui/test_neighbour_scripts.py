@@ -184,7 +184,7 @@ def test_where_a_script_lays_out_pictures_masks_are_saved(job, saved):
     assert [each.seed for each in saved] == [7, 8]
     assert all(each.suffix == neighbours.MASK_SUFFIX for each in saved)
     assert "BeyondFacial masks" not in info["extra_generation_params"]
-    warnings = info["extra_generation_params"]["BeyondFacial warnings"]
+    warnings = "; ".join(info["extra_generation_params"]["BeyondFacial warnings"])
     assert "Prompt matrix" in warnings
     assert "00001-beyondfacial-mask.png" in warnings
     assert "/folder" not in warnings
@@ -197,7 +197,7 @@ def test_tile_scripts_go_without_the_identity_and_say_so(job, title, saved):
     assert np.array_equal(processed.images[0], plain.images[0])
     assert title in processed.comments
     assert title in info["infotexts"][0]
-    assert title in info["extra_generation_params"]["BeyondFacial warnings"]
+    assert title in info["extra_generation_params"]["BeyondFacial warnings"][0]
     processed, info = job(selected=title, init_images=[PORTRAIT], unit={"in_tiles": True})
     assert len(reports_of(info)) == 1
     assert title not in processed.comments

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from demo.miniwebui import api as host_api
-from lib_beyondfacial.settings import Settings
+from lib_beyondfacial.settings import UI_FIELDS, Settings
 
 PLAIN = {"prompt": "photo of a man", "seed": 7, "steps": 4, "width": 64, "height": 64, "sampler_name": "Euler"}
 NEVER = "the identity never acted"
@@ -43,7 +43,7 @@ def test_an_identity_that_never_acts_is_told_everywhere(ask, what):
     unit, fields, sentence = UNITS[what]
     processed, info = ask(unit, **fields)
     parameters = info["extra_generation_params"]
-    assert sentence in parameters["BeyondFacial warnings"]
+    assert any(sentence in each for each in parameters["BeyondFacial warnings"])
     assert sentence in processed.comments
     assert parameters["BeyondFacial report"][0]["note"] == NEVER
     assert NEVER in info["infotexts"][0]
@@ -61,16 +61,18 @@ def test_a_refinement_that_never_took_place_is_told(ask):
         processed, info = ask({"refine_head": True, "mask_strength": 1, "stop": stop}, steps=steps)
         report, warnings = (info["extra_generation_params"][f"BeyondFacial {key}"] for key in ("report", "warnings"))
         if report[0]["note"] == NEVER:  # nothing stood out in this picture
-            assert "stood out" in warnings
+            assert "stood out" in "".join(warnings)
         else:
-            assert "refine_head" in warnings
+            assert "refine_head" in "".join(warnings)
             assert report[0]["note"] == "the head was not refined"
 
 
 def test_the_pictures_of_all_batches_are_told_at_once(ask):
     _, info = ask({"start": 0.96}, n_iter=2, batch_size=2)
     assert [each["note"] for each in info["extra_generation_params"]["BeyondFacial report"]] == [NEVER] * 4
-    assert info["extra_generation_params"]["BeyondFacial warnings"].count("never acted") == 1
+    assert (
+        len([each for each in info["extra_generation_params"]["BeyondFacial warnings"] if "never acted" in each]) == 1
+    )
 
 
 def test_the_page_speaks_its_own_labels(host, tmp_path):
@@ -83,6 +85,7 @@ def test_the_page_speaks_its_own_labels(host, tmp_path):
     script = next(s for s in host_api.scripts.scripts_txt2img.scripts if s.name == "beyondfacial")
     values = Settings(adapter="fits", start=0.96, refine_head=False).to_dict() | {"enabled": True}
     args = list(host.api.default_script_args)
-    args[script.args_from : script.args_to] = (values | {"references": [str(path)]}).values()
+    values["references"] = [str(path)]
+    args[script.args_from : script.args_to] = [values[field.key] for field in UI_FIELDS]
     processed = host_api.run_job(tuple(args), **PLAIN)
     assert '"Start" 0.96 to "Stop" 1' in processed.comments

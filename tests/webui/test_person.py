@@ -147,7 +147,7 @@ def test_pack_of_another_recogniser_warns_and_is_never_chosen(models_folder, mod
     unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off", "refine_head": False}
     assert "BeyondFacial warnings" not in ask(**unit)[1]
     assert "BeyondFacial warnings" not in ask(**unit, face_pack="squares")[1]
-    result = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
+    (result,) = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
     assert result.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
     shutil.rmtree(models_folder / "insightface/models/buffalo_l")
     settings = requests.Settings(references=(photo,), adapter="fits")
@@ -161,8 +161,8 @@ def test_gender_difference_warns_or_follows_the_photo(models_folder, host, photo
         unit = {"references": [photo], "adapter": "fits", "mask_mode": "whole", "refine_head": False, **more}
         request = {**RUN, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
-        result = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", "")
-        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), result
+        result = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", [])
+        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), "".join(result)
 
     warned, off, followed = (ask(gender_alignment=choice) for choice in ("warn", "off", "follow photo"))
     assert "sees a female face in the photos, the prompt's words say male" in warned[1]

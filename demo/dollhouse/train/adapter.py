@@ -30,7 +30,16 @@ from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.recogniser import load_feed
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.text import WIDTH, WordTokenizer, caption_ids, empty_ids
-from demo.dollhouse.world import Identity, Picture, Truth, hair_words, random_identity, random_picture, skin_words
+from demo.dollhouse.world import (
+    Identity,
+    Picture,
+    Truth,
+    hair_words,
+    random_identity,
+    random_picture,
+    skin_words,
+    with_extras,
+)
 from lib_beyondfacial.common import EMBEDDING_SIZE
 from lib_beyondfacial.faces.alignment import align_face
 from lib_beyondfacial.unet.sites import enumerate_sites
@@ -57,8 +66,8 @@ def corpus(place: Place, seed: int = 11) -> tuple[Tensor, Tensor, list[tuple[Pic
     for _ in range(n):
         person = random_identity(rng)
         shot = "close-up" if rng.random() < CLOSE_UPS else str(rng.choice(["half", "full"]))
-        pictures.append(random_picture(rng, person, shot=shot))
-        photos.append(random_picture(rng, person, shot="close-up", style="flat"))
+        pictures.append(with_extras(random_picture(rng, person, shot=shot), rng))
+        photos.append(with_extras(random_picture(rng, person, shot="close-up", style="flat"), rng))
     images, truths = drawn(place, f"corpus_{n}", draw_part, pictures, (place.size, place.size, 3))
     crops = drawn_crops(place, "corpus_photos", photos)
     return latents_of(place, images, "corpus"), embed_crops(place, crops), list(zip(pictures, truths, strict=True))

@@ -63,7 +63,16 @@ STAGES = (
 
 # A few pictures and three steps of everything: whether a machine can do it all is known within a minute.
 FEW = Amounts(
-    pictures=48, decoded=16, families=8, corpus=10, held_out=16, people=3, captions=2, generated=4, empty_scenes=8
+    pictures=48,
+    wide=8,
+    decoded=16,
+    families=8,
+    corpus=10,
+    held_out=16,
+    people=3,
+    captions=2,
+    generated=4,
+    empty_scenes=8,
 )
 SHORT = {stage.name: replace(stage.plans["cpu"], steps=3, batch=6, lr=1e-3) for stage in STAGES if stage.plans}
 

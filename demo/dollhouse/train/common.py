@@ -32,6 +32,7 @@ def to_images(x: Tensor) -> np.ndarray:
 
 
 # A full shot's head is 3% of the picture and holds the whole identity: its pixels weigh more, the smaller the more.
+# From the brows to the chin once more: an expression is a few pixels of a mouth.
 HEAD_WEIGHT = {"close-up": 1.0, "half": 2.0, "full": 4.0}
 HEAD_SHARE = 0.75  # of the crops that are laid round a head
 
@@ -42,12 +43,14 @@ class Pictures:
     def __init__(self, images: np.ndarray, truths: list, device: torch.device):
         # On a GPU the pictures live there; on a CPU they stay in their file.
         self.images = torch.from_numpy(images).to(device)
-        boxes = np.array([t.head_box for _, t in truths], np.float32)
-        self.centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        self.boxes = torch.from_numpy(boxes).to(device)
+        heads = [(t.heads[0], t.heads[-1]) for _, t in truths]  # of one person: twice the same
+        boxes = np.array([[h.head_box for h in both] for both in heads], np.float32)
+        faces = np.array([[face_box(h.landmarks) for h in both] for both in heads], np.float32)
+        self.centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+        self.boxes, self.face_boxes = (torch.from_numpy(v).to(device) for v in (boxes, faces))
         self.weights = torch.tensor([HEAD_WEIGHT[p.shot] for p, _ in truths], device=device)
         self.is_small = np.array([p.shot != SHOTS[0] for p, _ in truths])
-        inverse = [invert(similarity_transform(t.landmarks, TEMPLATE)) for _, t in truths]
+        inverse = [[invert(similarity_transform(h.landmarks, TEMPLATE)) for h in both] for both in heads]
         self.to_picture = torch.from_numpy(np.array(inverse, np.float32)).to(device)
 
     def __len__(self) -> int:
@@ -58,7 +61,7 @@ class Pictures:
         limit = self.images.shape[1] - size
         picked = rng.integers(len(self), size=n)
         anywhere = rng.uniform(0, limit + 1, (n, 2))
-        heads = self.centres[picked] - size / 2 + rng.uniform(-size / 6, size / 6, (n, 2))
+        heads = self.centres[picked, rng.integers(2, size=n)] - size / 2 + rng.uniform(-size / 6, size / 6, (n, 2))
         corners = np.where((np.arange(n) < HEAD_SHARE * n)[:, None], heads, anywhere)
         corners = np.clip(corners / step, 0, limit // step).astype(np.int64) * step
         return np.concatenate([picked[:, None], corners], 1)
@@ -68,26 +71,38 @@ class Pictures:
         return to_float(cut(self.images, places, size))
 
     def weight(self, places: Tensor, size: int) -> Tensor:
-        """(n, 1, size, size): how much every pixel counts, 1 outside the head."""
+        """(n, 1, size, size): how much every pixel counts, 1 outside the heads."""
         i, x, y = places.T
         along = torch.arange(size, device=places.device)
-        box = self.boxes[i]
-        xs, ys = x[:, None] + along, y[:, None] + along
-        inside_x = (xs >= box[:, :1]) & (xs < box[:, 2:3])
-        inside_y = (ys >= box[:, 1:2]) & (ys < box[:, 3:4])
-        return 1 + (inside_x[:, None] & inside_y[:, :, None]).float()[:, None] * self.weights[i][:, None, None, None]
+        xs, ys = (v[:, None, None] + along for v in (x, y))
+        weight = torch.ones(len(places), size, size, device=places.device)
+        for boxes in (self.boxes[i], self.face_boxes[i]):
+            inside_x = (xs >= boxes[..., :1]) & (xs < boxes[..., 2:3])
+            inside_y = (ys >= boxes[..., 1:2]) & (ys < boxes[..., 3:4])
+            inside = (inside_x[:, :, None] & inside_y[..., None]).any(1)
+            weight += inside * self.weights[i][:, None, None]
+        return weight[:, None]
 
     def faces(self, crops: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """The aligned faces (n, 3, 112, 112) in crops, differentiably, and which of them lie wholly inside."""
+        """The aligned faces (n, 3, 112, 112) in crops, differentiably, and which of them lie wholly inside. Of two
+        people, the one who is nearer to the crop's middle."""
         i, size = places[:, 0], crops.shape[-1]
+        middles = (self.boxes[i, :, :2] + self.boxes[i, :, 2:]) / 2
+        nearer = (middles - places[:, None, 1:] - size / 2).square().sum(-1).argmin(1)
         along = torch.arange(CROP, device=crops.device, dtype=torch.float32)
         # Sums of products, not a matrix product: autocast would round the coordinates to half a pixel.
-        turn_x, turn_y, shift = self.to_picture[i][:, None, None].unbind(-1)
+        turn_x, turn_y, shift = self.to_picture[i, nearer][:, None, None].unbind(-1)
         at = turn_x * along[None, None, :, None] + turn_y * along[None, :, None, None]
         at = at + shift - places[:, 1:].float()[:, None, None]
         middle = at[:, CROP // 4 : -CROP // 4, CROP // 4 : -CROP // 4].flatten(1)
         is_inside = (middle.amin(1) >= 0) & (middle.amax(1) <= size - 1)
         return F.grid_sample(crops, at * (2 / (size - 1)) - 1, align_corners=True), is_inside
+
+
+def face_box(landmarks: np.ndarray) -> tuple[float, float, float, float]:
+    """From the brows to the chin, by the landmarks' own extent."""
+    (x0, y0), (x1, y1) = landmarks.min(0), landmarks.max(0)
+    return x0 - 0.3 * (x1 - x0), y0 - 0.6 * (y1 - y0), x1 + 0.3 * (x1 - x0), y1 + 0.6 * (y1 - y0)
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from demo.dollhouse.train.common import Pictures, cut, load_vae, picture_loss
-from demo.dollhouse.train.drawing import training_pictures
+from demo.dollhouse.train.drawing import WORLD, training_pictures
 from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.vae import (
@@ -41,7 +41,7 @@ def encoder_hash(place: Place) -> str:
 
 def latents_of(place: Place, images: np.ndarray, name: str = "latents") -> Tensor:
     """Scaled latents (n, 4, size / 8, size / 8) of pictures, kept under the encoder's hash."""
-    path = place.cache / f"{name}_{len(images)}_{encoder_hash(place)}.pt"
+    path = place.cache / f"{name}_{len(images)}_world{WORLD}_{encoder_hash(place)}.pt"
     if not path.exists():
         torch.save(encode_on_all_cores(place, load_vae(place), images) * SCALE_FACTOR, path)
     return torch.load(path, weights_only=True).to(place.device)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo.dollhouse.draw import Canvas, draw_scene
-from demo.dollhouse.train.drawing import kept, training_pictures
+from demo.dollhouse.train.drawing import kept, training_pictures, wide_pictures
 from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.seeing import Residual, calibrate_norms, conv_norm, decoded, export_onnx, roughen
@@ -28,7 +28,7 @@ STRIDES = (8, 16, 32)
 # overlap on purpose.
 RANGES = (((0, 29), (24, 44)), ((34, 54), (46, 74)), ((58, 94), (82, 999)))
 ANCHORS, VALUES = 2, 15
-EMPTY_SHARE, DECODED_SHARE = 0.12, 0.3
+EMPTY_SHARE, DECODED_SHARE, WIDE_SHARE = 0.12, 0.3, 0.35
 
 
 class DetectorNet(nn.Module):
@@ -72,29 +72,31 @@ class ScrfdForm(nn.Module):
         return (*scores, *[r[:, 1:5].relu() for r in rows], *[r[:, 5:] for r in rows])
 
 
-def targets_of(
-    side: int, box: np.ndarray | None = None, landmarks: np.ndarray | None = None
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Per stride: wanted score (H, W, 2), wanted values (H, W, 1, 14) in strides, 1 / (head size in strides)."""
+def targets_of(side: int, heads: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of heads (7, 2): two corners of the box and five landmarks. Per stride: wanted score (H, W, 2), wanted values
+    (H, W, 1, 14) in strides, 1 / (head size in strides) (H, W, 1, 1); a place belongs to the head that is nearest."""
     out = []
     for stride, ranges in zip(STRIDES, RANGES, strict=True):
         n = side // stride
         score, values = np.zeros((n, n, ANCHORS), np.float32), np.zeros((n, n, 1, VALUES - 1), np.float32)
-        if box is None:
-            out.append((score, values, np.float32(0)))
-            continue
-        size = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
+        scale, nearest = np.zeros((n, n, 1, 1), np.float32), np.full((n, n), np.inf)
         y, x = np.mgrid[:n, :n] * stride
-        off = np.hypot(x - (box[0] + box[2]) / 2, y - (box[1] + box[3]) / 2)
-        quality = 1 - 0.4 * (off / (0.3 * size)) ** 2
-        quality = np.where(off <= 0.3 * size, quality, 0)
-        quality.flat[off.argmin()] = 1
-        for a, (small, large) in enumerate(ranges):
-            if small <= size * 128 / side <= large:
-                score[..., a] = quality
-        values[:, :, 0, :4] = np.stack([x - box[0], y - box[1], box[2] - x, box[3] - y], -1)
-        values[:, :, 0, 4:] = (landmarks - np.stack([x, y], -1)[:, :, None]).reshape(n, n, 10)
-        out.append((score, values / stride, np.float32(stride / size)))
+        for points in heads:
+            (x0, y0), (x1, y1) = points[:2]
+            size = float(np.sqrt((x1 - x0) * (y1 - y0)))
+            off = np.hypot(x - (x0 + x1) / 2, y - (y0 + y1) / 2) / size
+            quality = np.where(off <= 0.3, 1 - 0.4 * (off / 0.3) ** 2, 0)
+            quality.flat[off.argmin()] = 1
+            is_nearest = off < nearest
+            nearest = np.minimum(nearest, off)
+            for a, (small, large) in enumerate(ranges):
+                is_of_anchor = small <= size * 128 / side <= large
+                score[..., a] = np.where(is_nearest, quality * is_of_anchor, score[..., a])
+            sides = np.stack([x - x0, y - y0, x1 - x, y1 - y], -1)
+            marks = (points[2:] - np.stack([x, y], -1)[:, :, None]).reshape(n, n, 10)
+            values[is_nearest, 0] = np.concatenate([sides, marks], -1)[is_nearest] / stride
+            scale[is_nearest] = stride / size
+        out.append((score, values, scale))
     return out
 
 
@@ -105,7 +107,7 @@ def detection_loss(maps: list[Tensor], targets: list[tuple[Tensor, Tensor, Tenso
         logit = m[..., 0]
         focus = (logit.sigmoid() - score).abs().detach() ** 2
         score_loss = score_loss + (focus * F.binary_cross_entropy_with_logits(logit, score, reduction="none")).sum()
-        off = ((m[..., 1:] - values) * scale[:, None, None, None, None]).abs()
+        off = ((m[..., 1:] - values) * scale).abs()
         value_loss = value_loss + ((off[..., :4].mean(-1) + 2 * off[..., 4:].mean(-1)) * (score > 0)).sum()
         found = found + (score > 0).sum()
     return (score_loss + 3 * value_loss) / found.clamp(min=1)
@@ -145,12 +147,27 @@ def moved(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tu
     return out, points * zoom + shift
 
 
+def fitted(
+    image: np.ndarray, heads: list[np.ndarray], side: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A whole picture, wide or with several heads, somewhere in a square, as large as fits or smaller; the rest is
+    black, as insightface leaves it, or goes on."""
+    height, width = image.shape[:2]
+    zoom = side / max(height, width) * (1 if rng.random() < 0.3 else rng.uniform(0.7, 1))
+    shift = rng.random(2) * (side - zoom * np.array([width, height])) * (rng.random() < 0.5)
+    matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+    border = cv2.BORDER_CONSTANT if rng.random() < 0.6 else cv2.BORDER_REPLICATE
+    out = cv2.warpAffine(image, matrix, (side, side), borderMode=border)
+    return out, [points * zoom + shift for points in heads]
+
+
 class Batches:
     """Makes batches; some places are empty scenes, and some have been through the autoencoder."""
 
     def __init__(self, place: Place, batch: int):
         self.side, self.batch = place.size, batch
         self.images, self.truths = training_pictures(place)
+        self.wide = wide_pictures(place)
         self.empty = empty_scenes(place, place.amounts.empty_scenes, seed=4)
         self.decoded = decoded(place, "part_0", self.images[: min(place.amounts.decoded, len(self.images) // 2)])
         self.decoded_empty = decoded(place, "empty", self.empty[:64])
@@ -160,12 +177,19 @@ class Batches:
         if rng.random() < EMPTY_SHARE:
             scenes = self.decoded_empty if soft else self.empty
             scene = np.asarray(scenes[rng.integers(len(scenes))])
-            return scene if soft else roughen(scene, rng), targets_of(self.side)
-        i = int(rng.integers(len(self.decoded if soft else self.images)))
-        truth = self.truths[i][1]
-        points = np.concatenate([np.reshape(truth.head_box, (2, 2)), truth.landmarks])
-        image, points = moved(np.asarray((self.decoded if soft else self.images)[i]), points, rng)
-        return image if soft else roughen(image, rng), targets_of(self.side, points[:2].ravel(), points[2:])
+            return scene if soft else roughen(scene, rng), targets_of(self.side, [])
+        images, truths = self.decoded if soft else self.images, self.truths
+        if not soft and rng.random() < WIDE_SHARE:
+            images, truths = self.wide[int(rng.integers(len(self.wide)))]
+        i = int(rng.integers(len(images)))
+        heads = [np.concatenate([np.reshape(t.head_box, (2, 2)), t.landmarks]) for t in truths[i][1].heads]
+        image = np.asarray(images[i])
+        if len(heads) > 1 or image.shape[0] != image.shape[1]:
+            image, heads = fitted(image, heads, self.side, rng)
+        else:
+            image, points = moved(image, heads[0], rng)
+            heads = [points]
+        return image if soft else roughen(image, rng), targets_of(self.side, heads)
 
     def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, list]:
         pictures, targets = zip(*[self.picture(rng) for _ in range(self.batch)], strict=True)

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from demo.dollhouse.train.checkpoint import UNET, write_checkpoint
 from demo.dollhouse.train.decoder import latents_of
-from demo.dollhouse.train.drawing import training_pictures
+from demo.dollhouse.train.drawing import training_pictures, wide_pictures
 from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.text import caption_ids, empty_ids, make_text_model, write_tokenizer
@@ -31,68 +32,10 @@ PLANS = {"cpu": Plan(12000, 16, 1e-3, muon=True), "cuda": Plan(40000, 256, 1e-3)
 EMPTY = 0.1  # of the captions, for CFG
 LOOKS = 0.5  # chance that a caption names each of a head's looks
 COARSE, COARSE_WEIGHT = 3, 3.0  # latent px to one of the error's thumbnail: what decides colours
-HEAD_SHARE, EYES_SHARE = 0.7, 0.3  # of a picture's loss that head and eyes have beside all else's 1
+HEAD_SHARE, EYES_SHARE = 0.7, 0.3  # of a picture's loss that heads and eyes have beside all else's 1
+MOUTH_SHARE = 0.2  # and the mouths, which say an expression
+SHAPES = (0.7, 0.15, 0.15)  # of the steps: square pictures, those of 3:2 and of 2:1
 FADE, FULL = 1.0, 3.0  # noise levels (sigma) between which a step's weight grows: there it is decided who it will be
-# 6.7 M parameters, 7 cross-attentions. Full resolution has no attention: at 24 x 24 latents a row then costs a CPU
-# half as much (27 against 48 ms). It must not have as few as 32 channels: SD's norms have 32 groups, a group of one
-# channel has no mean left, and the picture's colours went wrong (scenes right in 80%).
-UNET = {"model_channels": 64, "channel_mult": [1, 2, 2], "attention_resolutions": [4, 2]}
-YAML = """\
-# SD 1.x model config of the Dollhouse checkpoint, read by the embedded host and by A1111.
-# `version` is the tokenizer folder: relative to this file in the embedded host; A1111 wants an absolute path
-# (docs/hosts/a1111.md).
-model:
-  target: ldm.models.diffusion.ddpm.LatentDiffusion
-  params:
-    linear_start: 0.00085
-    linear_end: 0.0120
-    timesteps: 1000
-    first_stage_key: jpg
-    cond_stage_key: txt
-    image_size: {latent}
-    channels: 4
-    conditioning_key: crossattn
-    scale_factor: 0.18215
-    use_ema: False
-    parameterization: eps
-    unet_config:
-      target: ldm.modules.diffusionmodules.openaimodel.UNetModel
-      params:
-        image_size: 32
-        in_channels: 4
-        out_channels: 4
-        model_channels: {model_channels}
-        attention_resolutions: {attention_resolutions}
-        num_res_blocks: 1
-        channel_mult: {channel_mult}
-        num_heads: 4
-        use_spatial_transformer: True
-        transformer_depth: 1
-        context_dim: 128
-        use_checkpoint: False
-        legacy: False
-    first_stage_config:
-      target: ldm.models.autoencoder.AutoencoderKL
-      params:
-        embed_dim: 4
-        ddconfig:
-          double_z: true
-          z_channels: 4
-          resolution: {size}
-          in_channels: 3
-          out_ch: 3
-          ch: 32
-          ch_mult: [1, 1, 2, 4]
-          num_res_blocks: 1
-          attn_resolutions: []
-          dropout: 0.0
-        lossconfig:
-          target: torch.nn.Identity
-    cond_stage_config:
-      target: ldm.modules.encoders.modules.FrozenCLIPEmbedder
-      params:
-        version: ../../clip
-"""
 
 
 def alphas_cumprod() -> Tensor:
@@ -158,23 +101,28 @@ class Noise:
         return (error * snr.clamp(max=5) / snr * snr.rsqrt().clamp(FADE, FULL)).mean()
 
 
-def eyes_box(landmarks: np.ndarray) -> tuple[float, float, float, float]:
-    """Round both eyes, with a third of their distance on each side."""
-    margin = float(np.linalg.norm(landmarks[1] - landmarks[0])) / 3
-    (x0, y0), (x1, y1) = landmarks[:2].min(0) - margin, landmarks[:2].max(0) + margin
+def box_round(points: np.ndarray) -> tuple[float, float, float, float]:
+    """Round both eyes or both corners of a mouth, with a third of their distance on each side."""
+    margin = float(np.linalg.norm(points[1] - points[0])) / 3
+    (x0, y0), (x1, y1) = points.min(0) - margin, points.max(0) + margin
     return float(x0), float(y0), float(x1), float(y1)
 
 
-def head_weights(truths: list, size: int, latent: int) -> Tensor:
-    """(n, latent, latent): 1, and more inside the boxes of head and eyes, so that these have their share of a
-    picture's loss however small they are. A full shot's head is one latent in twenty; its looks were learnt last."""
-    weights = torch.ones(len(truths), latent, latent)
+def head_weights(truths: list, size: int, latent: int, width: int | None = None) -> Tensor:
+    """(n, latent, width or latent): 1, and more inside the boxes of heads, eyes and mouths, so that these have their
+    share of a picture's loss however small they are. A full shot's head is one latent in twenty; its looks were
+    learnt last. `size` px are `latent` latents."""
+    width = width or latent
+    weights = torch.ones(len(truths), latent, width)
     for one, (_, truth) in zip(weights, truths, strict=True):
-        for box, share in ((truth.head_box, HEAD_SHARE), (eyes_box(truth.landmarks), EYES_SHARE)):
-            x0, y0, x1, y1 = (float(np.clip(v * latent / size, 0, latent)) for v in box)
-            inside = one[int(y0) : math.ceil(y1), int(x0) : math.ceil(x1)]
-            if inside.numel():
-                inside += share * latent**2 / inside.numel()
+        for head in truth.heads:
+            eyes, mouth = box_round(head.landmarks[:2]), box_round(head.landmarks[3:])
+            for box, share in ((head.head_box, HEAD_SHARE), (eyes, EYES_SHARE), (mouth, MOUTH_SHARE)):
+                x0, y0, x1, y1 = (float(v) * latent / size for v in box)
+                rows, columns = np.clip((y0, y1), 0, latent), np.clip((x0, x1), 0, width)
+                inside = one[int(rows[0]) : math.ceil(rows[1]), int(columns[0]) : math.ceil(columns[1])]
+                if inside.numel():
+                    inside += share * one.numel() / inside.numel()
     return weights
 
 
@@ -198,16 +146,6 @@ def sample(
         denoised = (x - (1 - abar[t]).sqrt() * eps) / abar[t].sqrt()
         x = abar[s].sqrt() * denoised + (1 - abar[s]).sqrt() * eps
     return x
-
-
-def write_checkpoint(place: Place, model: TextToLatent) -> None:
-    place.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    state = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
-    state |= {f"first_stage_model.{k}": v for k, v in load_file(place.vae).items()}
-    state |= {f"cond_stage_model.transformer.{k}": v for k, v in model.text.state_dict().items()}
-    save_file({k: v.half().cpu().contiguous() for k, v in state.items()}, place.checkpoint)
-    yaml = YAML.format(size=place.size, latent=place.latent, **UNET)
-    place.checkpoint.with_suffix(".yaml").write_text(yaml, encoding="utf-8")
 
 
 def begin_with(model: TextToLatent, state: dict[str, Tensor], rows: list[int] | None = None) -> None:
@@ -240,11 +178,34 @@ def load_base(place: Place) -> TextToLatent:
     return place.put(model.requires_grad_(False))
 
 
+@dataclass(frozen=True)
+class Shape:
+    """All training pictures of one shape: latents (n, 4, h, w), tokenised captions (n, k, 77), weights (n, h, w)."""
+
+    latents: Tensor
+    ids: Tensor
+    weights: Tensor
+
+    def batch(self, batch: int) -> int:
+        """Rows that cost as much as `batch` square ones."""
+        height, width = self.latents.shape[2:]
+        return max(1, round(batch * height / width))
+
+
+def shapes_of(place: Place) -> list[Shape]:
+    """Square pictures, and wide ones."""
+    shapes = []
+    for k, (images, truths) in enumerate([training_pictures(place), *wide_pictures(place)]):
+        latents = latents_of(place, images, f"latents_{images.shape[2]}" if k else "latents")
+        ids = caption_ids(place, [p for p, _ in truths], 21 + 100 * k, looks_chance=LOOKS)
+        weights = head_weights(truths, place.size, *latents.shape[2:])
+        shapes.append(Shape(latents, ids, weights.to(place.device)))
+    return shapes
+
+
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     write_tokenizer(place.clip)
-    images, truths = training_pictures(place)
-    latents, ids = latents_of(place, images), caption_ids(place, [p for p, _ in truths], 21, looks_chance=LOOKS)
-    weights = head_weights(truths, place.size, place.latent).to(place.device)
+    shapes = shapes_of(place)
     torch.manual_seed(0)
     model = TextToLatent(place)
     first = place.cache / "base_first.safetensors"  # (warm.py)
@@ -254,18 +215,21 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     model, noise, empty = place.put(model), Noise(place), empty_ids(place).to(torch.int16)
     run = Run(place, "diffusion", model, plan)
 
-    def make(rng: np.random.Generator) -> np.ndarray:
-        return pick_captions(rng, len(latents), plan.batch, ids.shape[1])
+    def make(rng: np.random.Generator) -> tuple[int, np.ndarray]:
+        which = int(rng.choice(len(shapes), p=SHAPES))
+        shape = shapes[which]
+        return which, pick_captions(rng, len(shape.latents), shape.batch(plan.batch), shape.ids.shape[1])
 
-    def loss_of(batch: np.ndarray, generator: torch.Generator) -> Tensor:
-        i, k, is_empty = torch.from_numpy(batch).to(place.device).T
-        captions = torch.where(is_empty[:, None] > 0, empty, ids[i, k])
-        return noise.loss(noise.guess(model, latents[i], captions, generator), weights[i])
+    def loss_of(batch: tuple[int, np.ndarray], generator: torch.Generator) -> Tensor:
+        shape = shapes[batch[0]]
+        i, k, is_empty = torch.from_numpy(batch[1]).to(place.device).T
+        captions = torch.where(is_empty[:, None] > 0, empty, shape.ids[i, k])
+        return noise.loss(noise.guess(model, shape.latents[i], captions, generator), shape.weights[i])
 
     if not run.train(loss_of, make, budget):
         return False
     run.use_ema()
-    write_checkpoint(place, model)
+    write_checkpoint(place, model.unet, model.text)
     figures = {
         "parameters": count_parameters(model.unet),
         "text_parameters": count_parameters(model.text),

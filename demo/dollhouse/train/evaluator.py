@@ -15,30 +15,53 @@ from torch import Tensor, nn
 
 from demo.dollhouse.draw import to_ink
 from demo.dollhouse.evaluate import (
+    ADDED_CLASSES,
+    AMOUNTS,
     HEAD_CLASSES,
     PICTURE_CLASSES,
     PICTURE_SIZE,
+    WORN_CLASSES,
     Evaluator,
     HeadNet,
     PictureNet,
     to_input,
 )
 from demo.dollhouse.train.common import to_float, to_images
-from demo.dollhouse.train.drawing import drawn_pictures, kept, training_pictures
+from demo.dollhouse.train.drawing import drawn_pictures, kept, training_pictures, wide_pictures
 from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.seeing import calibrate_norms, decoded, loose_crop, roughen
-from demo.dollhouse.world import SHOTS
+from demo.dollhouse.world import SHOTS, Picture
 from lib_beyondfacial.faces.alignment import align_face
 
 PLANS = {"cpu": Plan(1600, 64, 4e-3), "cuda": Plan(6000, 128, 4e-3)}  # of the pictures' judge; the heads' takes half
 INK_SHARE, DECODED_SHARE = 0.1, 0.25
+SHAPES = (0.7, 0.15, 0.15)  # of the picture judge's steps: square pictures, those of 3:2 and of 2:1
+OF_PICTURE, OF_HEAD = PICTURE_CLASSES | ADDED_CLASSES, HEAD_CLASSES | WORN_CLASSES
+STYLE = list(OF_PICTURE).index("style")
 Truths = list
+
+
+def shown(picture: Picture, name: str) -> object:
+    """What is true of a picture in one of its classes; two people hold one thing at most."""
+    if name == "count":
+        return len(picture.people)
+    if name == "item":
+        return next((p.item for p in picture.people if p.item != "none"), "none")
+    return getattr(picture, name)
+
+
+def head_label(picture: Picture, which: int) -> list[int]:
+    """The classes of the head of the person `which`, from the left, as numbers."""
+    person = picture.people[which]
+    labels = {k: getattr(person.identity, k) for k in HEAD_CLASSES} | {k: getattr(person, k) for k in WORN_CLASSES}
+    return [names.index(labels[k]) for k, names in OF_HEAD.items()]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Pictures and what is true of them, as numbers."""
+    """Pictures and what is true of them, as numbers; of the persons, `head_labels` and `amounts` have the first and
+    the last one's."""
 
     images: np.ndarray
     truths: Truths
@@ -57,15 +80,19 @@ class Data:
         return i, np.asarray(self.images[i]), False
 
 
-def labelled(place: Place, images: np.ndarray, truths: Truths) -> Data:
+def labelled(place: Place, images: np.ndarray, truths: Truths, name: str = "part_0") -> Data:
     pictures = [p for p, _ in truths]
+    ends = [[p.identity, p.people[-1].identity] for p in pictures]
     return Data(
         images,
         truths,
-        np.array([[names.index(getattr(p, k)) for k, names in PICTURE_CLASSES.items()] for p in pictures]),
-        np.array([[names.index(getattr(p.identity, k)) for k, names in HEAD_CLASSES.items()] for p in pictures]),
-        np.array([[p.identity.skin * 2 - 1, (p.identity.width - 0.88) / 0.12] for p in pictures], np.float32),
-        decoded(place, "part_0", images[: min(place.amounts.decoded, len(images) // 2)]),
+        np.array([[names.index(shown(p, k)) for k, names in OF_PICTURE.items()] for p in pictures]),
+        np.array([[head_label(p, which) for which in (0, -1)] for p in pictures]),
+        np.array(
+            [[[identity.skin * 2 - 1, (identity.width - 0.88) / 0.12] for identity in both] for both in ends],
+            np.float32,
+        ),
+        decoded(place, name, images[: min(place.amounts.decoded, len(images) // 2)]),
         place.full_radius,
     )
 
@@ -95,7 +122,7 @@ def picture_batch(data: Data, rng: np.random.Generator, n: int) -> tuple[np.ndar
         label = data.picture_labels[i].copy()
         if not is_decoded:
             if rng.random() < INK_SHARE:
-                image, label[-1] = to_ink(image), 1
+                image, label[STYLE] = to_ink(image), 1
             image = roughen(image, rng, 1.8)
         out.append(image)
         labels.append(label)
@@ -103,27 +130,30 @@ def picture_batch(data: Data, rng: np.random.Generator, n: int) -> tuple[np.ndar
 
 
 def head_batch(data: Data, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Aligned heads of flat pictures: ink has no colours to tell."""
+    """Aligned heads of flat pictures: ink has no colours to tell. And (n, 2): picture and which of its persons."""
     out, chosen = [], []
     while len(out) < n:
         i, image, _ = data.pick(rng)
-        if data.picture_labels[i, -1] == 0:
-            out.append(loose_crop(image, data.truths[i][1].landmarks, rng, data.small))
-            chosen.append(i)
+        if data.picture_labels[i, STYLE] == 0:
+            which = int(rng.integers(2))
+            out.append(loose_crop(image, data.truths[i][1].heads[-which].landmarks, rng, data.small))
+            chosen.append((i, which))
     return np.stack(out), np.array(chosen)
 
 
 def trained(
-    place: Place, plan: Plan, budget: Budget, name: str, net: type[nn.Module], data: Data, seed: int
+    place: Place, plan: Plan, budget: Budget, name: str, net: type[nn.Module], shapes: list[Data], seed: int
 ) -> Run | None:
-    """The `picture` or the `head` judge; None while its training is not done."""
+    """The `picture` or the `head` judge, which learns from square pictures; None while its training is not done."""
     torch.manual_seed(seed)
     model = net().to(place.device, memory_format=torch.channels_last)
     run = Run(place, f"evaluator_{name}", model, plan, seed)
-    draw_batch = picture_batch if name == "picture" else head_batch
+    data = shapes[0]
 
     def make(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        return draw_batch(data, rng, plan.batch)
+        if name == "head":
+            return head_batch(data, rng, plan.batch)
+        return picture_batch(shapes[int(rng.choice(len(shapes), p=SHAPES))], rng, plan.batch)
 
     def to_net(images: np.ndarray) -> Tensor:
         x = to_float(torch.from_numpy(images).to(place.device))
@@ -135,9 +165,10 @@ def trained(
             logits = model(to_net(images))
         logits = logits.float()
         if name == "picture":
-            return class_loss(logits, known, PICTURE_CLASSES)
-        amounts = F.smooth_l1_loss(logits[:, -2:], torch.from_numpy(data.amounts[known]).to(place.device))
-        return class_loss(logits[:, :-2], data.head_labels[known], HEAD_CLASSES) + 3 * amounts
+            return class_loss(logits, known, OF_PICTURE)
+        of = tuple(known.T)
+        amounts = F.smooth_l1_loss(logits[:, -AMOUNTS:], torch.from_numpy(data.amounts[of]).to(place.device))
+        return class_loss(logits[:, :-AMOUNTS], data.head_labels[of], OF_HEAD) + 3 * amounts
 
     if not run.train(loss_of, make, budget, place.loaders):
         return None
@@ -151,8 +182,8 @@ def trained(
 def picture_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) -> dict[str, float]:
     judged, figures = evaluator.judge(images), {}
     shots = np.array([p.shot for p, _ in truths])
-    for k in PICTURE_CLASSES:
-        right = judged[k] == np.array([getattr(p, k) for p, _ in truths])
+    for k in evaluator.picture_classes:
+        right = judged[k] == np.array([shown(p, k) for p, _ in truths])
         figures[k] = round(float(right.mean()), 4)
         if k == "action":
             figures |= {f"action_{s}": round(float(right[shots == s].mean()), 4) for s in SHOTS}
@@ -170,6 +201,9 @@ def head_figures(evaluator: Evaluator, images: np.ndarray, truths: Truths) -> di
             of = is_chosen & np.array([k != "hair_colour" or p.identity.hair_style != "bald" for p, _ in truths])
             right = predicted[k] == np.array([getattr(p.identity, k) for p, _ in truths])
             figures[f"{k}_{shot}"] = round(float(right[of].mean()), 4)
+        for k in evaluator.head_classes.keys() & WORN_CLASSES:
+            right = predicted[k] == np.array([getattr(p, k) for p, _ in truths])
+            figures[f"{k}_{shot}"] = round(float(right[is_chosen].mean()), 4)
         off = np.abs(predicted["skin"] - np.array([p.identity.skin for p, _ in truths]))
         figures[f"skin_error_{shot}"] = round(float(off[is_chosen].mean()), 4)
     return figures
@@ -187,19 +221,20 @@ def held_out_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, 
 
 
 def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
-    images, truths = training_pictures(place)
-    data = labelled(place, images, truths)
-    small = replace(
-        data,
-        images=as_judged(place, "renders", images),
-        decoded=as_judged(place, f"decoded_{place.vae_hash}", data.decoded),
-    )
+    shapes, small = [], []
+    for images, truths in (training_pictures(place), *wide_pictures(place)):
+        width = "" if images.shape[2] == place.size else f"_{images.shape[2]}"
+        data = labelled(place, images, truths, f"part_0{width}")
+        shapes.append(data)
+        renders = as_judged(place, f"renders{width}", images)
+        back = as_judged(place, f"decoded{width}_{place.vae_hash}", data.decoded)
+        small.append(replace(data, images=renders, decoded=back))
     head_plan = replace(plan, steps=(plan.steps + 1) // 2)
     part_budget = replace(budget, stage=0.7 * budget.stage)
     picture = trained(place, plan, part_budget, "picture", PictureNet, small, seed=41)
     if picture is None:
         return False
-    head = trained(place, head_plan, replace(budget, stage=0.3 * budget.stage), "head", HeadNet, data, seed=43)
+    head = trained(place, head_plan, replace(budget, stage=0.3 * budget.stage), "head", HeadNet, shapes, seed=43)
     if head is None:
         return False
     nets = {"picture": picture.model, "head": head.model}

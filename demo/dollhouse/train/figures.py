@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.dollhouse.evaluate import HEAD_CLASSES
+from demo.dollhouse.evaluate import ADDED_CLASSES, HEAD_CLASSES, WORN_CLASSES
 
 LIMIT_MB = 30.0
 
@@ -48,6 +48,9 @@ TARGETS = (
     Target("unet", "shot", 0.95, of_card("generated_plain", "shot")),
     Target("unet", "scene", 0.95, of_card("generated_plain", "scene")),
     Target("unet", "action", 0.90, of_card("generated_plain", "action")),
+    Target("unet", "two people, 1:1", 0.90, of_card("generated_extras", "two", "faces")),
+    Target("unet", "two people, 2:1", 0.90, of_card("generated_extras", "two_wide", "faces")),
+    Target("unet", "extras asked for", 0.85, of_card("generated_extras", "one", "extra")),
     Target("detector", "recall at full shot", 0.98, of_card("pack_dollhouse", "renders", "recall_full")),
     Target("detector", "mean overlap at full shot", 0.70, of_card("pack_dollhouse", "renders", "iou_full")),
     *(
@@ -69,10 +72,25 @@ TARGETS = (
         )
         for which, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
     ),
+    *(
+        Target(
+            f"recogniser ({which})",
+            "same/different, full, extras",
+            0.95,
+            of_card(pack, "extras", "same_different_full"),
+        )
+        for which, pack in (("feed", "pack_dollhouse"), ("judge", "pack_dollhouse_judge"))
+    ),
+    *(
+        Target("detector", f"recall of two, {shape}", 0.98, of_card("pack_dollhouse", "extras", f"recall_two_{shape}"))
+        for shape in ("1:1", "3:2", "2:1")
+    ),
     Target("adapter", "attributes, close-up", 0.85, of_card("generated_single_line", "close-up", "attributes")),
     Target("evaluator", "shot", 0.99, of_card("evaluator", "renders", "shot")),
     Target("evaluator", "scene", 0.99, of_card("evaluator", "renders", "scene")),
     Target("evaluator", "action", 0.97, of_card("evaluator", "renders", "action")),
+    *(Target("evaluator", k, 0.97, of_card("evaluator", "renders", k)) for k in ADDED_CLASSES),
+    *(Target("evaluator", f"{k}, full", 0.97, of_card("evaluator", "renders", f"{k}_full")) for k in WORN_CLASSES),
 )
 
 

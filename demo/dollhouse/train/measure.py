@@ -1,7 +1,7 @@
 """Measure generated pictures by the evaluator: `python -m demo.dollhouse.train.measure`, when all models are there.
 
-Plain pictures from prompts that name the shot (CFG 5, 20 DDIM steps), and close-ups of unseen persons with the
-adapter's tokens in the usual, single line.
+Plain pictures from prompts that name the shot (CFG 5, 20 DDIM steps): of one person, of one with extras, of two in
+square and in wide pictures; and close-ups of unseen persons with the adapter's tokens in the usual, single line.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from demo.dollhouse.train.adapter import attach, embed_crops, load_adapter
 from demo.dollhouse.train.common import load_vae, to_images
 from demo.dollhouse.train.diffusion import load_base, sample
 from demo.dollhouse.train.drawing import drawn_crops
-from demo.dollhouse.train.evaluator import held_out_figures
+from demo.dollhouse.train.evaluator import held_out_figures, shown
 from demo.dollhouse.train.place import Place, add_place_options, place_of
 from demo.dollhouse.train.text import WordTokenizer
 from demo.dollhouse.train.vae import SCALE_FACTOR
-from demo.dollhouse.world import Picture, caption, random_identity, random_picture
+from demo.dollhouse.world import STYLES, Picture, caption, random_identity, random_picture, with_extras
 from lib_beyondfacial.faces.alignment import align_face
 from lib_beyondfacial.faces.analysis import get_analyser
 
@@ -30,7 +30,7 @@ CFG, STEPS, AT_ONCE = 5.0, 20, 64
 
 
 class Generator:
-    """Prompts, and optionally the persons in them -> pictures (n, size, size, 3) uint8."""
+    """Prompts, and optionally the persons in them -> pictures (n, size, width or size, 3) uint8."""
 
     def __init__(self, place: Place, with_adapter: bool):
         self.place, self.model, self.vae = place, load_base(place), load_vae(place)
@@ -40,7 +40,10 @@ class Generator:
             attach(self.model.unet, self.adapter, self.box)
 
     @torch.no_grad()
-    def __call__(self, prompts: list[str], persons: Tensor | None = None, seed: int = 5) -> np.ndarray:
+    def __call__(
+        self, prompts: list[str], persons: Tensor | None = None, seed: int = 5, width: int | None = None
+    ) -> np.ndarray:
+        columns = (width or self.place.size) // 8
         out, device = [], self.place.device
         generator = torch.Generator().manual_seed(seed)
         for start in range(0, len(prompts), AT_ONCE):
@@ -49,7 +52,7 @@ class Generator:
             if persons is not None and self.adapter:
                 some = persons[start : start + AT_ONCE]
                 self.box["tokens"] = self.adapter.tokens(torch.cat([some, torch.zeros_like(some)]))
-            noise = torch.randn(len(texts), 4, self.place.latent, self.place.latent, generator=generator).to(device)
+            noise = torch.randn(len(texts), 4, self.place.latent, columns, generator=generator).to(device)
             with self.place.autocast():
                 z = sample(self.model, cond, uncond, noise, CFG, STEPS).float()
             out.append(to_images(self.vae.decode(z / SCALE_FACTOR)))
@@ -66,6 +69,49 @@ def plain_figures(place: Place, evaluator: Evaluator) -> dict[str, float]:
         right = judged[name] == np.array([getattr(p, name) for p in wanted])
         figures[name] = round(float(right.mean()), 4)
     return figures
+
+
+def wanted_figures(place: Place, evaluator: Evaluator, images: np.ndarray, wanted: list[Picture]) -> dict[str, float]:
+    """Share of the prompts' parts that the judges see. Heads are those that the feeding pack finds, from the left; a
+    head that is missing is wrong. `extra` is the mean of the four kinds of extras where one was asked for."""
+    judged, analyser = evaluator.judge(images), get_analyser(place.pack("feed"))
+    counted: dict[str, list[bool]] = {}
+
+    def count(name: str, is_right: bool) -> None:
+        counted.setdefault(name, []).append(is_right)
+
+    for k, (image, picture) in enumerate(zip(images, wanted, strict=True)):
+        for name in evaluator.picture_classes:
+            asked, is_right = shown(picture, name), judged[name][k] == shown(picture, name)
+            count(name, bool(is_right))
+            if asked not in ("none", *STYLES) and name in ("item", "modifier"):
+                count("extra", bool(is_right))
+                count(f"{name}_{asked}", bool(is_right))
+        faces = sorted(analyser.find(image), key=lambda face: face.box[0] + face.box[2])
+        count("faces", len(faces) == len(picture.people))
+        attributes = evaluator.attributes(np.stack([align_face(image, f.landmarks) for f in faces])) if faces else {}
+        for which, person in enumerate(picture.people):
+            asked = {"gender": person.identity.gender, "expression": person.expression, "accessory": person.accessory}
+            for name, value in asked.items():
+                is_right = which < len(faces) and attributes.get(name, [None] * len(faces))[which] == value
+                count(name, bool(is_right))
+                if value not in ("neutral", "none", "man", "woman"):
+                    count("extra", bool(is_right))
+                    count(f"{name}_{value}", bool(is_right))
+    return {"pictures": len(images)} | {name: round(float(np.mean(v)), 4) for name, v in sorted(counted.items())}
+
+
+def extras_figures(place: Place, evaluator: Evaluator) -> dict[str, dict[str, float]]:
+    """Of prompts with extras, and of prompts for two people, square and twice as wide."""
+    generate, out, n = Generator(place, with_adapter=False), {}, place.amounts.generated
+    for k, (name, two, width) in enumerate((("one", 0, None), ("two", 1, None), ("two_wide", 1, 2 * place.size))):
+        rng = np.random.default_rng((19, k))
+        wanted = [random_picture(rng, style="flat") for _ in range(n)]
+        wanted = [replace(p, shot="full") if two and p.shot == "close-up" else p for p in wanted]
+        wanted = [with_extras(p, rng, two) for p in wanted]
+        images = generate([caption(p, rng, shot_chance=1) for p in wanted], width=width)
+        out[name] = wanted_figures(place, evaluator, images, wanted)
+    return out
 
 
 def identity_accuracy(
@@ -106,6 +152,7 @@ def measure_all(place: Place) -> None:
     made = {k: v for k, v in place.card().get("evaluator", {}).items() if k in ("parameters", "steps", "batch")}
     place.write_card("evaluator", {**made, **held_out_figures(place, evaluator)})
     place.write_card("generated_plain", plain_figures(place, evaluator))
+    place.write_card("generated_extras", extras_figures(place, evaluator))
     place.write_card("generated_single_line", adapter_figures(place, evaluator))
 
 

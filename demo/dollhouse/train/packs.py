@@ -8,14 +8,16 @@ generated picture can be expected to surpass); the figures go into the model car
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 
+from demo.dollhouse.draw import draw
 from demo.dollhouse.train.detector import empty_scenes
 from demo.dollhouse.train.drawing import held_out_people
 from demo.dollhouse.train.place import Place, add_place_options, place_of
 from demo.dollhouse.train.seeing import decoded, identity_figures, known_mean, same_person_accuracy
-from demo.dollhouse.world import SHOTS
+from demo.dollhouse.world import SHOTS, random_picture, with_extras
 from lib_beyondfacial.common import EMBEDDING_SIZE
 from lib_beyondfacial.faces.analysis import FaceAnalyser, get_analyser
 
@@ -77,6 +79,25 @@ def to_reference(decoded_vectors: np.ndarray, clean_vectors: np.ndarray) -> dict
     return figures
 
 
+def recall_of_two(place: Place, app: FaceAnalyser, most: int = 120) -> dict[str, float]:
+    """Share of the heads found in unseen pictures of two people, by the picture's shape, and what else was found."""
+    figures, n = {}, min(most, place.amounts.people)
+    for shape, width in (("1:1", place.size), ("3:2", place.size * 3 // 2), ("2:1", place.size * 2)):
+        rng, found, extra = np.random.default_rng(79), [], 0
+        for _ in range(n):
+            picture = random_picture(rng, style="flat")
+            if picture.shot == "close-up" and width == place.size:
+                picture = replace(picture, shot="full")
+            image, truth = draw(with_extras(picture, rng, two=1), width, place.size)
+            faces = app.find(image)
+            extra += max(0, len(faces) - len(truth.heads))
+            for head in truth.heads:
+                best = max((overlap(f.box, np.array(head.head_box)) for f in faces), default=0.0)
+                found.append(best >= FOUND)
+        figures |= {f"recall_two_{shape}": round(float(np.mean(found)), 4), f"extra_two_{shape}": round(extra / n, 4)}
+    return figures
+
+
 def measure(place: Place, which: str, persons_decoded: int = 48) -> dict[str, object]:
     app = get_analyser(place.pack(which))
     people, images, truths = held_out_people(place)
@@ -85,9 +106,12 @@ def measure(place: Place, which: str, persons_decoded: int = 48) -> dict[str, ob
     n = min(len(people), persons_decoded)
     back = decoded(place, "people", images[:n].reshape(-1, *images.shape[-3:])).reshape(images[:n].shape)
     soft = PackResults(app, back, truths)
+    _, with_them, their_truths = held_out_people(place, second_has_extras=True)
+    extras = identity_figures(PackResults(app, with_them, their_truths).vectors)
     return {
         "engine": app.engine,
         "renders": {**clean.figures(), "empty_scenes": len(empty), "faces_in_empty_scenes": sum(map(len, empty))},
+        "extras": {**extras, **recall_of_two(place, app)},
         "decoded": {**soft.figures(), **to_reference(soft.vectors, clean.vectors[:n])},
     }
 

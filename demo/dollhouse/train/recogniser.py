@@ -29,6 +29,7 @@ from demo.dollhouse.train.seeing import (
     identity_figures,
     loose_crop,
     similar_identity,
+    unfold_norms,
 )
 from demo.dollhouse.world import EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHOTS, Identity, random_identity
 from lib_beyondfacial.common import EMBEDDING_SIZE
@@ -215,14 +216,17 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED, which: str = "fe
     batches = Batches(place, which, plan.batch)
     torch.manual_seed(SEED[which])
     model = Trained(which)
-    if which == "feed_soft":
-        model.load_state_dict(torch.load(place.cache / "feed_trained.pt", weights_only=True))
     model = model.to(place.device, memory_format=torch.channels_last)
-    run = Run(place, f"recogniser_{which}", model, plan, SEED[which])
 
     def to_input(crops: np.ndarray) -> Tensor:
         x = to_float(torch.from_numpy(crops).to(place.device))
         return x.contiguous(memory_format=torch.channels_last)
+
+    first = place.cache / ("feed_trained.pt" if which == "feed_soft" else f"{which}_first.pt")  # (warm.py)
+    if first.exists():
+        model.load_state_dict(torch.load(first, weights_only=True))
+        unfold_norms(model, to_input(batches(np.random.default_rng(4))[0]))
+    run = Run(place, f"recogniser_{which}", model, plan, SEED[which])
 
     def loss_of(batch: tuple[np.ndarray, dict[str, np.ndarray]], generator: torch.Generator) -> Tensor:
         crops, wanted = batch

@@ -117,6 +117,31 @@ def calibrate_norms(model: nn.Module, batches: list[Tensor]) -> None:
     model.eval()
 
 
+@torch.no_grad()
+def unfold_norms(model: nn.Module, batch: Tensor) -> None:
+    """Batch norms that came back out of an exported graph as a shift alone (`warm.read_folded`) get the statistics of
+    what goes into them, and weights that undo these: the model does the same, and training mode no longer breaks it.
+    Norms that have statistics are left alone."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    if any((m.running_mean != 0).any() for m in norms):
+        return
+    inputs: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def measure(norm: nn.Module, args: tuple[Tensor]) -> None:
+        inputs[norm] = args[0].mean((0, 2, 3)), args[0].var((0, 2, 3))
+
+    hooks = [m.register_forward_pre_hook(measure) for m in norms]
+    model.eval()(batch)
+    for hook in hooks:
+        hook.remove()
+    for m, (mean, var) in inputs.items():
+        m.running_mean.copy_(mean)
+        m.running_var.copy_(var)
+        m.weight.copy_((var + m.eps).sqrt())
+        m.bias.add_(mean)
+    model.train()
+
+
 def export_onnx(model: nn.Module, path: Path, example: Tensor, outputs: list[str], batch_axis: bool) -> None:
     """Write the model in the form that insightface's router reads: opset 13, ir_version 8, declared ranks."""
     path.parent.mkdir(parents=True, exist_ok=True)

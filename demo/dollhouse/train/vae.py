@@ -7,6 +7,7 @@ sees the eyes of a head of five latent pixels. (Never to the judge or the evalua
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -39,7 +40,7 @@ def encode_means(model: AutoencoderKL, images: np.ndarray, device: torch.device)
     parts, batch = [], 4 if device.type == "cpu" else 32  # a CPU's caches hold four pictures' features
     for i in range(0, len(images), batch):
         x = to_float(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).to(device))
-        parts.append(model.encode(x)[0].cpu())
+        parts.append(model.encode(x)[0].float().cpu())
     return torch.cat(parts)
 
 
@@ -54,7 +55,8 @@ def _means_of(state: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
 def encode_on_all_cores(place: Place, model: AutoencoderKL, images: np.ndarray) -> Tensor:
     """As `encode_means`; on a CPU the pictures are shared out among as many processes as draw."""
     if place.on_gpu or place.workers < 2 or len(images) < 2 * PART:
-        return encode_means(model, images, place.device)
+        with place.autocast() if place.bf16 else contextlib.nullcontext():
+            return encode_means(model, images, place.device)
     work = partial(_means_of, {k: v.numpy() for k, v in model.state_dict().items()})
     parts = [images[i : i + PART] for i in range(0, len(images), PART)]
     with ProcessPoolExecutor(place.workers, multiprocessing.get_context("fork")) as pool:

@@ -4,7 +4,8 @@ For machines on which the whole chain is too long. The UNet and the adapter go o
 have the same shape. The autoencoder is taken as it is where it was made for this size; else it becomes the first state
 of `vae`'s training, which learns with the shipped recogniser. The seeing models (both recognisers, the detector, the
 evaluator) look at crops or at pictures resized to their own input, so they serve at any size: they are taken as they
-are, and measured anew with the rest.
+are, and measured anew with the rest. Where they are to learn on, say what has changed in the world, their own commands
+do it: both recognisers then start from the shipped ones.
 """
 
 from __future__ import annotations
@@ -81,10 +82,11 @@ def warm_up(place: Place, shipped: Path = SHIPPED) -> list[str]:
     save_file(base, place.cache / "base_first.safetensors")
     shutil.copyfile(from_shipped.clip / "vocab.json", place.cache / "vocab_first.json")
     shutil.copyfile(from_shipped.adapter, place.cache / "adapter_first.safetensors")
-    torch.manual_seed(SEED["feed"])
-    model = Trained("feed")
-    read_folded(from_shipped.pack("feed") / "rec.onnx", model.net)
-    torch.save(model.state_dict(), place.cache / "feed_trained.pt")
+    for which, name in (("judge", "judge_first.pt"), ("feed", "feed_trained.pt")):
+        torch.manual_seed(SEED[which])
+        model = Trained(which)
+        read_folded(from_shipped.pack(which) / "rec.onnx", model.net)
+        torch.save(model.state_dict(), place.cache / name)
     save_file({k: v.contiguous() for k, v in model.net.state_dict().items()}, place.cache / "feed.safetensors")
     return TAKEN + (["vae", "decoder"] if has_shipped_size else [])
 

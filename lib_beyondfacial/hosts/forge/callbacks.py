@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..model import refuse_unfit
+from ...errors import BeyondFacialError
 from ..run import Run, run_of
 from ..types import DenoiserParams, Processing
 from .model import ForgeHost, unet_of
 from .modifier import attach, disable_for_tiling, is_tiler_on, move_ours_last
+from .served import FLOW, is_flow, refuse_unfit
 
 __all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]
 
@@ -21,6 +22,8 @@ def install_callbacks() -> None:
 
 def before_launch(p: Processing, run: Run) -> None:
     """Called just before the sampler runs, when all scripts have registered their functions."""
+    if is_flow(p.sd_model.forge_objects.unet):  # by another script, since the pass began
+        raise BeyondFacialError(FLOW)
     move_ours_last(p)
     if is_tiler_on(p):
         disable_for_tiling(run)

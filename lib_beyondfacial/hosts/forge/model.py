@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from ...sampling.host import Cond
 from ...sampling.plan import IdentityLine
 from ..model import WebUIHost, encode_prompts, first_conds
+from ..patches import Patches
 from ..run import full_like_batch
 from ..types import Entry, HostModel, Processing
+from .neighbours import without_such_units
 
 MAX_SIGMA = 100.0  # below it a start is noise of finite sigma; SD: 14.6, zero-terminal-SNR schedules: thousands
 
@@ -45,6 +48,13 @@ def host_sampling() -> tuple[Callable, Callable]:
 def plain_condition(entry: Entry) -> type:
     """The class of conditions that are just a tensor, by its children: it has one name on Forge, another elsewhere."""
     return type(entry["model_conds"]["c_crossattn"]).__mro__[-2]
+
+
+def posterior_mean(network: nn.Module, pixels: Tensor, *_: object) -> Tensor:
+    """The mean of an ldm autoencoder's posterior, (N, 4, h, w): the first half of its moments. Nothing is drawn."""
+    moments = network.encoder(pixels)
+    quant_conv = getattr(network, "quant_conv", None)
+    return (moments if quant_conv is None else quant_conv(moments)).chunk(2, dim=1)[0]
 
 
 def extra_memory(unet: HostModel, noise: Tensor, rows: int) -> int:
@@ -96,21 +106,16 @@ class ForgeHost(WebUIHost):
         return entry
 
     def encode_image(self, picture: Tensor) -> Tensor:
+        """Use the host's own `VAE.encode` (memory, dtype, tiles), with a network that gives the mean, not a sample."""
         objects = self.p.sd_model.forge_objects
-        options = objects.vae.patcher.model_options
-        before = options.get("model_vae_regulation")
-        options["model_vae_regulation"] = lambda posterior: posterior.mode()
+        network, patches = objects.vae.first_stage_model, Patches()
+        patches.set(network, "encode", functools.partial(posterior_mean, network))
         try:
-            # Tiled encoding ignores the regulation and samples; let it use a separate random state.
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(0)
+            with torch.no_grad():
                 latent = objects.vae.encode(picture.permute(1, 2, 0)[None] / 2 + 0.5)
         finally:
-            if before is None:
-                del options["model_vae_regulation"]
-            else:
-                options["model_vae_regulation"] = before
-        scale = getattr(objects.vae.first_stage_model, "process_in", None) or objects.unet.model.process_latent_in
+            patches.undo()
+        scale = getattr(network, "process_in", None) or objects.unet.model.process_latent_in
         return scale(latent)[0].float()
 
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -123,10 +128,14 @@ class ForgeHost(WebUIHost):
     def predict_x0(
         self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
     ) -> Tensor:
-        """Call the model with all patches on the host's UNet; ControlNets are part of the cond, so crops have none."""
+        """Call the model with the patches on the host's UNet, except those of units that fail on such a call.
+
+        ControlNets are part of the cond, so crops have none.
+        """
         unet, x = self.p.sd_model.forge_objects.unet, x.to(self.sampler.last_latent)
         calc, _ = host_sampling()
-        return calc(unet.model, [cond], None, x, full_like_batch(x, sigma, x), unet.model_options)[0].float()
+        options = without_such_units(unet.model_options)
+        return calc(unet.model, [cond], None, x, full_like_batch(x, sigma, x), options)[0].float()
 
     def can_crop(self) -> bool:
         return not self.is_inpainting

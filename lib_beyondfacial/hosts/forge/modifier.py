@@ -18,7 +18,8 @@ from ...sampling.host import Step
 from ..run import Run, guarded
 from ..types import Entry, ModelOptions, Processing
 from .batch import SEMANTIC, UNCOND, Level, Part, capture_wrapper, line_entry
-from .model import ForgeHost, extra_memory
+from .model import ForgeHost, extra_memory, host_sampling
+from .neighbours import takes_one_cond
 
 MODIFIERS = "conditioning_modifiers"
 TILERS = ("multidiffusion", "tiled_diffusion", "tileddiffusion")
@@ -106,7 +107,7 @@ def add_lines(  # noqa: PLR0913  the host's own arguments
     """The modifier at one level: inside the window, add the lines' conds and the fusion; outside, nothing."""
     sampling, host, sigma = run.sampling, host_of(run), float(timestep.flatten()[0])
     given = (net, x, timestep, uncond, cond, cond_scale, model_options, seed)
-    if net.diffusion_model is not sampling.model_key or not sampling.acts(sigma):
+    if net.diffusion_model is not host.unet() or not sampling.acts(sigma):
         return given
     options, lines = dict(model_options), sampling.active_lines(sigma)
     host.is_inpainting = any("c_concat" in entry["model_conds"] for entry in uncond or [])
@@ -126,7 +127,19 @@ def add_lines(  # noqa: PLR0913  the host's own arguments
     wrapper = capture_wrapper(level, model_options.get("model_function_wrapper"))
     options["model_function_wrapper"] = lambda unet, args: guarded(run, lambda: wrapper(unet, args))
     chain_guidance(run, level, options, cond_scale, strength, restore)
+    if takes_one_cond(model_options):
+        predict_apart(net, entries[len(cond) :], x, timestep, options)
+        del entries[len(cond) :]
     return net, x, timestep, negative, entries, cond_scale, options, seed
+
+
+def predict_apart(
+    net: nn.Module, entries: Sequence[Entry], x: Tensor, timestep: Tensor, options: ModelOptions
+) -> None:
+    """Let the host predict conds in calls of their own, behind all modifiers; the wrapper notes what comes out."""
+    calc, _ = host_sampling()
+    for entry in entries:
+        calc(net, [entry], None, x, timestep, options)
 
 
 def tagged_entries(

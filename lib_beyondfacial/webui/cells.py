@@ -1,0 +1,49 @@
+"""One cell of an X/Y/Z plot: values laid over the settings, on the cell's own copy of `p`; nothing is left afterwards.
+
+The axes follow from the settings that are declared with axis=True, and the presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..settings import BY_KEY, FIELDS, PERSON_KEYS, UI_FIELDS, Field
+from . import presets
+
+ATTRIBUTE = "_beyondfacial_cell"  # of a cell's `p`: key -> value
+PRESET = Field("preset", "", "Preset", "Sets all of the method's parameters.", axis=True)
+AXES = {field.key: field for field in (PRESET, *FIELDS) if field.axis}
+
+
+def set_value(p: Any, field: Field, value: Any) -> None:
+    """Lay a checked value over the settings; a new dictionary each time, as copies of `p` share the old one."""
+    setattr(p, ATTRIBUTE, {**getattr(p, ATTRIBUTE, {}), field.key: value})
+
+
+def apply_cell(p: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The script's arguments with the cell's values laid over them; outside of a plot they are the same.
+
+    A preset comes first, whatever its axis, so that other axes vary what it sets.
+    """
+    cell = dict(getattr(p, ATTRIBUTE, {}))
+    values = presets.find_preset(cell.pop("preset")) if "preset" in cell else {}
+    values |= cell
+    if values.get("identity"):
+        values = {key: BY_KEY[key].default for key in PERSON_KEYS} | values
+    if not values or not args:
+        return args
+    if isinstance(args[0], Mapping):
+        return ({**args[0], **values}, *args[1:]) if args[0] else args
+    return tuple(values.get(field.key, arg) for field, arg in zip(UI_FIELDS, args, strict=False))
+
+
+def name_cell(p: Any) -> str:
+    """What the cell differs in, as warnings and errors name it; "" outside of a plot."""
+    return ", ".join(name_value(AXES[key], value) for key, value in getattr(p, ATTRIBUTE, {}).items())
+
+
+def name_value(field: Field, value: Any) -> str:
+    """A value as the legend shows it: "Mask strength: 0.5"."""
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{field.label}: {shown or 'none'}"

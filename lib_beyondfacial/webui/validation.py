@@ -1,0 +1,95 @@
+"""What a request with these settings would be told, found without generating anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+from ..errors import BeyondFacialError
+from ..hosts import request
+from ..hosts.run import check_fits
+from ..hosts.types import Processing
+from ..method import head_refinement
+from ..method.schedule import Schedule
+from ..sampling.advice import advise
+from ..sampling.plan import Plan
+from ..settings import BY_KEY, PERSON_KEYS, Settings, check_value
+from . import person
+from .bodies import unknown_key
+from .failures import PREFIX, sentence_of
+from .run import make_plan
+
+STEPS = 20  # the hosts' default
+CFG_ROWS = 2  # cond and uncond
+
+
+def validate(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of POST /beyondfacial/v1/validate, for the body's object.
+
+    problems: why a run would refuse it, all that can be told at once. warnings: what a run would warn of before it
+    samples. adapter, pack: those that would be used, None where none can be. rows: what it would cost.
+    """
+    problems = settings_problems(given)
+    answer: dict[str, Any] = {"problems": problems, "warnings": [], "adapter": None, "pack": None, "rows": None}
+    if problems:
+        return answer
+    settings = Settings.from_script_args({**given, "enabled": True})
+    try:
+        loaded = person.load_person(settings, is_api=True)
+        answer |= {"adapter": loaded.adapter.name, "pack": loaded.analyser.name}
+        plan = make_plan(settings, loaded)
+        check_loaded_model(plan)
+        answer["rows"] = count_rows(plan)
+    except BeyondFacialError as error:
+        problems.append(sentence_of(error))
+        return answer
+    warnings = (*loaded.warnings, *loaded.identity.warnings, *advise(settings, loaded.identity.gender, []))
+    answer["warnings"] = [each.removeprefix(PREFIX) for each in dict.fromkeys(warnings)]
+    return answer
+
+
+def settings_problems(given: Mapping[str, Any]) -> list[str]:
+    """A sentence for each key and value that is wrong; if each is right, on how they go together."""
+    problems = [unknown_key(key, BY_KEY) for key in given if key not in BY_KEY]
+    for key in given.keys() & BY_KEY.keys():
+        try:
+            check_value(BY_KEY[key], given[key])
+        except BeyondFacialError as error:
+            problems.append(str(error))
+    if problems:
+        return sorted(problems)
+    person_given = {key: value for key, value in given.items() if key in PERSON_KEYS}
+    for unit in ({**given, "enabled": False}, {**person_given, "enabled": True}):
+        try:
+            Settings.from_script_args(unit)
+        except BeyondFacialError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))
+
+
+def check_loaded_model(plan: Plan) -> None:
+    """BeyondFacialError where the plan does not fit the model that the host has loaded."""
+    from modules import shared
+
+    job = SimpleNamespace(sd_model=shared.sd_model, prompt="", all_prompts=[""])
+    check_fits(cast(Processing, job), plan, request.host_adapter())
+
+
+def count_rows(plan: Plan) -> dict[str, int]:
+    """UNet rows of one picture of STEPS steps above CFG 1: the host's own, and the most that the identity adds.
+
+    refinement: of one look at one head; once all heads are refined, no more identity rows run.
+    """
+    p = plan.parameters
+    schedule = Schedule.from_levels(range(STEPS, 0, -1))
+    acting = sum(schedule.in_window(level, p.start, p.stop) for level in schedule.levels) if plan.can_act else 0
+    look_ahead = int(acting > 0 and p.idap_strength > 0)
+    refines = plan.refines and acting > 0
+    return {
+        "steps": STEPS,
+        "plain": CFG_ROWS * STEPS,
+        "identity": math.ceil(acting / p.stride) + look_ahead,
+        "refinement": CFG_ROWS * head_refinement.STEPS if refines else 0,
+    }
