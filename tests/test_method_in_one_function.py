@@ -15,6 +15,7 @@ HEADING = "## The method as pseudo-code"
 DELTA = LIB / "sampling/sampling_pass.py"
 STEPS = {  # name -> the files that define it, under that name or as a method of it
     "compute_maps": [LIB / "method/mask.py"],
+    "cut_maps": [LIB / "method/assignment.py"],
     "compute_masks": [LIB / "method/mask.py"],
     "compute_differences": [LIB / "method/fusion.py"],
     "fuse": [LIB / "method/fusion.py"],

@@ -35,34 +35,55 @@ class CropBox:
 
 @dataclass(frozen=True, eq=False)
 class RefinedHeads:
-    """The refined heads of a batch: their x0 (B, C, H, W), and the ellipses to use it in (B, 1, H, W); both fp32.
+    """The refined heads of a batch: their x0 (B, C, H, W), and by line the ellipses to use it in (B, 1, H, W); fp32.
 
-    refined: per picture, whether its head was refined.
-    done: per picture, whether it needs no refinement any more (refined, or its head is large enough).
+    refined: by line and picture, whether this person's head was refined there.
+    done: by line and picture, whether it needs no refinement any more (refined, or the head is large enough).
     """
 
     denoised: Tensor
-    mask: Tensor
-    refined: tuple[bool, ...]
-    done: tuple[bool, ...]
+    ellipses: Mapping[str, Tensor]
+    refined: Mapping[str, tuple[bool, ...]]
+    done: Mapping[str, tuple[bool, ...]]
 
     @property
-    def is_refined(self) -> Tensor:
-        """`refined` as a tensor (B, 1, 1, 1)."""
-        return torch.tensor(self.refined, device=self.mask.device)[:, None, None, None]
+    def mask(self) -> Tensor:
+        """All ellipses together, (B, 1, H, W)."""
+        return torch.stack(list(self.ellipses.values())).amax(0)
+
+    @property
+    def in_pictures(self) -> tuple[bool, ...]:
+        """Per picture, whether a head was refined."""
+        return tuple(any(of_image) for of_image in zip(*self.refined.values(), strict=True))
+
+    def is_refined(self, line: str) -> Tensor:
+        """`refined` of a line as a tensor (B, 1, 1, 1)."""
+        return torch.tensor(self.refined[line], device=self.denoised.device)[:, None, None, None]
+
+    def open_masks(self, masks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The lines' masks of eq. 8: 0 in pictures in which the line's head is refined."""
+        return {name: torch.where(self.is_refined(name), torch.zeros_like(mask), mask) for name, mask in masks.items()}
 
     def replace_masks(self, masks: Mapping[str, Tensor], strength: float) -> Mapping[str, Tensor]:
         """The lines' masks; in pictures with a refined head the ellipse instead."""
-        ellipse = self.mask * strength
-        return {name: torch.where(self.is_refined, ellipse, mask) for name, mask in masks.items()}
+        return {
+            name: torch.where(self.is_refined(name), ellipse * strength, masks.get(name, torch.zeros_like(ellipse)))
+            for name, ellipse in self.ellipses.items()
+        }
 
     def merge(self, later: RefinedHeads) -> RefinedHeads:
-        """These heads, and for pictures that have none yet, the later ones."""
+        """These heads, and where there are none yet, the later ones."""
+
+        def either(
+            one: Mapping[str, tuple[bool, ...]], other: Mapping[str, tuple[bool, ...]]
+        ) -> dict[str, tuple[bool, ...]]:
+            return {name: tuple(a or b for a, b in zip(one[name], other[name], strict=True)) for name in one}
+
         return RefinedHeads(
-            torch.where(self.is_refined, self.denoised, later.denoised),
-            torch.where(self.is_refined, self.mask, later.mask),
-            tuple(a or b for a, b in zip(self.refined, later.refined, strict=True)),
-            tuple(a or b for a, b in zip(self.done, later.done, strict=True)),
+            torch.where((later.mask > 0) & (self.mask == 0), later.denoised, self.denoised),
+            {name: torch.maximum(ellipse, later.ellipses[name]) for name, ellipse in self.ellipses.items()},
+            either(self.refined, later.refined),
+            either(self.done, later.done),
         )
 
 
@@ -81,20 +102,21 @@ def apply_target(  # noqa: PLR0913  the equation's own parameters
 ) -> Tensor:
     """The delta that makes x0 behind CFG equal to the refined head inside its ellipse (docs/method.md eq. 15).
 
-        delta = rho * strength * mask * (heads - denoised) / guidance        in the pictures with a refined head
+        delta = rho * strength * mask * (heads - denoised) / guidance        inside the ellipses
 
     Args:
-        delta: (B, C, H, W) fp32, of eq. 8; kept in pictures without a refined head.
+        delta: (B, C, H, W) fp32, of eq. 8; kept in pictures in which not every line's head is refined, outside them.
         denoised: the semantic line's x0 behind CFG.
         guidance: by how much that x0 changes with delta: the CFG scale.
         strength: the mask strength.
     """
-    if heads is None or guidance == 0 or not any(heads.refined):
+    if heads is None or guidance == 0 or not any(heads.in_pictures):
         return delta
     mask = heads.mask * strength
+    is_all = torch.stack([heads.is_refined(line) for line in heads.refined]).all(0)
     difference = heads.denoised.float() - denoised.float()
     pull = torch.where(mask > 0, rho * mask * difference, torch.zeros_like(difference)) / guidance
-    return torch.where(heads.is_refined, pull, delta)
+    return torch.where(is_all | (mask > 0), pull, delta)
 
 
 def crop_around(box: tuple[float, float, float, float], size: tuple[int, int]) -> CropBox | None:

@@ -49,7 +49,7 @@ class MaskPolicy(Protocol):
 
 
 class WholeMask:
-    """The mask strength everywhere: the identity line replaces the semantic one."""
+    """The mask strength everywhere: the identity line replaces the semantic one; several share it in equal parts."""
 
     reads_attention = False
 
@@ -63,6 +63,7 @@ class WholeMask:
         self, position: float, predictions: Predictions, attention: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
         whole = torch.ones_like(predictions.semantic[:, :1], dtype=torch.float32) * self.strength
+        whole = whole / len(predictions.identity)
         return {name: whole for name in predictions.identity}
 
 
@@ -92,7 +93,7 @@ class AdaptiveMask:
 
     def compute_maps(self, predictions: Predictions) -> Mapping[str, Tensor]:
         """A of eq. 3 for every line."""
-        return {name: self.compute_map(readings, predictions.size) for name, readings in predictions.readings.items()}
+        return {name: self.compute_map(predictions.readings[name], predictions.size) for name in predictions.identity}
 
     def compute_map(self, readings: AttentionReadings, size: tuple[int, int]) -> Tensor:
         """A of eq. 3, (B, 1, H, W) in [0, 1]; NoAttentionError if no attention site was read."""

@@ -20,12 +20,13 @@ class EncodedPrompts:
 
     probe: for the head words and each line's subject words.
     lines: by line, its own prompts after prompt editing; a line without an entry uses the semantic line's.
-    refine: by line, the prompts of the head refinement; refine_uncond: its negative prompts. Empty without refinement.
+    refine: the prompts of the head refinement, of the first line's pictures, then of the second's, ...; None without
+        refinement. refine_uncond: its negative prompts.
     """
 
     probe: Probe
     lines: Mapping[str, Cond]
-    refine: Mapping[str, Cond]
+    refine: Cond | None
     refine_uncond: Cond | None
 
 
@@ -39,13 +40,13 @@ def encode_pass(
     lines = {name: host.encode_prompts(of_line, size) for name, of_line in line_texts.items()}
     probe = make_probe(plan.lines, host, texts, sites)
     if not plan.refines:
-        return EncodedPrompts(probe, lines, {}, None)
+        return EncodedPrompts(probe, lines, None, None)
     side = plan.refine_size(host.native_side)
-    refine = {
-        name: host.encode_prompts(prompts.refine_prompts(of_line or texts, host.prompts_at_end), (side, side))
-        for name, of_line in changed.items()
-    }
-    negatives = host.prompts_at_end([image.negative_prompt for image in images])
+    crops = [
+        text for of_line in changed.values() for text in prompts.refine_prompts(of_line or texts, host.prompts_at_end)
+    ]
+    refine = host.encode_prompts(crops, (side, side))
+    negatives = host.prompts_at_end([image.negative_prompt for image in images]) * len(plan.lines)
     return EncodedPrompts(probe, lines, refine, host.encode_prompts(negatives, (side, side)))
 
 

@@ -8,25 +8,23 @@ import numpy as np
 from torch import Tensor
 
 from ..faces.face import Face
+from ..method.assignment import Head
 
 PixelBox = tuple[float, float, float, float]
 SAME_PLACE = 0.3  # two boxes with at least this overlap (intersection over union) show the same face
 
 
-def choose_face(faces: Sequence[Face], attention: Tensor, size: Sequence[int]) -> Face | None:
-    """The face with the strongest attention; None if there is no face.
+def to_head(face: Face, attention: Tensor, size: Sequence[int]) -> Head:
+    """A face as the assignment sees it; its strength is the attention at its centre.
 
     Args:
-        attention: (h, w). size: (height, width) in px of the picture with these faces.
+        attention: (h, w). size: (height, width) in px of the picture with this face.
     """
-    h, w = attention.shape
-
-    def attention_at(face: Face) -> float:
-        x0, y0, x1, y1 = box_of(face)
-        y, x = (y0 + y1) / 2 * h / size[0], (x0 + x1) / 2 * w / size[1]
-        return float(attention[min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)])
-
-    return max(faces, key=attention_at, default=None)
+    (h, w), (height, width) = attention.shape, size
+    x0, y0, x1, y1 = box_of(face)
+    y, x = (y0 + y1) / 2 * h / height, (x0 + x1) / 2 * w / width
+    strength = float(attention[min(max(int(y), 0), h - 1), min(max(int(x), 0), w - 1)])
+    return Head((x0 / width, y0 / height, x1 / width, y1 / height), strength)
 
 
 def box_of(face: Face) -> PixelBox:

@@ -42,6 +42,8 @@ class IdentityLine:
     prompt: template of the line's prompt; "{prompt}" stands for the picture's.
     follows_gender: whether the prompt's generic person words are changed to the person's gender.
     subject: the words of the prompt for this person; "": all its person words.
+    position: of this person's head, 1 for the leftmost and so on; 0: by attention to the subject's words.
+    label: what messages call the person.
     """
 
     name: str
@@ -51,6 +53,8 @@ class IdentityLine:
     prompt: str = "{prompt}"
     follows_gender: bool = False
     subject: str = ""
+    position: int = 0
+    label: str = "the person"
 
     def person_of(self, image: int) -> Identity:
         """The person of this line in one picture of the batch."""

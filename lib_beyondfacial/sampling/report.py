@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..method.assignment import HeadBox
+
 
 @dataclass(eq=False)
 class Batch:
@@ -18,7 +20,7 @@ class Batch:
     in_window: whether the identity could act at any of these levels.
     had_guidance: whether the CFG scale was not 0 at one of them.
     acted: (B,) bool, the pictures that delta changed; None if no level was fused.
-    looked_for_heads: whether the head refinement searched for heads. heads_found: per picture, in any pass.
+    looked_for_heads: whether the head refinement searched for heads. heads_found: by line, per picture, in any pass.
     explained: whether there is a warning already that says why the identity does not act.
     """
 
@@ -28,7 +30,7 @@ class Batch:
     had_guidance: bool = False
     acted: Tensor | None = None
     looked_for_heads: bool = False
-    heads_found: tuple[bool, ...] = ()
+    heads_found: dict[str, tuple[bool, ...]] = field(default_factory=dict)
     explained: bool = False
 
     def note_level(self, delta: Tensor, guidance: float) -> None:
@@ -37,17 +39,19 @@ class Batch:
         changed = (delta != 0).flatten(1).any(1) & (guidance != 0)
         self.acted = changed if self.acted is None else self.acted | changed
 
-    def note_heads(self, found: tuple[bool, ...]) -> None:
-        """Record in which pictures a head was found so far; () if no search was possible."""
+    def note_heads(self, found: Mapping[str, tuple[bool, ...]]) -> None:
+        """Record by line in which pictures its head was found so far; nothing if no search was possible."""
         self.looked_for_heads = True
-        known = self.heads_found or (False,) * len(found)
-        self.heads_found = tuple(a or b for a, b in zip(known, found, strict=False)) or known
+        for line, in_pictures in found.items():
+            known = self.heads_found.get(line, (False,) * len(in_pictures))
+            self.heads_found[line] = tuple(a or b for a, b in zip(known, in_pictures, strict=False))
 
     def acted_on(self, image: int) -> bool:
         return self.acted is not None and image < len(self.acted) and bool(self.acted[image])
 
-    def found_head(self, image: int) -> bool:
-        return image < len(self.heads_found) and self.heads_found[image]
+    def found_head(self, line: str, image: int) -> bool:
+        found = self.heads_found.get(line, ())
+        return image < len(found) and found[image]
 
 
 @dataclass(eq=False)
@@ -55,7 +59,8 @@ class Report:
     """The results of a request.
 
     masks: by line, the mask of the last fused level, (B, 1, h, w) fp32 in [0, 1]; empty if none was fused.
-    refined: per picture, whether its head was refined.
+    refined: per picture, whether a head was refined.
+    heads: by picture of the batch and line, the box of its head in shares of the picture, if faces were searched for.
     batch: what the identity did in the batch sampled last.
     warnings: sentences without repetition.
     identity_rows: UNet rows computed for the identity so far.
@@ -63,6 +68,7 @@ class Report:
 
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     refined: tuple[bool, ...] = ()
+    heads: dict[int, dict[str, HeadBox]] = field(default_factory=dict)
     batch: Batch = field(default_factory=Batch)
     warnings: list[str] = field(default_factory=list)
     identity_rows: int = 0
@@ -78,7 +84,7 @@ class Report:
 
     def begin_pass(self, is_later: bool) -> None:
         """Clear the results of the previous pass, and those of the batch unless this is a later pass of it."""
-        self.masks, self.refined = {}, ()
+        self.masks, self.refined, self.heads = {}, (), {}
         self.batch = self.batch if is_later else Batch()
         self.batch.passes += 1
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ..method.assignment import HeadAssignment
 from ..method.fusion import compute_differences, fuse
 from ..method.head_refinement import apply_target
 from ..method.mask import AdaptiveMask
@@ -57,7 +58,8 @@ class SamplingPass:
         self.mask_policy = plan.mask_policy(plan.parameters)
         if masks_before and isinstance(self.mask_policy, AdaptiveMask):
             self.mask_policy.start_from(masks_before)
-        self.refinement = HeadRefinement(plan, host, self.images, self.prompts, self.sites, report)
+        self.assignment = HeadAssignment({line.name: line.position for line in plan.lines})
+        self.refinement = HeadRefinement(plan, host, self.images, self.prompts, self.sites, report, self.assignment)
         self.attention: Mapping[str, Tensor] = {}
         self.masks: Mapping[str, Tensor] = {}
         self.differences: Mapping[str, Tensor] = {}
@@ -113,15 +115,13 @@ class SamplingPass:
         return True
 
     def active_lines(self, sigma: float) -> tuple[IdentityLine, ...]:
-        """The lines to evaluate at this level; none if the last differences are reused (stride), and none once every
-        head is refined."""
-        if self.refinement.all_refined:
-            return ()
+        """The lines to evaluate at this level; none if the last differences are reused (stride), and none whose heads
+        are all refined."""
         if self.parameters.stride > 1 and self._evaluated_at is not None:
             moved = self._position(sigma) - self._position(self._evaluated_at)
             if 0 <= moved < self.parameters.stride - STRIDE_SLACK:
                 return ()
-        return self.plan.lines
+        return tuple(line for line in self.plan.lines if not self.refinement.all_refined(line.name))
 
     @contextmanager
     def watched(self, where: LineRows, ledger: RowLedger | None = None) -> Iterator[ProbeReading]:
@@ -159,15 +159,16 @@ class SamplingPass:
         if predictions is not None:
             for identity in predictions.identity.values():
                 refuse_nan(identity, step.sigma)  # NaN would silently give an empty mask
-            self.attention = self.mask_policy.compute_maps(predictions)
+            maps = self.mask_policy.compute_maps(predictions)
+            self.attention = self.assignment.cut_maps(maps, predictions)
             self.masks = self.mask_policy.compute_masks(self._position(step.sigma), predictions, self.attention)
             style = p.style if self.attention else 0.0  # eq. 9 is for a head, not for a whole mask
             self.differences = compute_differences(predictions, self.masks, style)
             self._evaluated_at = step.sigma
-        delta = fuse(self.differences, self.masks, p.rho)
+        delta = fuse(self.differences, self.refinement.open_masks(self.masks), p.rho)
         if self.attention and self.refinement.should_refine(step.sigma):
             self.refinement.refine_heads(step, delta, self.attention)
-            self.report.batch.note_heads(self.refinement.heads.done if self.refinement.heads else ())
+            self.report.batch.note_heads(self.refinement.heads.done if self.refinement.heads else {})
         heads = self.refinement.heads
         delta = apply_target(delta, heads, step.denoised, step.guidance, p.mask_strength, p.rho)
         refuse_nan(delta, step.sigma)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..method.head_refinement import REFINE_AT
-from .plan import Plan
+from .plan import IdentityLine, Plan
 from .report import Batch
 
 NOT_ACTED, NOT_REFINED = "the identity never acted", "the head was not refined"
@@ -82,7 +82,8 @@ def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: boo
             "Neither a head nor the person stood out while {pictures} {were} made, so the identity never acted there; "
             'let the prompt show the person, name its word in "subject", or take a larger picture.',
         )
-    if not plan.parameters.refine_head or batch.found_head(image) or is_interrupted:
+    without = [line for line in plan.lines if not batch.found_head(line.name, image)]
+    if not plan.parameters.refine_head or not without or is_interrupted:
         return None
     if not plan.refines:
         return Shortfall(
@@ -95,8 +96,20 @@ def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: boo
             NOT_REFINED,
             f'{late}, so no head was refined; take more steps, widen "stop", or switch "refine_head" off.',
         )
+    return why_no_face(plan, batch, without)
+
+
+def why_no_face(plan: Plan, batch: Batch, without: Sequence[IdentityLine]) -> Shortfall:
+    """What a picture lacks in which faces were searched for, and none was found for some lines."""
     if not batch.heads_found:  # the search failed, and has warned already
         return Shortfall(NOT_REFINED)
+    if len(without) < len(plan.lines):
+        names = " and ".join(line.label for line in without).replace("{", "{{").replace("}", "}}")
+        return Shortfall(
+            f"no face for {' and '.join(line.name for line in without)}",
+            f"No face could be found for {names} while {{pictures}} {{were}} made; let the prompt show as many people "
+            "as persons are given, or set their positions.",
+        )
     return Shortfall(
         NOT_REFINED,
         "No face could be found while {pictures} {were} made, so {their_heads} not refined; let the prompt show the "

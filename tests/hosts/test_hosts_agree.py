@@ -12,6 +12,7 @@ from demo.miniwebui import host as miniature
 from demo.nets import unet
 from lib_beyondfacial.faces import FaceAnalyser
 from lib_beyondfacial.sampling.head_refinement import HeadRefinement
+from lib_beyondfacial.sampling.plan import PERSON
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 from tests.forge_double.host import booted
 
@@ -112,8 +113,8 @@ def test_head_refinement_is_the_same(models_dir, record, monkeypatch, sampler_na
     with booted(models_dir, extensions) as double:
         _, others = record(double.host, refine_head=True, **request)
     assert [(f.refined, f.done) for _, f in on_a1111] == [
-        ((True, False), (True, False)),
-        ((False, True), (True, True)),
+        ({PERSON: (True, False)}, {PERSON: (True, False)}),
+        ({PERSON: (False, True)}, {PERSON: (True, True)}),
     ]
     assert len(on_a1111) == len(attempts)
     assert max(np.abs(a - b).max() for a, b in zip(shown, calls, strict=True)) <= 2

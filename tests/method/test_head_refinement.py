@@ -116,12 +116,13 @@ def test_attempts_are_due_at_and_below_their_levels(sigma, due):
 
 
 def heads(refined, done, value=1.0):
-    return RefinedHeads(torch.full((2, 4, 6, 6), value), torch.ones(2, 1, 6, 6), refined, done)
+    ellipse = torch.tensor(refined).float()[:, None, None, None].expand(2, 1, 6, 6)
+    return RefinedHeads(torch.full((2, 4, 6, 6), value), {"one": ellipse}, {"one": refined}, {"one": done})
 
 
 def test_merge_keeps_the_earlier_heads_and_adds_the_later_ones():
     both = heads((True, False), (True, False), 1.0).merge(heads((False, True), (False, True), 2.0))
-    assert both.refined == both.done == (True, True)
+    assert both.refined == both.done == {"one": (True, True)}
     assert float(both.denoised[0].mean()) == 1
     assert float(both.denoised[1].mean()) == 2
 
@@ -139,7 +140,9 @@ def test_apply_target_sets_x0_behind_cfg_to_the_head(guidance, strength, rho):
     delta, denoised = torch.randn(2, 2, 4, 6, 6, generator=generator)
     mask = torch.zeros(2, 1, 6, 6)
     mask[:, :, 2:4, 2:4] = 1
-    found = RefinedHeads(torch.randn(2, 4, 6, 6, generator=generator), mask, (True, False), (True, False))
+    mask[1] = 0
+    yes_no = {"one": (True, False)}
+    found = RefinedHeads(torch.randn(2, 4, 6, 6, generator=generator), {"one": mask}, yes_no, yes_no)
     pulled = eq.apply_target(delta, found, denoised, guidance, strength, rho)
     after = denoised + guidance * pulled
     wanted = torch.lerp(denoised[0], found.denoised[0], strength * rho)
@@ -153,3 +156,25 @@ def test_apply_target_leaves_delta_without_heads_or_guidance():
     assert eq.apply_target(delta, None, denoised, 5.0) is delta
     assert eq.apply_target(delta, heads((False, False), (True, True)), denoised, 5.0) is delta
     assert eq.apply_target(delta, heads((True, True), (True, True)), denoised, 0.0) is delta
+
+
+def test_of_two_heads_one_may_be_refined_while_the_other_line_goes_on():
+    left, right = torch.zeros(2, 1, 1, 6, 6)
+    left[..., :2], right[..., 4:] = 1, 1
+    both, one = {"a": (True,), "b": (True,)}, {"a": (True,), "b": (False,)}
+    first = RefinedHeads(torch.full((1, 4, 6, 6), 7.0), {"a": left, "b": torch.zeros_like(right)}, one, one)
+    delta = torch.full((1, 4, 6, 6), 0.5)
+    pulled = eq.apply_target(delta, first, torch.zeros(1, 4, 6, 6), 1.0)
+    assert (pulled[..., :2] == 7).all()
+    assert (pulled[..., 2:] == 0.5).all(), "the other line's"
+    masks = first.open_masks({"a": torch.ones(1, 1, 6, 6), "b": torch.ones(1, 1, 6, 6)})
+    assert float(masks["a"].max()) == 0
+    assert float(masks["b"].min()) == 1
+    later = RefinedHeads(torch.full((1, 4, 6, 6), 9.0), {"a": torch.zeros_like(left), "b": right}, both, both)
+    merged = first.merge(later)
+    assert merged.in_pictures == (True,)
+    pulled = eq.apply_target(delta, merged, torch.zeros(1, 4, 6, 6), 1.0)
+    assert pulled[0, 0, 0].tolist() == [7, 7, 0, 0, 9, 9]
+    shown = merged.replace_masks({"b": torch.ones(1, 1, 6, 6)}, 0.5)
+    assert shown["a"][0, 0, 0].tolist() == [0.5, 0.5, 0, 0, 0, 0]
+    assert shown["b"][0, 0, 0].tolist() == [0, 0, 0, 0, 0.5, 0.5]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lib_beyondfacial.faces.face import Face
-from lib_beyondfacial.sampling.faces_in_picture import choose_face, is_better, overlap, to_image
+from lib_beyondfacial.method.assignment import HeadAssignment
+from lib_beyondfacial.sampling.faces_in_picture import is_better, overlap, to_head, to_image
 
 PERSON = np.eye(512, dtype=np.float32)[0]
 
@@ -24,16 +25,18 @@ def test_the_face_under_the_strongest_attention_counts():
     left, right = face_at(0, 0, 20), face_at(76, 76, 20)
     attention = torch.zeros(12, 12)
     attention[10, 10] = 1
-    assert choose_face([left, right], attention, (96, 96)) is right
-    assert choose_face([left, right], attention.flip(0, 1), (96, 96)) is left
-    assert choose_face([], attention, (96, 96)) is None
+    for a, stronger in ((attention, right), (attention.flip(0, 1), left)):
+        heads = [to_head(face, a, (96, 96)) for face in (left, right)]
+        (chosen,) = HeadAssignment({"one": 0}).choose_faces(0, heads, [None], [None, None]).values()
+        assert (left, right)[chosen] is stronger
+    assert to_head(right, attention, (96, 96)).box == (76 / 96, 76 / 96, 1, 1)
 
 
 def test_attention_is_read_under_the_face_in_a_wide_picture():
     above, below = face_at(104, 8, 8), face_at(104, 48, 8)
     attention = torch.zeros(8, 16)
     attention[6, 13] = 1
-    assert choose_face([above, below], attention, (64, 128)) is below
+    assert [to_head(face, attention, (64, 128)).strength for face in (above, below)] == [0, 1]
 
 
 @pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.5, True), (0.49, False), (-0.2, False)])

@@ -10,7 +10,8 @@ import torch
 
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.method import head_refinement as eq
-from lib_beyondfacial.sampling.head_refinement import LOOKING, NO_PICTURE, NOT_WITH_INPAINTING, REDRAWING
+from lib_beyondfacial.sampling.crops import REDRAWING
+from lib_beyondfacial.sampling.head_refinement import LOOKING, NO_PICTURE, NOT_WITH_INPAINTING
 from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
 from tests.sampling.host_double import HostDouble
 
@@ -21,7 +22,7 @@ CENTRE = (0, slice(None), 3, 8)  # the latents in the middle of HEAD
 
 
 def face(box=HEAD, similarity=0.5) -> SimpleNamespace:
-    return SimpleNamespace(box=np.array(box), normed_embedding=similarity * np.eye(512)[0])
+    return SimpleNamespace(box=np.array(box), normed_embedding=similarity * np.eye(512)[0], gender=None)
 
 
 def finding(*per_call):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_beyondfacial.sampling.plan import IdentityLine, Plan
+from lib_beyondfacial.sampling.plan import PERSON, IdentityLine, Plan
 from lib_beyondfacial.sampling.report import Batch, Report
 from lib_beyondfacial.sampling.shortfalls import NOT_ACTED, NOT_REFINED, Shortfall, find_shortfall
 from lib_beyondfacial.settings import Settings
@@ -15,7 +15,7 @@ ACTED = {"passes": 1, "steps": 4, "in_window": True, "had_guidance": True, "acte
 
 def plan(**settings):
     checked = Settings(**settings)
-    return Plan(checked, (IdentityLine("person", (), (), weight=checked.weight),), lambda image: [])
+    return Plan(checked, (IdentityLine(PERSON, (), (), weight=checked.weight),), lambda image: [])
 
 
 def lack(batch, image=0, is_interrupted=False, **settings):
@@ -66,14 +66,14 @@ def test_pictures_of_a_batch_are_judged_apart():
 def test_a_refinement_that_did_not_take_place():
     for batch, settings, expected in (
         (ACTED, {}, "late enough|below noise level"),
-        ({**ACTED, "looked_for_heads": True, "heads_found": (False, True)}, {}, "No face could be found"),
+        ({**ACTED, "looked_for_heads": True, "heads_found": {PERSON: (False, True)}}, {}, "No face could be found"),
         (ACTED, {"mask_mode": "whole"}, '"mask_mode" whole'),
     ):
         found = lack(batch, refine_head=True, **settings)
         assert found.note == NOT_REFINED
         assert any(each in found.sentence for each in expected.split("|"))
     assert lack({**ACTED, "looked_for_heads": True}, refine_head=True) == Shortfall(NOT_REFINED)
-    assert lack({**ACTED, "looked_for_heads": True, "heads_found": (True,)}, refine_head=True) is None
+    assert lack({**ACTED, "looked_for_heads": True, "heads_found": {PERSON: (True,)}}, refine_head=True) is None
 
 
 def test_pictures_are_named_in_good_english():
@@ -95,7 +95,16 @@ def test_levels_of_all_passes_count():
     batch.note_level(changed, 1.0)
     batch.note_level(torch.zeros(2, 4, 8, 8), 7.0)
     assert [batch.acted_on(i) for i in range(3)] == [False, True, False]
-    batch.note_heads((False, True))
-    batch.note_heads((True, False))
-    batch.note_heads(())
-    assert [batch.found_head(i) for i in range(3)] == [True, True, False]
+    batch.note_heads({PERSON: (False, True)})
+    batch.note_heads({PERSON: (True, False)})
+    batch.note_heads({})
+    assert [batch.found_head(PERSON, i) for i in range(3)] == [True, True, False]
+
+
+def test_a_person_without_a_face_is_named():
+    labels = ('"Anna {x}"', "person 2")
+    lines = tuple(IdentityLine(f"person {k}", (), (), label=label) for k, label in enumerate(labels, 1))
+    batch = Batch(**ACTED, looked_for_heads=True, heads_found={"person 1": (False,), "person 2": (True,)})
+    found = find_shortfall(Plan(Settings(), lines, lambda image: []), batch, 0)
+    assert found.note == "no face for person 1"
+    assert found.tell([0], 2).startswith('No face could be found for "Anna {x}" while picture 1 of 2 was made')

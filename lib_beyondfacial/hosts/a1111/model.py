@@ -109,6 +109,8 @@ class A1111Host(model.WebUIHost):
         network, image_cond = find_network(self.p), self.sampler.sampler_extra_args["image_cond"]
         is_past = is_crop or (network is not None and aligns_style(network))
         encoded = cast("Tensor | Mapping[str, Tensor]", unmarked(cond) if is_past else cond)
+        if len(x) > len(image_cond):  # crops of several persons; `can_crop` has seen that it is the same everywhere
+            image_cond = image_cond[:1].expand(len(x), *image_cond.shape[1:])
         given = cond_dict(encoded, image_cond, slice(len(x)))
         x = x.to(self.sampler.last_latent)
         scope = unpatched(self.unet()) if is_past else rows_kept(network, x.device)
