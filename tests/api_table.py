@@ -33,4 +33,5 @@ def table_in(text: str) -> str:
 
 if __name__ == "__main__":
     before = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(before.replace(table_in(before), settings_table()), encoding="utf-8")
+    start, end = before.index(BEGIN) + len(BEGIN), before.index(END)
+    DOCUMENT.write_text(before[:start] + settings_table() + before[end:], encoding="utf-8")
