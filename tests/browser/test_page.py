@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from demo.dollhouse.world import SIZE
-from lib_beyondfacial.settings import AUTOMATIC, BY_KEY, FIELDS, FOLDS
+from lib_beyondfacial.settings import AUTOMATIC, BY_KEY, FOLDS, UI_FIELDS
 from tests.browser.hands import (
     RUN_MS,
     TAB,
@@ -146,11 +146,11 @@ def test_every_setting_comes_back_from_the_pasted_infotext(page, photo_file):
         first = page.evaluate("() => fetch('/beyondfacial/v1/models').then((answer) => answer.json())")
         name = first["adapters"][0]["name"] if key == "adapter" else first["face_packs"][0]
         choose(page, key, name)
-    for field in FIELDS:
+    for field in UI_FIELDS:
         if field.key in CHANGED:
             set_value(page, field, CHANGED[field.key])
-    given = {field.key: value_of(page, field) for field in FIELDS}
-    untouched = {field.key for field in FIELDS if given[field.key] in (field.default, field.empty or field.default)}
+    given = {field.key: value_of(page, field) for field in UI_FIELDS}
+    untouched = {field.key for field in UI_FIELDS if given[field.key] in (field.default, field.empty or field.default)}
     assert untouched <= {"identity", "adapter_family"}
     generate(page)
     text = infotext(page)
@@ -161,4 +161,4 @@ def test_every_setting_comes_back_from_the_pasted_infotext(page, photo_file):
     page.wait_for_selector(f"{TAB}_weight", state="visible")  # the accordion opens with it
     page.wait_for_function(f"+document.querySelector('{TAB}_weight input[type=number]').value === 1.2")
     says(page, "preset_note", "Likeness 1.2")
-    assert {field.key: value_of(page, field) for field in FIELDS} == given
+    assert {field.key: value_of(page, field) for field in UI_FIELDS} == given
