@@ -144,8 +144,20 @@
         }
     }
 
+    // Hires fix is txt2img's alone, and has two passes only where it is on.
+    function showHires(tab) {
+        const choice = part(tab, "hires_pass");
+        const hires = root().querySelector("#txt2img_hr-checkbox input, #txt2img_enable_hr input");
+        if (choice) {
+            choice.style.display = tab === "img2img" || (hires && !hires.checked) ? "none" : "";
+        }
+    }
+
+    document.addEventListener("change", () => TABS.forEach(showHires));
+
     function refresh() {
         for (const tab of TABS) {
+            showHires(tab);
             relabel(tab);
             checkLater(tab);
             greyUnfit(tab);

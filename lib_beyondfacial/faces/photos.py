@@ -92,13 +92,38 @@ def decode_photo(name: str, source: Any, pixels: int = KEPT_PIXELS) -> Photo:
     raise BeyondFacialError(f'"{name}" is a {type(source).__name__}; send the photo as base64 text.')
 
 
+class Upload(bytes):
+    """An upload's content, with the name of the file that it was read from: it can be copied, pickled and outlives it.
+
+    name, orig_name: as of gradio's own uploads.
+    """
+
+    name: str
+    orig_name: str
+
+
+def read_upload(upload: Any) -> Any:
+    """The upload with its content instead of its file. It stays as it is where it cannot be read (decode_upload says
+    why) or is larger than MAX_BYTES: a page may hold 16 of them at once."""
+    try:
+        name, data = _read_upload(upload, None, None)
+    except BeyondFacialError:
+        return upload
+    if len(data) > MAX_BYTES:
+        return upload
+    made = Upload(data)
+    made.name, made.orig_name = os.fspath(getattr(upload, "name", upload)), name
+    return made
+
+
 def decode_upload(
     upload: Any, name: str | None = None, folders: Sequence[Path] | None = None, pixels: int = KEPT_PIXELS
 ) -> Photo:
     """Decode a photo from the UI's upload component: a file in its temp folder, or an image.
 
     Args:
-        upload: path, or an object with `.name` (and `.orig_name`) as gradio hands them out, or a PIL image or array.
+        upload: path, or an object with `.name` (and `.orig_name`) as gradio hands them out, an Upload, or a PIL image
+            or array.
         name: its name in messages; by default the file's name.
         folders: where uploads may lie; by default the system's and gradio's temp folders. A file elsewhere is refused.
             That does not keep the server's own files from being opened: gradio 3.41 copies any file that a request to
@@ -107,6 +132,14 @@ def decode_upload(
     """
     if isinstance(upload, (Image.Image, np.ndarray)):
         return decode_photo(name or "the photo", upload, pixels)
+    name, data = _read_upload(upload, name, folders)
+    return _decode_bytes(name, data, pixels)
+
+
+def _read_upload(upload: Any, name: str | None, folders: Sequence[Path] | None) -> tuple[str, bytes]:
+    """Name and content of an uploaded file."""
+    if isinstance(upload, Upload):
+        return name or upload.orig_name, upload
     where = upload if isinstance(upload, (str, os.PathLike)) else getattr(upload, "name", None)
     if not isinstance(where, (str, os.PathLike)) or not os.fspath(where):
         raise BeyondFacialError("A photo is missing; upload it again.")
@@ -124,7 +157,7 @@ def decode_upload(
         raise BeyondFacialError(f'"{name or "the photo"}" cannot be read any more; upload it again.') from error
     if len(data) > MAX_UPLOAD:
         raise _too_many_bytes(name, MAX_UPLOAD)
-    return _decode_bytes(name, data, pixels)
+    return name, data
 
 
 def pixels_each(count: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -52,6 +52,7 @@ class Run:
     owner: the `p` of request.begin. Copies of that `p` have the attribute as well, but no run.
     owner_data: data of the caller of request.begin.
     noise: the host's noise of the present pass, of unit variance.
+    masks_before: by line, the masks that hires fix's first pass ended with; only during its second.
     batch: the number of the batch that is sampled.
     step: state of the host adapter between the two callbacks of one level.
     scope: what is attached for the present pass.
@@ -65,6 +66,7 @@ class Run:
     host: PassHost | None = None
     sampling: SamplingPass | None = None
     noise: Tensor | None = None
+    masks_before: Mapping[str, Tensor] = field(default_factory=dict)
     batch: int | None = None
     step: object = None
     scope: ExitStack = field(default_factory=ExitStack)
@@ -121,10 +123,17 @@ def check_fits(p: Processing, plan: Plan, adapter: Adapter) -> None:
 def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) -> None:
     """Prepare the pass that begins on `p.sampler`; release the previous one (hosts announce some passes twice)."""
     run.release()
-    batch = getattr(p, "iteration", 0)
-    run.report.begin_pass(is_later=run.batch == batch and bool(getattr(p, "is_hr_pass", False)))
+    batch, is_hires = getattr(p, "iteration", 0), bool(getattr(p, "is_hr_pass", False))
+    wanted, is_left_out = run.plan.parameters.hires_pass, False
+    if wanted != "both" and getattr(p, "enable_hr", False):
+        is_left_out = is_hires == (wanted == "first")
+    if is_left_out and is_hires:
+        return  # what the first pass has reported holds
+    is_later = run.batch == batch and is_hires
+    run.masks_before = (run.report.masks or run.masks_before) if is_later else {}
+    run.report.begin_pass(is_later)
     run.batch = batch
-    if not run.plan.can_act:
+    if is_left_out or not run.plan.can_act:
         return
     if noise is not None and min(noise.shape[-2:]) < MIN_LATENT:
         run.report.warn_not_acting(TOO_SMALL)
@@ -141,7 +150,7 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     wrap_launch(patches, p, run, adapter)
     run.noise, run.host = noise, adapter.make_host(p)
     run.scope.enter_context(run.host.counting_weight_loads())
-    run.sampling = SamplingPass(run.plan, run.host, images_of(p), run.report)
+    run.sampling = SamplingPass(run.plan, run.host, images_of(p), run.report, run.masks_before)
     note_levels(patches, run, p.sampler)
     adapter.attach(p, run)
 

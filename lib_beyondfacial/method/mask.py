@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..settings.parameters import MethodParameters
@@ -76,6 +77,11 @@ class AdaptiveMask:
         self._smoothed: dict[str, tuple[float, Tensor]] = {}  # by line: the position last accepted, its mask
         self._saliency_semantic: dict[str, Tensor] = {}
 
+    def start_from(self, masks: Mapping[str, Tensor]) -> None:
+        """Let eq. 7 go on from the masks of an earlier pass, (B, 1, h, w) by line, as a level before the first."""
+        strength = self.parameters.mask_strength
+        self._smoothed = {name: (-1.0, (mask / strength).clamp(0, 1)) for name, mask in masks.items()}
+
     def gate(self) -> tuple[float, float]:
         """(a0, a1) of eq. 6."""
         half = 0.25 * self.parameters.mask_softness
@@ -128,6 +134,8 @@ class AdaptiveMask:
             self._smoothed[name] = position, fresh
             return fresh
         accepted, before = self._smoothed[name]
+        if before.shape != fresh.shape:  # of an earlier pass, which was smaller
+            before = F.interpolate(before.to(fresh), fresh.shape[-2:], mode="bilinear", align_corners=False)
         distance = position - accepted
         mask = decision.smooth(before, fresh, self.parameters.smoothing, max(distance, 0.0))
         if distance > SAME_LEVEL:

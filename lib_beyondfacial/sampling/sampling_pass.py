@@ -11,6 +11,7 @@ from torch import Tensor
 from ..method.assignment import HeadAssignment
 from ..method.fusion import compute_differences, fuse
 from ..method.head_refinement import apply_target
+from ..method.mask import AdaptiveMask
 from ..method.predictions import AttentionReadings, Predictions
 from ..method.schedule import Schedule
 from ..method.start_noise import Box, prepend_identity
@@ -40,7 +41,14 @@ class SamplingPass:
 
     levels: Sequence[float] | None = None
 
-    def __init__(self, plan: Plan, host: Host, images: Sequence[BatchImage], report: Report):
+    def __init__(
+        self,
+        plan: Plan,
+        host: Host,
+        images: Sequence[BatchImage],
+        report: Report,
+        masks_before: Mapping[str, Tensor] | None = None,
+    ):
         self.plan, self.host, self.images, self.report = plan, host, tuple(images), report
         self.parameters = plan.parameters
         self.model_key = host.model_key()
@@ -48,6 +56,8 @@ class SamplingPass:
         self.prompts = encode_pass(plan, host, self.images, self.sites)
         self.schedule: Schedule | None = None
         self.mask_policy = plan.mask_policy(plan.parameters)
+        if masks_before and isinstance(self.mask_policy, AdaptiveMask):
+            self.mask_policy.start_from(masks_before)
         self.assignment = HeadAssignment({line.name: line.position for line in plan.lines})
         self.refinement = HeadRefinement(plan, host, self.images, self.prompts, self.sites, report, self.assignment)
         self.attention: Mapping[str, Tensor] = {}

@@ -35,6 +35,13 @@ class MethodParameters:
         0.0, "Start identity", "Higher: more of the photo's face in the first noise; the scene changes with it.",
         0, 1, 0.05, section="mask", axis=True,
     )  # fmt: skip
+    hires_pass: str = setting(
+        "both",
+        "Hires passes",
+        "In which of hires fix's two passes the person acts.",
+        choices=("both", "first", "second"),
+        section="mask",
+    )
     refine_head: bool = setting(
         True,
         "Refine head",

@@ -61,7 +61,10 @@ def choices_html(cards: Sequence[Card], chosen: str) -> str:
         f'<img src="{data_url(card.image)}" alt=""><span>{html.escape(card.caption)}</span></button>'
         for card in cards
     ]
-    return f'<div class="beyondfacial-cards beyondfacial-saved">{"".join(buttons)}</div>' if buttons else ""
+    if not buttons:
+        return ""
+    heading = '<div class="beyondfacial-panel beyondfacial-quiet">Saved identities; press one to use it.</div>'
+    return f'{heading}<div class="beyondfacial-cards beyondfacial-saved">{"".join(buttons)}</div>'
 
 
 def action_button(text: str, line: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import BeyondFacialError
+from ..faces import photos
 from ..settings import AUTOMATIC, NONE, Field, keys_to_labels
 from .failures import MARK, ui_sentence_of
 
@@ -27,11 +28,24 @@ def no_ui_config(made: Any) -> Any:
     return made
 
 
+def with_content(files: Any) -> Any:
+    """Let a File component hand out uploads with their content: queues of other extensions pickle what the page sends,
+    and run it when gradio's temporary files may be gone."""
+    preprocess = files.preprocess
+
+    def read(payload: Any) -> Any:
+        given = preprocess(payload)
+        return [photos.read_upload(each) for each in given] if isinstance(given, list) else given
+
+    files.preprocess = read
+    return files
+
+
 def field_component(tab: str, field: Field) -> Any:
     """The component of one field, by its kind."""
     common: dict[str, Any] = {"label": field.label}
     if field.kind == "photos":
-        return component(gr.File, tab, field.key, file_count="multiple", visible=False, **common)
+        return with_content(component(gr.File, tab, field.key, file_count="multiple", visible=False, **common))
     common["info"] = field.help
     if field.kind == "bool":
         return component(gr.Checkbox, tab, field.key, value=field.default, **common)

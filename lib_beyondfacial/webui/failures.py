@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,22 @@ def fail_on_error(p: Any) -> Iterator[None]:
         if cells.name_cell(p):  # a plot leaves the cell blank, and the error in the console
             add_comment(p, sentence)
         request.fail(p, f"{PREFIX if is_api else ''}{sentence}")
+
+
+def report_sampling_errors(p: Any) -> None:
+    """Let an error of this cell's sampling be a comment, too: a plot leaves the cell blank. The cell's `p` is a copy
+    that nobody uses afterwards, so the wrapper stays on it."""
+    original = p.sample
+
+    @functools.wraps(original)
+    def sample(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except Exception as error:
+            add_comment(p, str(getattr(error, "detail", "") or error))
+            raise
+
+    p.sample = sample
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def make_unit(p: Any, args: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, 
         return {"enabled": False}, {}
     warnings: list[str] = []
     local = {key: getattr(settings, key) for key in LOCAL if getattr(settings, key) != BY_KEY[key].default}
+    settings = replace(settings, adapter=person.adapter_of(settings))  # the default of another machine may be another
     if not settings.embedding:
         loaded = person.load_persons(settings, is_api or isinstance(args[0], Mapping))
         warnings += [warning for each in loaded for warning in each.identity.warnings]

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ..common import SHORT_HASH
 from ..errors import BeyondFacialError
 from ..settings import BY_KEY, FIELDS, MAX_PERSONS, Field, Settings, check_value, text_to_value
 from . import identities
+from .components import error_html
 
 REPORT_KEY = "BeyondFacial report"
 WARNINGS_KEY = "BeyondFacial warnings"
@@ -128,6 +130,26 @@ class PersonKey(PasteKey):
             if name:
                 return name
         return super().__call__(parameters)
+
+
+def missing_person(parameters: Mapping[str, Any]) -> str:
+    """For the host's paste tables: HTML that names the person of an infotext who is not here; "" if nobody is missing.
+
+    An infotext has no photos; they are found by their hash, or by the name under which they are saved.
+    """
+    if str(parameters.get(ENABLED_KEY)) != "True":
+        return ""
+    photo_hash = str(parameters.get(PHOTOS_KEY) or "")
+    name = str(parameters.get(BY_KEY["identity"].infotext) or "")
+    with suppress(OSError, BeyondFacialError):
+        if (photo_hash and identities.name_of_photos(photo_hash)) or (name and name in identities.names()):
+            return ""
+    person = f'the saved identity "{name[:60]}"' if name else "photos"
+    number = f' (hash "{photo_hash[:SHORT_HASH]}")' if photo_hash else ""
+    return error_html(
+        f"The pasted parameters belong to {person}{number}, which {'is' if name else 'are'} not saved here; drop the "
+        "person's photos, or choose a saved identity."
+    )
 
 
 def paste_key(field: Field) -> PasteKey:

@@ -34,8 +34,8 @@ class Picture:
     report: infotext.Report
     mask: Image.Image | None
     lack: Shortfall | None
-    is_elsewhere: bool = False
     is_refined: bool = False
+    is_elsewhere: bool = False
     heads: tuple[HeadBox | None, ...] = ()
 
 

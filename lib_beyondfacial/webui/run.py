@@ -20,7 +20,7 @@ from ..sampling.advice import refuse_subjects
 from ..sampling.plan import PERSON, Plan, make_line
 from ..settings import FIELDS, Settings
 from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures
-from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors
+from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
 from .pictures import Output, saves_pictures
 from .run_report import best_position, report_lines
 
@@ -82,6 +82,7 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
             run.report.warn(neighbours.RESTORED)
         write_infotext(p, run.owner_data)
         if cells.name_cell(p):  # a plot drops the comments of all cells but the first
+            report_sampling_errors(p)
             p.extra_generation_params[infotext.WARNINGS_KEY] = run.report.warnings = infotext.Warnings(
                 run.report.warnings
             )
@@ -154,7 +155,7 @@ def finish(p: Any, processed: Any) -> None:
 
 def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:
     """Append the masks to the pictures and return their indices; save them instead if a script arranges all."""
-    if output.settings.show_mask and (elsewhere := [n for n, each in output.pictures.items() if each.is_elsewhere]):
+    if output.shows_mask and (elsewhere := [n for n, each in output.pictures.items() if each.is_elsewhere]):
         run.report.warn(pictures.NO_MASKS.format(numbers=", ".join(str(n + 1) for n in sorted(elsewhere))))
     masks = {position: each.mask for position, each in sorted(output.pictures.items()) if each.mask is not None}
     texts = {position: text_of(processed, position) for position in masks}

@@ -13,7 +13,7 @@ import gradio as gr
 from ..settings import BY_KEY, FOLDS, UI_FIELDS, Field
 from . import face_check, folders, identities, identities_ui, listings, photos_ui, presets_ui, setup_ui
 from .components import component, field_component, listing, no_ui_config, read_names
-from .infotext import PASTED_FIELDS, paste_key
+from .infotext import PASTED_FIELDS, missing_person, paste_key
 
 try:
     from modules.ui_components import InputAccordion
@@ -41,6 +41,8 @@ def build(is_img2img: bool) -> ScriptUI:
     with accordion:
         setup = _build_setup(tab)
         photos, manager = _build_person(tab, made)
+        pasted = component(gr.HTML, tab, "pasted", value="")
+        photos.zone.upload(fn=lambda: "", inputs=[], outputs=[pasted])
         made["adapter"], _ = listing(tab, BY_KEY["adapter"], listings.adapter_names)
         described = component(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
         made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "main"])
@@ -54,7 +56,8 @@ def build(is_img2img: bool) -> ScriptUI:
     _connect_setup(made, setup, described, manager)
     presets_ui.connect(made, preset)
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
-    return ScriptUI([made[field.key] for field in UI_FIELDS], keys, [str(key) for _, key in keys])
+    names = [str(key) for _, key in keys]
+    return ScriptUI([made[field.key] for field in UI_FIELDS], [*keys, (pasted, missing_person)], names)
 
 
 def _build_setup(tab: str) -> tuple[Any, Any, Any]:

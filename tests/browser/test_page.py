@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from demo.dollhouse.world import SIZE
-from lib_beyondfacial.settings import AUTOMATIC, BY_KEY, FIELDS, FOLDS
+from lib_beyondfacial.settings import AUTOMATIC, BY_KEY, FOLDS, UI_FIELDS
 from tests.browser.hands import (
     RUN_MS,
     TAB,
@@ -129,8 +129,9 @@ def test_presets_set_the_sliders_say_so_and_leave_the_person(page, photo_file):
 CHANGED = {
     "weight": 1.2, "refine_head": False, "start": 0.1, "stop": 0.9, "mask_strength": 0.9, "mask_softness": 0.4,
     "idap_strength": 0.3, "show_mask": True, "face_choice": "most similar", "face_index": 2, "subject": "man",
-    "gender_alignment": "off", "mask_mode": "whole", "refine_size": 128, "rho": 0.9, "stride": 2,
-    "decision_reference": "uncond", "smoothing": 0.4, "style": 0.2, "clip_weight": 0.5, "identity_in_infotext": True,
+    "gender_alignment": "off", "mask_mode": "whole", "refine_size": 128, "hires_pass": "first", "rho": 0.9,
+    "stride": 2, "decision_reference": "uncond", "smoothing": 0.4, "style": 0.2, "clip_weight": 0.5,
+    "identity_in_infotext": True,
     "id_prompt": "{prompt}, close-up", "in_tiles": True,
 }  # fmt: skip
 
@@ -145,11 +146,11 @@ def test_every_setting_comes_back_from_the_pasted_infotext(page, photo_file):
         first = page.evaluate("() => fetch('/beyondfacial/v1/models').then((answer) => answer.json())")
         name = first["adapters"][0]["name"] if key == "adapter" else first["face_packs"][0]
         choose(page, key, name)
-    for field in FIELDS:
+    for field in UI_FIELDS:
         if field.key in CHANGED:
             set_value(page, field, CHANGED[field.key])
-    given = {field.key: value_of(page, field) for field in FIELDS}
-    untouched = {field.key for field in FIELDS if given[field.key] in (field.default, field.empty or field.default)}
+    given = {field.key: value_of(page, field) for field in UI_FIELDS}
+    untouched = {field.key for field in UI_FIELDS if given[field.key] in (field.default, field.empty or field.default)}
     assert untouched <= {"identity", "adapter_family"}
     generate(page)
     text = infotext(page)
@@ -160,4 +161,4 @@ def test_every_setting_comes_back_from_the_pasted_infotext(page, photo_file):
     page.wait_for_selector(f"{TAB}_weight", state="visible")  # the accordion opens with it
     page.wait_for_function(f"+document.querySelector('{TAB}_weight input[type=number]').value === 1.2")
     says(page, "preset_note", "Likeness 1.2")
-    assert {field.key: value_of(page, field) for field in FIELDS} == given
+    assert {field.key: value_of(page, field) for field in UI_FIELDS} == given

@@ -3,10 +3,14 @@ in which these hosts build their batches. `pytest tests/contract -k forge`."""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
+from lib_beyondfacial.hosts import run as host_run
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 from tests.comparing import almost, same
 from tests.contract.forge_case import (
     EVERY_KIND,
@@ -58,6 +62,35 @@ def test_low_memory_split_gives_the_same_picture(run, calls, rows, shape):
     split = run(NEUTRAL, **SHAPES[shape])
     assert max(map(len, calls)) < longest
     assert almost(whole, split)
+
+
+@pytest.mark.parametrize("shape", ["one", "hires"])
+def test_hires_passes_are_chosen(run, monkeypatch, shape):
+    """What each pass was given of the one before it; a pass that is left out does not begin."""
+    given = []
+
+    class Noting(SamplingPass):
+        def __init__(self, *args):
+            super().__init__(*args)
+            given.append({name: tuple(mask.shape[-2:]) for name, mask in args[-1].items()})
+
+    monkeypatch.setattr(host_run, "SamplingPass", Noting)
+    passes, pictures = {}, {}
+    for choice in ("both", "first", "second"):
+        given.clear()
+        pictures[choice] = run(NEUTRAL | {"hires_pass": choice}, **{**SHAPES[shape], "n_iter": 1})
+        passes[choice] = list(given)
+    assert passes["first"] == [{}]
+    if shape == "one":
+        assert passes["both"] == passes["second"] == [{}]
+        assert same(pictures["both"], pictures["first"])
+        return
+    assert passes["both"][0] == {}
+    assert passes["both"][-1] == {"person": (8, 8)}
+    assert passes["second"][-1] == {}
+    plain = run(None, **{**SHAPES[shape], "n_iter": 1})
+    for one, other in itertools.combinations([plain, *pictures.values()], 2):
+        assert not same(one, other)
 
 
 def test_prompts_of_very_different_lengths_get_separate_calls(run, calls):

@@ -163,7 +163,7 @@ class ForgeTxt2Img(processing.StableDiffusionProcessingTxt2Img):
         return noise
 
     def sample(self, conditioning: Any, unconditional_conditioning: Any, **_batch: Any) -> Tensor:
-        c, uc = conditioning, unconditional_conditioning
+        c, uc, self.enable_hr = conditioning, unconditional_conditioning, self.hires
         self.sampler = samplers.create_sampler(self.sampler_name, self.sd_model)
         x = self.rng.next()
         x = self.begin_pass(x, x, c, uc)

@@ -137,6 +137,19 @@ def test_smoothing_advances_only_when_sigma_falls():
     assert torch.equal(mask_at(policy, 2, there), moved)
 
 
+def test_a_later_pass_goes_on_from_the_masks_before():
+    predictions = predict(spot())
+    fresh = mask_at(adaptive(), 0.0, predictions)
+    before = torch.zeros(1, 1, 8, 8)
+    before[..., 6:, :2] = 0.5  # of a smaller picture, at half strength
+    policy = adaptive(mask_strength=0.5, smoothing=0.5)
+    policy.start_from({LINE: before})
+    continued = mask_at(policy, 0.0, predictions)
+    assert continued.shape == fresh.shape
+    assert torch.allclose(continued[..., 13:, :3], torch.full((), 0.25), atol=1e-6)
+    assert torch.allclose(continued[..., :10, 6:], fresh[..., :10, 6:] * 0.25, atol=1e-6)
+
+
 def test_mask_strength_scales_the_mask_and_not_its_state():
     half, whole = adaptive(mask_strength=0.5), adaptive()
     for position, row in ((0, 5), (1, 6), (2, 7)):

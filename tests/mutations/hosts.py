@@ -84,8 +84,8 @@ MUTATIONS = [
     ),
     M(
         "hosts/forge/modifier.py",
-        "cond_scale, strength, restore)",
-        "cond_scale, strength, list)",
+        "cond_scale, strength, restore)\n    if takes",
+        "cond_scale, strength, list)\n    if takes",
         MODIFIER,
         "guidance that asks the model again is shown our rows",
     ),

@@ -293,9 +293,7 @@ def test_start_is_not_edited_at_strength_zero_or_without_a_level(begin, changes)
 
 def test_guidance_of_one_is_a_pass_without_cfg(begin):
     """delta does not depend on the guidance before a head is refined."""
-    predictions, deltas = predict(), []
-    for cfg_scale in (1.0, 7.0):
-        sampling = begin()
-        assert sampling.acts(14.6)
-        deltas.append(sampling.delta(step_at(14.6, predictions, cfg_scale), predictions))
-    assert torch.equal(*deltas)
+    predictions = predict()
+    passes = {cfg_scale: begin() for cfg_scale in (1.0, 7.0)}
+    assert all(each.acts(14.6) for each in passes.values())
+    assert torch.equal(*(each.delta(step_at(14.6, predictions, scale), predictions) for scale, each in passes.items()))

@@ -5,9 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
+from fastapi.testclient import TestClient
 
+from demo.miniwebui import shared
 from lib_beyondfacial.settings import BY_KEY, Settings
-from lib_beyondfacial.webui.infotext import ENABLED_KEY, PASTED_FIELDS, Report, Reports, paste_key
+from lib_beyondfacial.webui.infotext import (
+    ENABLED_KEY,
+    PASTED_FIELDS,
+    PHOTOS_KEY,
+    Report,
+    Reports,
+    missing_person,
+    paste_key,
+)
 
 FOUND = Report(similarity=0.51234, face_area=0.0412, mask_coverage=0.0625)
 MISSED = Report(similarity=None, face_area=0.0, mask_coverage=0.0)
@@ -65,3 +75,15 @@ def test_paste_key_is_found_by_its_text():
     key = paste_key(BY_KEY["weight"])
     assert key in ["BeyondFacial weight"]
     assert {key: 1} == {"BeyondFacial weight": 1}
+
+
+def test_a_pasted_person_who_is_not_here_is_named(host, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared.cmd_opts, "beyondfacial_models_dir", str(tmp_path), raising=False)
+    saved = TestClient(host.app).post("/beyondfacial/v1/identities", json={"name": "Anna", "references": [photo]})
+    known = {ENABLED_KEY: "True", PHOTOS_KEY: saved.json()["photo_hash"]}
+    assert missing_person(known) == ""
+    assert missing_person({**known, PHOTOS_KEY: "", "BeyondFacial identity": "Anna"}) == ""
+    assert missing_person({"Steps": "20"}) == missing_person({ENABLED_KEY: "False", PHOTOS_KEY: "0123456789"}) == ""
+    assert "photos (hash &quot;0123456789&quot;)" in missing_person({ENABLED_KEY: "True", PHOTOS_KEY: "0123456789"})
+    by_name = missing_person({ENABLED_KEY: "True", PHOTOS_KEY: "0123456789", "BeyondFacial identity": "<Berta>"})
+    assert "saved identity &quot;&lt;Berta&gt;&quot; (hash &quot;0123456789&quot;), which is not saved here" in by_name

@@ -29,7 +29,7 @@ def ask(host, photo):
 UNITS = {
     "start at the end": ({"start": 0.96}, {}, '"start" 0.96 to "stop" 1 holds none of the 4'),
     "between two steps": ({"start": 0.4, "stop": 0.41}, {}, '"start" 0.4 to "stop" 0.41'),
-    "a tiny stop": ({"stop": 1e-9}, {}, '"stop" 1e-09'),
+    "a tiny stop": ({"start": 0, "stop": 1e-9}, {}, '"stop" 1e-09'),
     "one step": ({"start": 0.5}, {"steps": 1}, '"start" 0.5'),
     "CFG 0": ({}, {"cfg_scale": 0.0}, "CFG scale of 0"),
     "weight 0": ({"weight": 0}, {}, '"weight" is 0'),
@@ -58,7 +58,7 @@ def test_nothing_is_told_where_the_identity_acted(ask):
 
 def test_a_refinement_that_never_took_place_is_told(ask):
     for steps, stop in ((1, 1.0), (4, 0.3)):
-        processed, info = ask({"refine_head": True, "mask_strength": 1, "stop": stop}, steps=steps)
+        processed, info = ask({"refine_head": True, "mask_strength": 1, "start": 0, "stop": stop}, steps=steps)
         report, warnings = (info["extra_generation_params"][f"BeyondFacial {key}"] for key in ("report", "warnings"))
         if report[0]["note"] == NEVER:  # nothing stood out in this picture
             assert "stood out" in "".join(warnings)

@@ -18,7 +18,7 @@ def picture(similarity, area=0.05, is_refined=True, note=""):
     report = infotext.Report(similarity=similarity, face_area=area, mask_coverage=0.1)
     if note:
         report["note"] = note
-    return Picture(None, 0, report, None, None, is_refined)
+    return Picture(None, 0, report, None, None, is_refined=is_refined)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from fastapi import HTTPException
 
 from demo.miniwebui import processing, scripts, shared
 from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.sampling import sampling_pass
 from lib_beyondfacial.settings import FIELDS, PRESETS, UI_FIELDS
 from lib_beyondfacial.webui import cells, xyz
 from tests.webui.plot_double import loaded_module, plot
@@ -148,6 +149,17 @@ def test_warnings_and_errors_name_the_cell(axes, make):
     assert any("Start: 0.6" in each and "smaller than stop" in each for each in p.comments)
     (cell,) = plot(make(), [(axes["Mask strength"], ["0"])])
     assert "BeyondFacial: Mask strength: 0: " in cell.processed.comments
+
+
+def test_an_error_while_a_cell_is_sampled_names_the_cell(axes, make, monkeypatch):
+    def broken(*_args):
+        raise BeyondFacialError("BeyondFacial: the identity line gave NaN.")
+
+    monkeypatch.setattr(sampling_pass.SamplingPass, "delta", broken)
+    p = make({"start": 0})
+    (cell,) = plot(p, [(axes["Likeness"], ["0.5"])])
+    assert cell.image is None
+    assert "BeyondFacial: Likeness: 0.5: the identity line gave NaN." in p.comments
 
 
 def test_a_warning_before_sampling_is_in_the_cells_infotext(axes, make):

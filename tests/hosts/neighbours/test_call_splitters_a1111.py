@@ -108,6 +108,7 @@ def test_where_no_attention_can_be_read_it_is_a_sentence(ask, monkeypatch):
 def test_hires_pass_with_another_model_is_plain_with_a_warning():
     from lib_beyondfacial.errors import BeyondFacialError
     from lib_beyondfacial.hosts.run import Run, begin_pass
+    from lib_beyondfacial.settings import MethodParameters
 
     class Adapter:
         def refuse_unfit(self, p):
@@ -119,7 +120,7 @@ def test_hires_pass_with_another_model_is_plain_with_a_warning():
         is_hr_pass = True
 
     p = Job()
-    run = Run(SimpleNamespace(can_act=True, lines=(line,)), weakref.ref(p))
+    run = Run(SimpleNamespace(can_act=True, lines=(line,), parameters=MethodParameters()), weakref.ref(p))
     begin_pass(p, run, Adapter(), None)
     assert run.sampling is None
     assert "hires" in run.report.warnings[0]
