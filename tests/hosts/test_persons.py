@@ -84,13 +84,15 @@ def faces(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_zero_mask_leaves_the_picture_though_both_lines_run(any_host, run, lines, monkeypatch, shape):
+def test_zero_mask_leaves_the_picture_though_both_lines_run(run, lines, monkeypatch, shape):
+    is_a1111 = not hasattr(_model(), "forge_objects")
+    if is_a1111 and shape == "hires":
+        pytest.skip("the miniature host has no hires fix")
     plain, _ = run(**SHAPES[shape])
     original = decision.compute_decision
     monkeypatch.setattr(decision, "compute_decision", lambda *a, **k: 0 * original(*a, **k))
     made, _ = run({}, **SHAPES[shape])
     assert len({which for which, _ in lines}) == 2
-    is_a1111 = not hasattr(_model(), "forge_objects")
     assert same(plain, made) if is_a1111 else almost(plain, made)
 
 
