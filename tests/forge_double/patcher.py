@@ -68,7 +68,9 @@ class KModel(nn.Module):
 
         attn1 = self.diffusion_model.middle_block[1].transformer_blocks[0].attn1
         hooks = [attn1.register_forward_hook(replace_some)]
-        hooks += [self.diffusion_model.time_embed.register_forward_pre_hook(lambda m, args: args[0].to(self.dtype))]
+        hooks += [
+            self.diffusion_model.time_embed.register_forward_pre_hook(lambda m, args: args[0].to(m[0].weight.dtype))
+        ]
         try:
             timestep, scaled = self._denoiser[0].sigma_to_t(t), (x / (sigma**2 + 1) ** 0.5).to(self.dtype)
             out = self.diffusion_model(scaled, timestep, context=c_crossattn.to(self.dtype)).float()

@@ -57,6 +57,7 @@ def level():
         run = Run(Plan(MethodParameters(), (LINE,), lambda image: []), weakref.ref(p))
         run.host = object.__new__(ForgeHost)
         run.host.is_tiled = False
+        run.host.unet = lambda: Unet.diffusion_model
         run.sampling = SimpleNamespace(
             model_key=Unet.diffusion_model,
             acts=lambda sigma: True,

@@ -23,7 +23,7 @@ def faces(monkeypatch, photo):
     found = [HEAD]
 
     def find_in_scene(self, image):
-        return [SimpleNamespace(box=np.array(box), normed_embedding=np.zeros(512)) for box in found]
+        return [SimpleNamespace(box=np.array(box), normed_embedding=np.zeros(512), gender=None) for box in found]
 
     monkeypatch.setattr(FaceAnalyser, "find_in_scene", find_in_scene)
     return found

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from demo.miniwebui import shared
+from lib_beyondfacial.settings import BY_KEY
 from lib_beyondfacial.webui import identities, infotext
 from tests.faces.conftest import draw
 from tests.webui.conftest import to_base64
@@ -110,7 +111,7 @@ def test_pasting_finds_the_person_by_the_photos(client, photo, other_photo):
     client.post(ROUTE, json={"name": "Anna", "references": [photo]})
     key = next(key for key in map(infotext.paste_key, infotext.PASTED_FIELDS) if key == "BeyondFacial identity")
     assert key(parameters(ask(client, references=[photo]))) == "Anna"
-    assert key(parameters(ask(client, references=[other_photo]))) == ""
+    assert key(parameters(ask(client, references=[other_photo]))) == BY_KEY["identity"].empty
     assert key({**parameters(ask(client, references=[other_photo])), key: "Berta"}) == "Berta"
     assert key({"Steps": "3"}) is None
     client.post(ROUTE, json={"name": "Anna", "rename_to": "Berta"})

@@ -62,7 +62,9 @@ def test_a_request_gives_pictures_masks_and_reports(client, good):
         assert (grey[..., 0] == grey[..., 2]).all()
         assert abs(grey.mean() / 255 - report["mask_coverage"]) < 0.02
     assert len(info["infotexts"]) == 4
-    assert info["infotexts"][2:] == info["infotexts"][:2]
+    for number, (text, mask_text) in enumerate(zip(info["infotexts"][:2], info["infotexts"][2:], strict=True), 1):
+        assert mask_text.startswith(text)
+        assert mask_text.endswith(f"BeyondFacial mask: of picture {number}")
 
 
 def test_infotext_restores_the_settings(client, good):
