@@ -132,7 +132,7 @@ def check(*values: Any) -> str:
     used = sum(each.used for each in checked.checks)
     unusable = [str(i) for i in range(len(uploads)) if i not in {i for _, each, i in marked if each.used}]
     lines = [*bad, *problem_lines(checked)]
-    if unusable and used:
+    if unusable and used and not (bad and len(unusable) == 1):  # which has a button of its own
         text = "Remove the one that cannot be used" if len(unusable) == 1 else f"Remove the {len(unusable)} unusable"
         lines.append(action_button(text, f"remove {key} {' '.join(unusable)}"))
     return panel(count_of(len(cards)), total(used, len(uploads)), cards, lines, key, is_checked=True)
