@@ -1,4 +1,4 @@
-"""Which head of a picture is whose (docs/method.md eq. 16-18). Boxes are (x0, y0, x1, y1) in shares of the picture."""
+"""Which head of a picture is whose (docs/method.md eq. 16-17). Boxes are (x0, y0, x1, y1) in shares of the picture."""
 
 from __future__ import annotations
 

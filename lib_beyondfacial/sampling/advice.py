@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..errors import BeyondFacialError
 from ..settings import Settings
 from .gender import gender_warning
 from .words import PERSON_WORDS, words_of
@@ -20,6 +21,12 @@ ALSO_PERSONS = frozenset({
     "police", "policeman", "policewoman", "portrait", "priest", "professor", "sailor", "samurai", "scientist",
     "selfie", "she", "someone", "somebody", "student", "surfer", "teacher", "teen", "teenager", "toddler",
     "viking", "waiter", "waitress", "wife", "worker", "writer",
+})  # fmt: skip
+
+
+SEVERAL = frozenset({
+    "boys", "children", "couple", "family", "firefighters", "friends", "gals", "gentlemen", "girls", "guys", "kids",
+    "ladies", "males", "females", "men", "people", "persons", "police", "women",
 })  # fmt: skip
 
 
@@ -62,3 +69,30 @@ def subject_advice(settings: Settings, prompts: Sequence[str]) -> list[str]:
         f'The prompt ("{shown_text}") names no person that is known here, so a head may not be made; say "a man" or '
         '"a woman", or name its word for the person in "subject".'
     ]
+
+
+def persons_advice(settings: Settings, prompts: Sequence[str]) -> list[str]:
+    """Warnings about several persons: a prompt whose words mean one, and a start identity, which has no place."""
+    persons, warnings = len(settings.persons), []
+    for prompt in prompts if persons > 1 else ():
+        named = [word.text for word in words_of(prompt) if word.text in PERSON_WORDS | ALSO_PERSONS]
+        if len(named) == 1 and named[0] not in SEVERAL:
+            warnings.append(
+                f'BeyondFacial: {persons} persons are given, and the prompt names one ("{named[0]}"); say who all of '
+                'them are, as in "a man and a woman" or "two men".'
+            )
+    if persons > 1 and settings.idap_strength > 0:
+        warnings.append('BeyondFacial: "idap_strength" acts for a single person only, so the start stays the host\'s.')
+    return warnings
+
+
+def refuse_subjects(settings: Settings, prompts: Sequence[str]) -> None:
+    """BeyondFacialError where one of several persons has a subject that a prompt does not hold."""
+    for number, person in enumerate(settings.persons, 1):
+        for prompt in prompts:
+            missing = person.words - {word.text for word in words_of(f"{prompt} {settings.id_prompt}")}
+            if missing:
+                raise BeyondFacialError(
+                    f'Person {number} of "persons": the prompt has no "{min(missing)}", which "subject" names; use '
+                    "words of the prompt that mean this person."
+                )

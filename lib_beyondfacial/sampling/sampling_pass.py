@@ -66,9 +66,13 @@ class SamplingPass:
         self._evaluated_at: float | None = None
 
     def edits_start(self) -> bool:
-        """Whether the identity is mixed into this pass's start noise; not if the identity never acts."""
+        """Whether the identity is mixed into this pass's start noise; if it acts, and of one person."""
         p, schedule = self.parameters, Schedule.from_levels(self.levels or [1.0])
-        return p.idap_strength > 0 and any(schedule.in_window(s, p.start, p.stop) for s in schedule.levels)
+        return (
+            p.idap_strength > 0
+            and len(self.plan.lines) == 1
+            and any(schedule.in_window(s, p.start, p.stop) for s in schedule.levels)
+        )
 
     def edit_start(self, start: Tensor, scale: float) -> None:
         """Mix each picture's face into the sampler's start where its head will be (docs/method.md eq. 11), in place.

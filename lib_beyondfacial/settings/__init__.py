@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import BeyondFacialError, nearest_name, printable
-from .fields import FOLDS, MAX_EMBEDDING, MAX_REFERENCES, PREFIX, Field, fields_of, fields_to_schema, setting
+from .fields import (
+    FOLDS,
+    MAX_EMBEDDING,
+    MAX_PERSONS,
+    MAX_REFERENCES,
+    PREFIX,
+    Field,
+    fields_of,
+    fields_to_schema,
+    setting,
+)
 from .parameters import MethodParameters
+from .persons import PERSON_FIELDS, PersonSettings, check_together
+from .presets import METHOD_DEFAULTS, PRESETS, preset_values
 from .values import check_value, text_to_value, value_to_text
 
 AUTOMATIC, NONE = "(automatic)", "(none: use photos)"  # what the page's lists show for ""
@@ -23,8 +35,10 @@ __all__ = [
     "BY_KEY",
     "FIELDS",
     "PERSON_KEYS",
+    "PersonSettings",
     "FOLDS",
     "MAX_EMBEDDING",
+    "MAX_PERSONS",
     "MAX_REFERENCES",
     "METHOD_DEFAULTS",
     "NONE",
@@ -54,6 +68,9 @@ class Settings(MethodParameters):
     identity: str = setting("", "Saved identity", "Instead of photos.", section="person", empty=NONE, axis=True)
     embedding: str = setting(
         "", "Exported identity", "Made by an export; instead of photos.", section="person", is_embedding=True
+    )
+    persons: tuple[PersonSettings, ...] = setting(
+        (), "Persons", "One to four persons, instead of the keys of one.", section="person", items=PERSON_FIELDS
     )
     adapter: str = setting(
         "", "Identity adapter", "The file that draws a given face.",
@@ -117,6 +134,8 @@ class Settings(MethodParameters):
     def __post_init__(self) -> None:
         for field in FIELDS:
             object.__setattr__(self, field.key, check_value(field, getattr(self, field.key)))
+        persons = (PersonSettings.from_dict(n, each, self.weight) for n, each in enumerate(self.persons, 1))
+        object.__setattr__(self, "persons", tuple(persons))
         if not self.start < self.stop:
             raise BeyondFacialError(
                 f'"start" is {self.start:g} and "stop" is {self.stop:g}; start must be smaller than stop.'
@@ -125,6 +144,7 @@ class Settings(MethodParameters):
     def __repr__(self) -> str:
         values = (f"{k}={v!r}" for k, v in self.to_dict().items() if not BY_KEY[k].is_biometric)
         hidden = f"references=<{len(self.references)} photos>, embedding=<{len(self.embedding)} letters>"
+        hidden += f", persons={list(self.persons)!r}" if self.persons else ""
         return f"Settings({', '.join(values)}, {hidden})"
 
     @classmethod
@@ -149,10 +169,36 @@ class Settings(MethodParameters):
         values = {key: "" if value in (AUTOMATIC, NONE) else value for key, value in given}
         if objects:
             values = _over_infotext(args[0], values) if args[0] else {}
+            if values.get("persons") == []:
+                raise BeyondFacialError('"persons" is empty; give one to four persons, or leave it out.')
         settings = cls.from_dict(values)
         if settings.enabled:
-            settings._check_person(is_from_infotext=is_api and not objects)
+            settings._check_persons(is_from_infotext=is_api and not objects)
         return settings
+
+    def each_person(self) -> tuple[Settings, ...]:
+        """The settings of each person alone, in the keys of one person."""
+        if not self.persons:
+            return (self,)
+        keys = (*PERSON_KEYS, "subject", "weight")
+        return tuple(
+            replace(self, persons=(), **{key: getattr(person, key) for key in keys}) for person in self.persons
+        )
+
+    def _check_persons(self, is_from_infotext: bool) -> None:
+        if not self.persons:
+            self._check_person(is_from_infotext)
+            return
+        if given := [key for key in (*PERSON_KEYS, "subject") if getattr(self, key)]:
+            raise BeyondFacialError(
+                f'"persons" and "{given[0]}" are given together; move "{given[0]}" into the person whose it is.'
+            )
+        for number, each in enumerate(self.each_person(), 1):
+            try:
+                each._check_person(is_from_infotext=False)
+            except BeyondFacialError as error:
+                raise BeyondFacialError(f'Person {number} of "persons": {error}') from error
+        check_together(self.persons)
 
     def _check_person(self, is_from_infotext: bool) -> None:
         given = [key for key in PERSON_KEYS if getattr(self, key)]
@@ -183,8 +229,10 @@ class Settings(MethodParameters):
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields in FIELDS' order, as a dict that from_dict turns back into the same Settings."""
-        return {**{field.key: getattr(self, field.key) for field in FIELDS}, "references": list(self.references)}
+        """All fields as a dict that from_dict turns back into the same Settings; no "persons" if there are none."""
+        values = {field.key: getattr(self, field.key) for field in FIELDS} | {"references": list(self.references)}
+        persons = [person.to_dict() for person in values.pop("persons")]
+        return values | {"persons": persons} if persons else values
 
     def to_infotext(self) -> dict[str, str]:
         """Infotext keys and values: "enabled", and whatever differs from its default.
@@ -212,33 +260,19 @@ class Settings(MethodParameters):
 
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
-UI_FIELDS = tuple(field for field in FIELDS if field.kind != "embedding")  # a component each
+UI_FIELDS = tuple(field for field in FIELDS if field.kind not in ("embedding", "persons"))  # a component each
 PERSON_KEYS = ("references", "identity", "embedding")  # who it is: one of them is given
 PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
-PRESETS: dict[str, dict[str, Any]] = {
-    "Default": {},
-    # the later the person comes in, the less of the scene changes (docs/experiments.md, likeness against change)
-    "Full body": {"start": 0.4, "idap_strength": 0.0, "refine_head": True},
-    # a face that fills the picture is too large to be refined, and decides the picture from the first step
-    "Portrait": {"start": 0.0, "idap_strength": 0.0, "refine_head": False},
-    # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
-    "As in the paper": {
-        "weight": 1.0,
-        "start": 0.0,
-        "smoothing": 0.5,
-        "idap_strength": 0.5,
-        "style": 0.5,
-        "refine_head": False,
-    },
-}
 
 
 def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
     """The API's dict, filled in from the arguments behind it: the UI's defaults, or values of an infotext."""
     known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and not field.is_biometric}
-    if unit.get("references") or unit.get("embedding"):
+    if unit.get("references") or unit.get("embedding") or unit.get("persons"):
         known.pop("identity", None)  # the person of the request replaces that of the infotext
+    if unit.get("persons"):
+        known.pop("subject", None)
     return {**known, "enabled": True, **unit}
 
 
@@ -259,17 +293,3 @@ def keys_to_labels(sentence: str) -> str:
         return match[0] if field is None else f'"{field.label}"'
 
     return re.sub(r'(?<! is )(?<!\()"(\w+)"', label, sentence)
-
-
-METHOD_DEFAULTS: dict[str, Any] = {field.key: field.default for field in fields_of(MethodParameters)}
-
-
-def preset_values(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """All of the method's parameters as a preset sets them, which states only what it changes; who the person is
-    stays as it is.
-
-    Raises BeyondFacialError for a key or a value that is none of theirs.
-    """
-    if unknown := [key for key in changes if key not in METHOD_DEFAULTS]:
-        raise BeyondFacialError(f'"{printable(str(unknown[0]))}" is nothing that a preset can set.')
-    return METHOD_DEFAULTS | {key: check_value(BY_KEY[key], value) for key, value in changes.items()}

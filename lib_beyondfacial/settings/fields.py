@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_REFERENCES = 16
+MAX_PERSONS = 4
 MAX_TEXT = 2000
 MAX_EMBEDDING = 8_000_000  # letters of base64; faces/identity_file.py says how many bytes an identity has
 PREFIX = "BeyondFacial"
@@ -22,7 +23,8 @@ class Field:
 
     A number has minimum, maximum and the slider's step; a text with choices is one of them. section is one of
     SECTIONS. empty: what the page's list shows for an empty text. axis: whether X/Y/Z plots can vary it.
-    is_embedding: a long text in base64 that describes a person, for the API alone. Published keys are never reused for
+    is_embedding: a long text in base64 that describes a person, for the API alone. items: of a list of objects, what
+    each may have. Published keys are never reused for
     another meaning.
     """
 
@@ -38,10 +40,13 @@ class Field:
     empty: str = ""
     axis: bool = False
     is_embedding: bool = False
+    items: tuple[Field, ...] = ()
 
     @property
     def kind(self) -> str:
-        """The kind of its values: "bool", "float", "int", "text", "choice", "photos" or "embedding"."""
+        """The kind of its values: "bool", "float", "int", "text", "choice", "photos", "embedding" or "persons"."""
+        if self.items:
+            return "persons"
         if self.is_embedding:
             return "embedding"
         return "choice" if self.choices else KINDS[type(self.default)]
@@ -49,7 +54,7 @@ class Field:
     @property
     def is_biometric(self) -> bool:
         """Whether its values show or describe a face: never in an infotext, a log or a message."""
-        return self.kind in ("photos", "embedding")
+        return self.kind in ("photos", "embedding", "persons")
 
     @property
     def infotext(self) -> str:
@@ -66,6 +71,7 @@ class Field:
             "text": f"text of at most {MAX_TEXT} characters",
             "choice": "one of " + ", ".join(f'"{choice}"' for choice in self.choices),
             "photos": f"a list of at most {MAX_REFERENCES} photos",
+            "persons": f"a list of one to {MAX_PERSONS} persons",
             "embedding": f"an exported identity, base64 of at most {MAX_EMBEDDING} letters",
         }[self.kind]
 
@@ -83,9 +89,12 @@ def setting(
     empty: str = "",
     axis: bool = False,
     is_embedding: bool = False,
+    items: tuple[Field, ...] = (),
 ) -> Any:
     """Declare a dataclass field as a setting; the arguments are Field's, the key is the dataclass field's name."""
-    described = Field("", default, label, help, minimum, maximum, step, choices, section, empty, axis, is_embedding)
+    described = Field(
+        "", default, label, help, minimum, maximum, step, choices, section, empty, axis, is_embedding, items
+    )
     return dataclasses.field(default=default, metadata={"setting": described})
 
 
@@ -118,6 +127,11 @@ def _field_to_schema(field: Field) -> dict[str, Any]:
         "choice": {"type": "string", "enum": list(field.choices)},
         "photos": {"type": "array", "items": photo, "maxItems": MAX_REFERENCES},
         "embedding": {**photo, "maxLength": MAX_EMBEDDING},
+        "persons": {"type": "array", "maxItems": MAX_PERSONS},
     }
+    if field.items:
+        properties = {item.key: _field_to_schema(item) for item in field.items}
+        person = {"type": "object", "additionalProperties": False, "properties": properties}
+        return {"title": field.label, "description": field.help, **types["persons"], "items": person}
     default = list(field.default) if field.kind == "photos" else field.default
     return {"title": field.label, "description": field.help, **types[field.kind], "default": default}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BeyondFacialError
-from .fields import MAX_EMBEDDING, MAX_REFERENCES, MAX_TEXT, PREFIX, Field
+from .fields import MAX_EMBEDDING, MAX_PERSONS, MAX_REFERENCES, MAX_TEXT, PREFIX, Field
 
 
 def text_to_value(field: Field, text: Any) -> Any:
@@ -54,6 +54,7 @@ def check_value(field: Field, value: Any) -> Any:
         "choice": _check_choice,
         "photos": _check_photos,
         "embedding": _check_embedding,
+        "persons": _check_persons,
     }[field.kind](field, value)
     if checked is None:
         raise BeyondFacialError(f'"{field.key}" is {_shown(field, value)}; it must be {field.describe_range()}.')
@@ -96,6 +97,12 @@ def _check_photos(field: Field, value: Any) -> tuple[Any, ...] | None:
     return tuple(value)
 
 
+def _check_persons(_field: Field, value: Any) -> tuple[Any, ...] | None:
+    """At most MAX_PERSONS of them; PersonSettings checks each."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return tuple(value) if is_list and len(value) <= MAX_PERSONS else None
+
+
 def _check_embedding(_field: Field, value: Any) -> str | None:
     """Base64 text, not decoded yet; the size is bounded before anything reads it."""
     if not isinstance(value, str) or len(value) > MAX_EMBEDDING:
@@ -105,7 +112,7 @@ def _check_embedding(_field: Field, value: Any) -> str | None:
 
 def _shown(field: Field, value: Any) -> str:
     """A value in the form that a message quotes: short, and without the bytes of a photo."""
-    if field.kind == "photos":
+    if field.kind in ("photos", "persons"):
         is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
         return f"a list of {len(value)}" if is_list else f"a {type(value).__name__}"
     if field.kind == "embedding" and isinstance(value, str):

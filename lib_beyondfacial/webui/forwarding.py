@@ -66,14 +66,23 @@ def make_unit(p: Any, args: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, 
     local = {key: getattr(settings, key) for key in LOCAL if getattr(settings, key) != BY_KEY[key].default}
     settings = replace(settings, adapter=person.adapter_of(settings))  # the default of another machine may be another
     if not settings.embedding:
-        loaded = person.load_person(settings, is_api or isinstance(args[0], Mapping))
-        warnings += loaded.identity.warnings
-        settings = replace(settings, adapter=loaded.adapter.name, embedding=export_person(loaded))
+        loaded = person.load_persons(settings, is_api or isinstance(args[0], Mapping))
+        warnings += [warning for each in loaded for warning in each.identity.warnings]
+        exports = [export_person(each) for each in loaded]
+        settings = replace(settings, adapter=loaded[0].adapter.name, **with_exports(settings, exports))
     stays = (*LOCAL, "references", "identity")
     unit = {
         key: value for key, value in settings.to_dict().items() if key not in stays and value != BY_KEY[key].default
     }
     return unit, {"warnings": warnings, "settings": local} if warnings or local else {}
+
+
+def with_exports(settings: Settings, exports: list[str]) -> dict[str, Any]:
+    """The settings' keys in which the exports take the place of photos and names."""
+    if not settings.persons:
+        return {"embedding": exports[0]}
+    persons = zip(settings.persons, exports, strict=True)
+    return {"persons": [replace(each, references=(), identity="", embedding=text) for each, text in persons]}
 
 
 def export_person(loaded: person.Person) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..common import SHORT_HASH
 from ..errors import BeyondFacialError
-from ..settings import BY_KEY, FIELDS, Field, check_value, text_to_value
+from ..settings import BY_KEY, FIELDS, MAX_PERSONS, Field, Settings, check_value, text_to_value
 from . import identities
 from .components import error_html
 
@@ -24,18 +24,47 @@ ADAPTER_HASH_KEY = "BeyondFacial adapter hash"
 ENABLED_KEY = BY_KEY["enabled"].infotext
 
 
+PERSON_INFOTEXTS = [f"BeyondFacial person {number}" for number in range(1, MAX_PERSONS + 1)]
+
+
+def describe_persons(settings: Settings, hashes: Sequence[str]) -> dict[str, str]:
+    """The infotext's entries on who is in the picture: hashes of the photos, never a name or a photo."""
+    if not settings.persons:
+        return {PHOTOS_KEY: hashes[0]}
+    described = {}
+    for key, person, photo_hash in zip(PERSON_INFOTEXTS, settings.persons, hashes, strict=False):
+        parts = [photo_hash, f"subject {person.subject}" if person.subject else ""]
+        parts.append("" if person.position == "auto" else f"position {person.position}")
+        described[key] = "; ".join(filter(None, [*parts, f"weight {person.weight:g}"]))
+    return described
+
+
 class Report(dict):
     """The report of one picture: similarity (None: no face found), face_area and mask_coverage (None: made by
-    another machine), each 0 to 1, and a note if the picture lacks something.
+    another machine), each 0 to 1, and a note if the picture lacks something. Of several persons similarity and
+    face_area are the least similar one's; persons has each one's, with the box in px; cosines has a row for each face,
+    from the left.
 
     Its text has no comma and no colon, so that hosts write it into an infotext without quotes.
     """
 
     def __str__(self) -> str:
+        if "persons" in self:
+            return self._of_several()
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
         mask = "" if self["mask_coverage"] is None else f"; mask {self['mask_coverage']:.4f}"
         numbers = f"similarity {similarity}; face {self['face_area']:.4f}{mask}"
         return f"{numbers}; {self['note']}" if "note" in self else numbers
+
+    def _of_several(self) -> str:
+        parts = [
+            f"person {number} {'no face' if each['similarity'] is None else format(each['similarity'], '.3f')}"
+            for number, each in enumerate(self["persons"], 1)
+        ]
+        parts.append(f"faces {self['faces_found']} of {self['faces_expected']}")
+        if self["mask_coverage"] is not None:
+            parts.append(f"mask {self['mask_coverage']:.4f}")
+        return "; ".join([*parts, *(self[key] for key in ("note",) if key in self)])
 
 
 class Reports(list):

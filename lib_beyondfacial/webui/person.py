@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..adapters import registry
@@ -10,6 +11,7 @@ from ..errors import BeyondFacialError
 from ..faces import analysis, photos
 from ..faces.aggregate import Identity, aggregate_photos
 from ..faces.choice import FaceChoice
+from ..sampling.advice import advise, persons_advice
 from ..settings import Settings
 from . import exports, folders, host_settings, identities
 
@@ -37,6 +39,27 @@ def load_person(settings: Settings, is_api: bool) -> Person:
         identity = aggregate_photos(load_photos(settings, is_api), analyser, choice_of(settings))
     features = compute_features(identity, adapter.spec.features, folders.model_roots())
     return Person(identity, adapter, analyser, features, warnings)
+
+
+def load_persons(settings: Settings, is_api: bool) -> tuple[Person, ...]:
+    """Load every person of the request; BeyondFacialError says whose photos or name cannot be used."""
+    if not settings.persons:
+        return (load_person(settings, is_api),)
+    loaded = []
+    for number, each in enumerate(settings.each_person(), 1):
+        try:
+            loaded.append(load_person(each, is_api))
+        except BeyondFacialError as error:
+            raise BeyondFacialError(f'Person {number} of "persons": {error}') from error
+    return tuple(loaded)
+
+
+def warn(settings: Settings, loaded: Sequence[Person], prompts: Sequence[str]) -> list[str]:
+    """What is to be told of persons, adapter and prompts before anything is sampled, each once."""
+    warnings = [warning for each in loaded for warning in each.warnings]
+    for each, of_person in zip(settings.each_person(), loaded, strict=True):
+        warnings += advise(each, of_person.identity.gender, prompts)
+    return list(dict.fromkeys([*warnings, *persons_advice(settings, prompts)]))
 
 
 def identify(settings: Settings, is_api: bool) -> tuple[Identity, tuple[str, ...]]:

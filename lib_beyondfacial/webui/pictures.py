@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from ..faces import reports
 from ..hosts.model import is_interrupted
 from ..hosts.run import Run
+from ..method.assignment import HeadBox
 from ..sampling.shortfalls import Shortfall, find_shortfall
 from ..settings import Settings
 from . import host_settings, infotext, person, previews
@@ -25,7 +26,7 @@ class Picture:
     """One finished picture.
 
     image: the host's object; checksum: of its pixels when measured; lack: None if none. is_elsewhere: whether another
-    machine made it. is_refined: its head.
+    machine made it. is_refined: its head. heads: by person, where the refinement has put it, if that is known.
     """
 
     image: Image.Image
@@ -35,6 +36,7 @@ class Picture:
     lack: Shortfall | None
     is_refined: bool = False
     is_elsewhere: bool = False
+    heads: tuple[HeadBox | None, ...] = ()
 
 
 @dataclass(eq=False)
@@ -46,7 +48,7 @@ class Output:
     """
 
     settings: Settings
-    person: person.Person
+    persons: tuple[person.Person, ...]
     is_api: bool
     reports: infotext.Reports = field(default_factory=infotext.Reports)
     pictures: dict[int, Picture] = field(default_factory=dict)
@@ -85,6 +87,9 @@ def describe_picture(p: Any, run: Run, output: Output, image: Image.Image, posit
     refined = run.report.refined
     is_refined = p.batch_index < len(refined) and refined[p.batch_index]
     picture = Picture(image, checksum(image), infotext.Report(), None, lack, is_refined=is_refined)
+    if box is None:
+        known = run.report.heads.get(p.batch_index, {})
+        picture.heads = tuple(known.get(line.name) for line in run.plan.lines)
     if output.shows_mask or host_settings.saves_masks():
         is_grey = output.is_api
         picture.mask = previews.plain_mask(mask, image.size, box) if is_grey else previews.heat_map(image, mask, box)
@@ -98,10 +103,24 @@ def describe_picture(p: Any, run: Run, output: Output, image: Image.Image, posit
 
 
 def measure(picture: Picture, output: Output) -> None:
-    """Write into the report how similar and how large the person's face is."""
-    pixels = np.asarray(picture.image.convert("RGB"))
-    found = reports.compare(pixels, output.person.identity, output.person.analyser)
-    picture.report.update(similarity=found.similarity, face_area=found.face_area)
+    """Write into the report how similar and how large each person's face is."""
+    pixels, persons = np.asarray(picture.image.convert("RGB")), output.persons
+    if len(persons) == 1:
+        found = reports.compare(pixels, persons[0].identity, persons[0].analyser)
+        picture.report.update(similarity=found.similarity, face_area=found.face_area)
+        return
+    heads = picture.heads or (None,) * len(persons)
+    several = reports.compare_persons(pixels, [each.identity for each in persons], persons[0].analyser, heads)
+    least = min(several.persons, key=lambda each: -2.0 if each.similarity is None else each.similarity)
+    picture.report.update(
+        similarity=least.similarity,
+        face_area=least.face_area,
+        persons=[asdict(each) for each in several.persons],
+        faces_found=len(several.cosines),
+        faces_expected=len(persons),
+        cosines=several.cosines,
+        swapped=several.is_swapped,
+    )
 
 
 def pasted_at(p: Any, image: Image.Image) -> previews.Box | None:
@@ -173,9 +192,17 @@ def mend_texts(processed: Any, at: int, image: Image.Image, before: str, now: st
 
 
 def tell_lacks(output: Output) -> list[str]:
-    """One sentence for each kind of shortfall in the request's pictures; none where a warning explains it already."""
+    """One sentence for each kind of shortfall in the request's pictures, and for persons that look swapped; none where
+    a warning explains it already."""
     by_lack: dict[Shortfall, list[int]] = {}
     for position, picture in sorted(output.pictures.items()):
         if picture.lack is not None and picture.lack.sentence:
             by_lack.setdefault(picture.lack, []).append(position)
-    return [lack.tell(positions, len(output.pictures)) for lack, positions in by_lack.items()]
+    sentences = [lack.tell(positions, len(output.pictures)) for lack, positions in by_lack.items()]
+    swapped = [str(position + 1) for position, each in sorted(output.pictures.items()) if each.report.get("swapped")]
+    if swapped:
+        sentences.append(
+            f'The persons in picture {", ".join(swapped)} look swapped; give each a "position", or subject words that '
+            "mean this person alone."
+        )
+    return sentences

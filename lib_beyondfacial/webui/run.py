@@ -16,8 +16,8 @@ from ..errors import BeyondFacialError
 from ..faces import analysis
 from ..hosts import request
 from ..hosts.run import Run, run_of
-from ..sampling.advice import advise
-from ..sampling.plan import Plan, make_line
+from ..sampling.advice import refuse_subjects
+from ..sampling.plan import PERSON, Plan, make_line
 from ..settings import FIELDS, Settings
 from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
@@ -27,10 +27,23 @@ from .run_report import best_position, report_lines
 CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
 
-def make_plan(settings: Settings, loaded: person.Person) -> Plan:
-    """The plan of a request for one person."""
-    line = make_line(settings, (loaded.identity,), loaded.adapter, [loaded.features])
-    return Plan(settings, (line,), loaded.analyser.find_in_scene)
+def make_plan(settings: Settings, *loaded: person.Person) -> Plan:
+    """The plan of a request, with a line for each person."""
+    lines = [
+        make_line(each, (of_person.identity,), of_person.adapter, [of_person.features])
+        for each, of_person in zip(settings.each_person(), loaded, strict=True)
+    ]
+    if settings.persons:
+        lines = [
+            replace(
+                line,
+                name=f"{PERSON} {number}",
+                label=f'"{given.name}"' if given.name else f"{PERSON} {number}",
+                position=0 if given.position == "auto" else int(given.position),
+            )
+            for number, (line, given) in enumerate(zip(lines, settings.persons, strict=True), 1)
+        ]
+    return Plan(settings, tuple(lines), loaded[0].analyser.find_in_scene)
 
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:
@@ -55,15 +68,15 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
             stay_out(p, neighbours.IN_TILES.format(title=title))
             return
         has_texts = is_api or isinstance(args[0], Mapping)  # ADetailer's inner jobs of an API request have no API flag
-        loaded = person.load_person(settings, has_texts)
-        settings = replace(settings, adapter=loaded.adapter.name, **forwarding.kept(p, "settings", {}))
-        if settings.embedding and settings.identity_in_infotext:
-            settings = replace(settings, identity=identities.name_of_photos(loaded.identity.photo_hash))
-        unload_with(weakref.ref(p.sd_model))
-        run = request.begin(p, make_plan(settings, loaded), Output(settings, loaded, is_api))
         texts = getattr(p, "all_prompts", None) or [str(p.prompt)]
-        advice = advise(settings, loaded.identity.gender, texts)
-        for warning in (*forwarding.kept(p, "warnings", ()), *loaded.warnings, *advice):
+        refuse_subjects(settings, texts)
+        loaded = person.load_persons(settings, has_texts)
+        settings = replace(settings, adapter=loaded[0].adapter.name, **forwarding.kept(p, "settings", {}))
+        if settings.embedding and settings.identity_in_infotext:
+            settings = replace(settings, identity=identities.name_of_photos(loaded[0].identity.photo_hash))
+        unload_with(weakref.ref(p.sd_model))
+        run = request.begin(p, make_plan(settings, *loaded), Output(settings, loaded, is_api))
+        for warning in (*forwarding.kept(p, "warnings", ()), *person.warn(settings, loaded, texts)):
             run.report.warn(warning)
         if neighbours.restores_faces(p):
             run.report.warn(neighbours.RESTORED)
@@ -83,12 +96,13 @@ def stay_out(p: Any, warning: str) -> None:
 
 def write_infotext(p: Any, output: Output) -> None:
     """Settings, version and hashes (never the photos) into the picture's parameters, and the list of reports."""
-    for key in (each.infotext for each in FIELDS):  # of the request before, where `p` is used again
+    for key in (*(each.infotext for each in FIELDS), *infotext.PERSON_INFOTEXTS):  # of an earlier request on this `p`
         p.extra_generation_params.pop(key, None)
     p.extra_generation_params.update(output.settings.to_infotext())
     p.extra_generation_params[infotext.VERSION_KEY] = __version__
-    p.extra_generation_params[infotext.PHOTOS_KEY] = output.person.identity.photo_hash
-    p.extra_generation_params[infotext.ADAPTER_HASH_KEY] = output.person.adapter.short_hash
+    hashes = [each.identity.photo_hash for each in output.persons]
+    p.extra_generation_params.update(infotext.describe_persons(output.settings, hashes))
+    p.extra_generation_params[infotext.ADAPTER_HASH_KEY] = output.persons[0].adapter.short_hash
     p.extra_generation_params[infotext.REPORT_KEY] = output.reports
 
 

@@ -10,7 +10,7 @@ def report_lines(output: Output) -> list[str]:
     """A line for each picture: likeness in numbers and words, size of the face, what became of the head."""
     best = best_position(output)
     return [
-        f"BeyondFacial picture {position + 1}: {describe(picture, output.person.analyser.name)}"
+        f"BeyondFacial picture {position + 1}: {describe(picture, output.persons[0].analyser.name)}"
         f"{f'; the best of {len(output.pictures)}' if position == best else ''}"
         for position, picture in sorted(output.pictures.items())
     ]

@@ -13,7 +13,6 @@ from ..hosts.run import check_fits
 from ..hosts.types import Processing
 from ..method import head_refinement
 from ..method.schedule import Schedule
-from ..sampling.advice import advise
 from ..sampling.plan import Plan
 from ..settings import BY_KEY, PERSON_KEYS, Settings, check_value
 from . import person
@@ -37,15 +36,16 @@ def validate(given: Mapping[str, Any]) -> dict[str, Any]:
         return answer
     settings = Settings.from_script_args({**given, "enabled": True})
     try:
-        loaded = person.load_person(settings, is_api=True)
-        answer |= {"adapter": loaded.adapter.name, "pack": loaded.analyser.name}
-        plan = make_plan(settings, loaded)
+        loaded = person.load_persons(settings, is_api=True)
+        answer |= {"adapter": loaded[0].adapter.name, "pack": loaded[0].analyser.name}
+        plan = make_plan(settings, *loaded)
         check_loaded_model(plan)
         answer["rows"] = count_rows(plan)
     except BeyondFacialError as error:
         problems.append(sentence_of(error))
         return answer
-    warnings = (*loaded.warnings, *loaded.identity.warnings, *advise(settings, loaded.identity.gender, []))
+    of_photos = [warning for each in loaded for warning in each.identity.warnings]
+    warnings = (*of_photos, *person.warn(settings, loaded, []))
     answer["warnings"] = [each.removeprefix(PREFIX) for each in dict.fromkeys(warnings)]
     return answer
 
@@ -60,7 +60,7 @@ def settings_problems(given: Mapping[str, Any]) -> list[str]:
             problems.append(str(error))
     if problems:
         return sorted(problems)
-    person_given = {key: value for key, value in given.items() if key in PERSON_KEYS}
+    person_given = {key: value for key, value in given.items() if key in (*PERSON_KEYS, "persons")}
     for unit in ({**given, "enabled": False}, {**person_given, "enabled": True}):
         try:
             Settings.from_script_args(unit)
@@ -85,11 +85,11 @@ def count_rows(plan: Plan) -> dict[str, int]:
     p = plan.parameters
     schedule = Schedule.from_levels(range(STEPS, 0, -1))
     acting = sum(schedule.in_window(level, p.start, p.stop) for level in schedule.levels) if plan.can_act else 0
-    look_ahead = int(acting > 0 and p.idap_strength > 0)
+    look_ahead = int(acting > 0 and p.idap_strength > 0 and len(plan.lines) == 1)
     refines = plan.refines and acting > 0
     return {
         "steps": STEPS,
         "plain": CFG_ROWS * STEPS,
-        "identity": math.ceil(acting / p.stride) + look_ahead,
+        "identity": math.ceil(acting / p.stride) * len(plan.lines) + look_ahead,
         "refinement": CFG_ROWS * head_refinement.STEPS if refines else 0,
     }

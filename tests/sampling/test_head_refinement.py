@@ -119,7 +119,7 @@ def test_no_face_is_looked_for_at_three_levels(refining):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert len(find.pictures) == 3 * 2, "at 2.0, 1.4 and 0.5"
     assert not any(sampling.report.refined)
-    assert not any(sampling.report.batch.found_head(image) for image in range(2)), "shortfalls.py tells of it"
+    assert not any(sampling.report.batch.found_head(LINE, image) for image in range(2)), "shortfalls.py tells of it"
 
 
 def test_large_head_is_left_as_it_is(refining):

@@ -1,0 +1,85 @@
+"""Several persons in one picture: the objects of the setting "persons", and how they go together."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import BeyondFacialError, nearest_name, printable
+from .fields import MAX_PERSONS, Field, fields_of, setting
+from .values import check_value
+
+POSITIONS = ("auto", *map(str, range(1, MAX_PERSONS + 1)))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PersonSettings:
+    """One of several persons. The repr shows no face."""
+
+    references: tuple[Any, ...] = setting((), "Photos", "One to 16 photos of this person, who agreed to it.")
+    identity: str = setting("", "Saved identity", "Instead of photos.")
+    embedding: str = setting("", "Exported identity", "Made by an export; instead of photos.", is_embedding=True)
+    name: str = setting("", "Name", "What messages call this person.")
+    subject: str = setting("", "Subject words", "The prompt's words for this person.")
+    position: str = setting(
+        "auto", "Position", "From the left, 1 for the first; auto: by the subject words.", choices=POSITIONS
+    )
+    weight: float = setting(1.0, "Likeness", "Higher: more like the person, less as the prompt says.", 0, 3, 0.05)
+
+    @classmethod
+    def from_dict(cls, number: int, values: Any, weight: float) -> PersonSettings:
+        """The person that one object of the list describes; BeyondFacialError says which object is wrong.
+
+        number: counted from 1. weight: for an object that names none.
+        """
+        if isinstance(values, cls):
+            return values
+        if not isinstance(values, Mapping):
+            raise BeyondFacialError(f'Person {number} of "persons" is a {type(values).__name__}; give an object.')
+        keys = [field.key for field in PERSON_FIELDS]
+        if unknown := [str(key) for key in values if key not in keys]:
+            raise BeyondFacialError(
+                f'"{printable(unknown[0])}" is nothing that person {number} of "persons" can have; the nearest is '
+                f'"{nearest_name(unknown[0], keys)}" (all: {", ".join(keys)}).'
+            )
+        given = {"weight": weight, **values}
+        if isinstance(given.get("position"), int) and not isinstance(given["position"], bool):
+            given["position"] = str(given["position"])
+        try:
+            return cls(
+                **{field.key: check_value(field, given[field.key]) for field in PERSON_FIELDS if field.key in given}
+            )
+        except BeyondFacialError as error:
+            raise BeyondFacialError(f'Person {number} of "persons": {error}') from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """All keys and values; from_dict of it is the same person."""
+        return {field.key: getattr(self, field.key) for field in PERSON_FIELDS} | {"references": list(self.references)}
+
+    def __repr__(self) -> str:
+        return f"PersonSettings(subject={self.subject!r}, position={self.position!r}, weight={self.weight!r})"
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The subject's words in lower case."""
+        return frozenset(re.findall(r"[^\W\d_]+", self.subject.lower()))
+
+
+PERSON_FIELDS: tuple[Field, ...] = fields_of(PersonSettings)
+
+
+def check_together(persons: Sequence[PersonSettings]) -> None:
+    """BeyondFacialError where two persons ask for the same subject or the same position."""
+    for (i, one), (j, other) in itertools.combinations(enumerate(persons, 1), 2):
+        if one.words and one.words == other.words:
+            raise BeyondFacialError(
+                f'Persons {i} and {j} have the same "subject" ("{one.subject[:60]}"); give each words of the prompt '
+                'that mean this person alone, or a "position".'
+            )
+        if one.position != "auto" and one.position == other.position:
+            raise BeyondFacialError(
+                f'Persons {i} and {j} have the same "position" ({one.position}); give each another, or "auto".'
+            )
