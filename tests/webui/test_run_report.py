@@ -41,7 +41,8 @@ def test_a_picture_is_told_in_one_line(shown, pack, expected):
 
 def test_the_best_of_several_is_marked():
     pictures = {0: picture(0.4), 1: picture(0.9), 2: picture(None)}
-    output = SimpleNamespace(pictures=pictures, person=SimpleNamespace(analyser=SimpleNamespace(name="buffalo_l")))
+    person = SimpleNamespace(analyser=SimpleNamespace(name="buffalo_l"))
+    output = SimpleNamespace(pictures=pictures, persons=(person,))
     lines = run_report.report_lines(output)
     assert [line.endswith("; the best of 3") for line in lines] == [False, True, False]
     assert lines[0].startswith("BeyondFacial picture 1: likeness .40")
