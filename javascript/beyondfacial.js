@@ -78,6 +78,32 @@
         }, CHECK_AFTER_MS);
     }
 
+    // The picture that the host's gallery shows large, else its first one, becomes a photo as if it were dropped.
+    function pictureShown(tab) {
+        const gallery = root().querySelector(`#${tab}_gallery`);
+        return gallery && (gallery.querySelector(".preview img") || gallery.querySelector(".grid-wrap img, img"));
+    }
+
+    async function usePicture(tab) {
+        const picture = pictureShown(tab);
+        const zone = part(tab, "add_photos").querySelector("input[type=file]");
+        if (!picture || !zone) {
+            return;
+        }
+        const content = await (await fetch(picture.src)).blob();
+        const name = picture.src.startsWith("data:") ? "picture.png" : picture.src.split(/[?#]/)[0].split("/").pop();
+        const dropped = new DataTransfer();
+        dropped.items.add(new File([content], name, { type: content.type || "image/png" }));
+        zone.files = dropped.files;
+        zone.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+
+    function offerPicture(tab) {
+        for (const offer of root().querySelectorAll(`#beyondfacial_${tab}_photos .beyondfacial-use`)) {
+            offer.hidden = !pictureShown(tab);
+        }
+    }
+
     // A card's button: hand its line to Python through the box that nobody sees.
     let presses = 0;
 
@@ -91,6 +117,10 @@
         event.preventDefault();
         if (pressed.dataset.beyondfacialAction === "check") {
             button(tab, "check").click();
+            return;
+        }
+        if (pressed.dataset.beyondfacialAction === "use") {
+            usePicture(tab);
             return;
         }
         presses += 1;
@@ -158,6 +188,7 @@
     function refresh() {
         for (const tab of TABS) {
             showHires(tab);
+            offerPicture(tab);
             relabel(tab);
             checkLater(tab);
             greyUnfit(tab);

@@ -27,6 +27,7 @@ from .failures import sentence_of
 
 THUMBNAIL_PIXELS = 1_000_000  # of a photo that is only shown
 NOBODY = "Nobody yet: drop photos of one person, who agreed to it, or choose a saved identity."
+USE = "Use the picture shown as a photo"
 STOPS = "A run would stop there: take it out."
 
 
@@ -131,7 +132,7 @@ def check(*values: Any) -> str:
     used = sum(each.used for each in checked.checks)
     unusable = [str(i) for i in range(len(uploads)) if i not in {i for _, each, i in marked if each.used}]
     lines = [*bad, *problem_lines(checked)]
-    if unusable and used:
+    if unusable and used and not (bad and len(unusable) == 1):  # which has a button of its own
         text = "Remove the one that cannot be used" if len(unusable) == 1 else f"Remove the {len(unusable)} unusable"
         lines.append(action_button(text, f"remove {key} {' '.join(unusable)}"))
     return panel(count_of(len(cards)), total(used, len(uploads)), cards, lines, key, is_checked=True)
@@ -226,7 +227,8 @@ def panel(  # noqa: PLR0913
     attributes = f'data-beyondfacial="{html.escape(person, quote=True)}" data-key="{key}" data-check="{state}"'
     quiet = '<span class="beyondfacial-quiet">' + html.escape(text) + "</span>" if not cards else html.escape(text)
     again = action_button("Check again" if is_checked else "Check faces", "check") if key else ""
-    shown_text = "<br>".join(filter(None, (f"{quiet} {again}" if text or key else "", *lines)))
+    use = f'<span class="beyondfacial-use" hidden>{action_button(USE, "use")}</span>'  # shown where there is a picture
+    shown_text = "<br>".join(filter(None, (f"{quiet} {again} {use}", *lines)))
     return f'<div class="beyondfacial-panel" {attributes}>{cards_html(cards)}{shown_text}</div>'
 
 

@@ -46,6 +46,8 @@ def test_upload_generate_and_see_picture_mask_and_report(page, photo_file):
     )
     assert sizes == [[SIZE, SIZE], [SIZE, SIZE]]
     assert "BeyondFacial picture 1: " in page.inner_text("#html_info_txt2img .comments")
+    page.click(f"{TAB}_photos .beyondfacial-use button")
+    page.wait_for_function("document.querySelectorAll('#beyondfacial_txt2img_photos figure').length === 2")
     shoot(page, "picture_and_mask")
 
 

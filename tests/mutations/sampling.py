@@ -56,7 +56,7 @@ MUTATIONS = [
         HEAD,
         "the UNet stays pushed out by the autoencoder",
     ),
-    M("sampling/head_refinement.py", "int(seed) % 2**63", "0", HEAD, "all heads of a batch get the same noise"),
+    M("sampling/crops.py", "int(seed) % 2**63", "0", HEAD, "all heads of a batch get the same noise"),
     M(
         "sampling/encoded_prompts.py",
         "[image.negative_prompt for",
@@ -80,8 +80,8 @@ MUTATIONS = [
     ),
     M(
         "sampling/faces_in_picture.py",
-        "* h / size[0], (x0",
-        "* h / size[1], (x0",
+        "* h / height, (x0",
+        "* h / width, (x0",
         "tests/sampling/test_faces_in_picture.py",
         "attention is read at the wrong place in pictures that are not square",
     ),

@@ -126,6 +126,7 @@ def test_the_check_names_what_cannot_be_read_and_goes_on(check):
     assert "1 of 2 photos can be used." in text
     assert "bad.png" in text
     assert photos_ui.STOPS in text
+    assert [line.split()[0] for line in actions(text)] == ["remove", "check", "use", "remove"], "one button for it"
     assert "can be used" not in check(bad=b"not a picture")
 
 
