@@ -83,25 +83,33 @@ class FaceAnalyser:
         """
         return self._find_first(image, self._attempts)
 
-    def find_in_scene(self, image: np.ndarray) -> list[Face]:
+    def find_in_scene(self, image: np.ndarray, wanted: int = 1) -> list[Face]:
         """All faces of a generated picture, the largest first; like `find`, without the attempts with a border.
 
         The border is for photos filled by a face. With a border around a scene without faces, detectors take the whole
         scene for a face.
-        """
-        return self._find_first(image, self._attempts_without_border)
 
-    def _find_first(self, image: np.ndarray, attempts: Callable[[np.ndarray], Iterator[list[_Attempt]]]) -> list[Face]:
+        Args:
+            wanted: with fewer faces the further attempts are made, too, and the one with the most faces counts.
+        """
+        return self._find_first(image, self._attempts_without_border, wanted)
+
+    def _find_first(
+        self, image: np.ndarray, attempts: Callable[[np.ndarray], Iterator[list[_Attempt]]], wanted: int = 1
+    ) -> list[Face]:
         height, width = image.shape[:2]
         if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
             return []
+        best: list[Face] = []
         with self._lock:
             for parts in attempts(np.ascontiguousarray(image[..., ::-1])):
                 faces = [face for part in parts for face in self._find_once(part)]
-                if faces:
-                    faces.sort(key=lambda face: -face.area)
-                    return faces if len(parts) == 1 else _distinct(faces)
-        return []
+                faces.sort(key=lambda face: -face.area)
+                faces = faces if len(parts) == 1 else _distinct(faces)
+                best = max(best, faces, key=len)
+                if len(best) >= wanted:
+                    break
+        return best
 
     def embed(self, aligned: np.ndarray) -> np.ndarray:
         """Raw embeddings, float32 (N, 512), of aligned RGB crops, uint8 (N, 224, 224, 3)."""
@@ -129,7 +137,8 @@ class FaceAnalyser:
         ]
         area = attempt.picture.shape[0] * attempt.picture.shape[1] / float(np.prod(scale))
         real = (face for face in faces if face.area > 0 and np.isfinite(face.embedding).all())
-        return [face for face in real if face.area < FILLING * area]
+        side = FILLING**0.5 * min(attempt.picture.shape[:2]) / float(attempt.scale.max())
+        return [face for face in real if face.area < FILLING * area and min(face.box[2:] - face.box[:2]) < side]
 
     def _failure(self) -> BeyondFacialError:
         return BeyondFacialError(

@@ -68,7 +68,8 @@ def compare_persons(
             known: then the persons get the faces that are most like them, one each.
     """
     height, width = image.shape[:2]
-    faces = sorted(analyser.find_in_scene(image), key=lambda face: float(face.box[0] + face.box[2]))
+    found = analyser.find_in_scene(image, wanted=len(identities))
+    faces = sorted(found, key=lambda face: float(face.box[0] + face.box[2]))
     cosines = [[float(face.normed_embedding @ each.embedding) for face in faces] for each in identities]
     centres = [((f.box[0] + f.box[2]) / (2 * width), (f.box[1] + f.box[3]) / (2 * height)) for f in faces]
     at = [next((j for j, (x, y) in enumerate(centres) if is_in(box, x, y)), None) for box in heads]

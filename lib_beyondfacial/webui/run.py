@@ -43,7 +43,10 @@ def make_plan(settings: Settings, *loaded: person.Person) -> Plan:
             )
             for number, (line, given) in enumerate(zip(lines, settings.persons, strict=True), 1)
         ]
-    return Plan(settings, tuple(lines), loaded[0].analyser.find_in_scene)
+    find_faces = loaded[0].analyser.find_in_scene
+    if len(lines) > 1:
+        find_faces = functools.partial(find_faces, wanted=len(lines))
+    return Plan(settings, tuple(lines), find_faces)
 
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:

@@ -65,3 +65,17 @@ def test_the_report_does_not_take_the_picture_for_a_face(analyser_of):
     person = SimpleNamespace(embedding=np.ones(512, np.float32) / 512**0.5)
     report = reports.compare(np.zeros((96, 96, 3), np.uint8), person, analyser_of(filling(1.0)))
     assert report == reports.FaceReport(None, 0.0, None)
+
+
+def test_a_box_as_high_and_as_wide_as_the_shorter_side_is_no_face(analyser_of):
+    assert analyser_of(lambda height, width: [(7, 0, 220, 192)]).find_in_scene(np.zeros((192, 384, 3), np.uint8)) == []
+
+
+def test_with_more_faces_wanted_the_search_goes_on(analyser_of):
+    def found(height, width):
+        return [(10, 10, 90, 90)] if width > height else [(20, 20, 40, 40), (120, 20, 140, 40)]
+
+    image = np.zeros((192, 384, 3), np.uint8)
+    assert len(analyser_of(found).find_in_scene(image)) == 1
+    assert len(analyser_of(found).find_in_scene(image, wanted=2)) > 1
+    assert len(analyser_of(lambda h, w: [(10, 10, 90, 90)] * (w > h)).find_in_scene(image, wanted=2)) == 1

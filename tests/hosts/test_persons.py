@@ -75,7 +75,7 @@ def faces(monkeypatch):
     """The boxes of the faces that are found in generated pictures."""
     found = [RIGHT, LEFT]
 
-    def find_in_scene(self, image):
+    def find_in_scene(self, image, wanted=1):
         embedding = np.zeros(512)
         return [SimpleNamespace(box=np.array(box), normed_embedding=embedding, gender=None) for box in found]
 
@@ -132,7 +132,7 @@ def test_both_heads_are_refined_in_the_same_calls(run, faces, lines):
     (image,), parameters = run({"refine_head": True})
     change = np.abs(image.astype(int) - without).mean(-1)
     for x0, y0, x1, y1 in (LEFT, RIGHT):
-        assert change[int(y0) : int(y1), int(x0) : int(x1)].mean() > 3 * change[:, 40:56].mean()
+        assert change[int(y0) : int(y1), int(x0) : int(x1)].mean() > 1.5 * change[:, 40:56].mean()
     (report,) = parameters["BeyondFacial report"]
     assert report["faces_found"] == report["faces_expected"] == len(report["persons"]) == 2
     assert np.shape(report["cosines"]) == (2, 2)
