@@ -1,6 +1,7 @@
-"""docs/method.png, the method's steps in one run of the toy world: `python -m bench.figure [--pair N] [--out FILE]`.
+"""The documents' figures, from runs of the toy world: `python -m bench.figure [--pair N] [--rows N N] [--out FOLDER]`.
 
-Nothing in it is drawn by hand: a mask policy and a face finder in the product's place note what passes through them.
+method.png shows the method's steps in one run, scenes.png some pairs' pictures by method. Nothing is drawn by hand:
+a mask policy and a face finder in the product's place note what passes through them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from lib_beyondfacial.sampling.faces_in_picture import box_of
 from lib_beyondfacial.sampling.plan import Plan
 from lib_beyondfacial.settings.parameters import MethodParameters
 
-OUT = REPOSITORY / "docs" / "method.png"
+OUT = REPOSITORY / "docs"
+SCENES = {"plain": "no identity", "single_line": "adapter in the one line", "beyondfacial": "BeyondFacial"}
 STEPS_BEFORE_REFINEMENT = 1  # levels before the refinement at which the two predictions are shown
 
 
@@ -79,9 +81,16 @@ def decode(painter: Painter, latents: Tensor) -> np.ndarray:
     return (((picture + 1) / 2).clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
 
 
-def make_panels(pair_index: int) -> list[tuple[str, np.ndarray]]:
+def make_scenes(painter: Painter, pair_index: int) -> list[tuple[str, np.ndarray]]:
+    """(caption, picture): the photo, and the pair's picture by each of three methods, from the same seed."""
+    pair = make_pairs(pair_index + 1)[pair_index]
+    pictures = [(caption, painter.paint([pair], METHODS[name]).images[0]) for name, caption in SCENES.items()]
+    return [("the photo", pair.photo), *pictures]
+
+
+def make_panels(painter: Painter, pair_index: int) -> list[tuple[str, np.ndarray]]:
     """(caption, picture) of every step, in the order of docs/method.md."""
-    painter, pair = Painter(), make_pairs(pair_index + 1)[pair_index]
+    pair = make_pairs(pair_index + 1)[pair_index]
     plain = painter.paint([pair], METHODS["plain"]).images[0]
     recording, method = Recording(), METHODS["beyondfacial"]
     plan = recording.record(painter.make_plan([pair], method, (), Painted()))
@@ -119,15 +128,16 @@ def cut_out(picture: np.ndarray, crop: CropBox) -> np.ndarray:
     return crop_resize(pixels, crop, SIZE).clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
 
 
-def draw(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
-    """One row of panels, photo to result."""
+def draw(rows: list[list[tuple[str, np.ndarray]]], side: float, path: Path) -> None:
+    """Rows of captioned pictures; side: of a picture, in inches."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.55 * len(panels), 1.85), dpi=110)
-    for ax, (caption, picture) in zip(axes, panels, strict=True):
+    size = (side * len(rows[0]), (side + 0.3) * len(rows))
+    figure, axes = plt.subplots(len(rows), len(rows[0]), figsize=size, dpi=110, squeeze=False)
+    for ax, (caption, picture) in zip(axes.flat, (panel for row in rows for panel in row), strict=True):
         ax.imshow(picture, cmap="magma", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
         ax.set_title(caption, fontsize=8)
         ax.axis("off")
@@ -137,11 +147,13 @@ def draw(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", type=int, default=3, help="which of the tuning pairs")
+    parser.add_argument("--pair", type=int, default=3, help="which of the tuning pairs is in method.png")
+    parser.add_argument("--rows", type=int, nargs="+", default=[3, 18], help="which are in scenes.png")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
-    draw(make_panels(args.pair), args.out)
-    print(args.out)
+    painter = Painter()
+    draw([make_panels(painter, args.pair)], 1.55, args.out / "method.png")
+    draw([make_scenes(painter, index) for index in args.rows], 1.9, args.out / "scenes.png")
 
 
 if __name__ == "__main__":
