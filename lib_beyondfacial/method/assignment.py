@@ -236,7 +236,8 @@ class HeadAssignment:
         Lines without a face are missing. genders: by line.
         """
         places = self._choose(image, faces, genders, genders_of_faces)
-        self._faces[image] = faces, places
+        if len(self.positions) > 1 or len(faces) > 1:  # else the map stays what it is without the refinement
+            self._faces[image] = faces, places
         return places
 
     def _choose(

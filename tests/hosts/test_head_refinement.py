@@ -88,10 +88,10 @@ def test_large_head_is_bit_equal(run, faces):
 
 
 def test_no_refinement_outside_the_window(run, faces, rows):
-    (without,), _ = run({"refine_head": False, "stop": 0.3})
+    (without,), _ = run({"refine_head": False, "start": 0.0, "stop": 0.3})
     before = sum(rows)
     rows.clear()
-    (image,), _ = run({"refine_head": True, "stop": 0.3})
+    (image,), _ = run({"refine_head": True, "start": 0.0, "stop": 0.3})
     assert np.array_equal(image, without)
     assert sum(rows) == before
 
