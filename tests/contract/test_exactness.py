@@ -18,7 +18,8 @@ from lib_beyondfacial.method import decision
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 from lib_beyondfacial.unet.injection import Attached
 from tests.comparing import almost, hooks_on, same
-from tests.contract.forge_case import LONG, assert_nothing_left
+from tests.contract import forge_case
+from tests.contract.forge_case import assert_nothing_left
 from tests.forge_double.host import booted
 from tests.webui.conftest import models_dir, photo
 
@@ -26,14 +27,7 @@ __all__ = ["models_dir", "photo"]
 
 SAMPLERS = ["Euler", "Euler a", "DPM++ 2M", "DDIM"]
 REQUEST = {"prompt": "a photo of man", "steps": 5, "width": 64, "height": 64, "seed": 5}
-SHAPES = {
-    "one": {},
-    "batch": {"batch_size": 2},
-    "cfg 1": {"cfg_scale": 1.0},
-    "AND": {"prompt": "a photo AND face :0.5"},
-    "AND batch": {"prompt": "a photo AND face :0.5", "batch_size": 2},
-    "long prompt": {"prompt": LONG},
-}
+SHAPES = {name: shape for name, shape in forge_case.SHAPES.items() if name != "hires"}  # not every host has it
 EVERY_SAMPLER = pytest.mark.parametrize("sampler_name", SAMPLERS)
 BEFORE_SAMPLING = ["edit_start", "note_levels", "wrap_launch", "images_of"]  # of hosts/run.py
 

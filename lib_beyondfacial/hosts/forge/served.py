@@ -12,8 +12,8 @@ LATENT_CHANNELS = 4  # of SD1.5's and SDXL's autoencoders
 FLOW_PREDICTION, FLOW_CLASS = "const", "CONST"  # the predictor's attribute on Forge and Neo, a base class elsewhere
 COMPILE_UNIT = "_torch_compile_config"  # what Neo's unit leaves on the model; it compiles within each call only
 FLOW = (
-    "BeyondFacial does not work with rectified-flow models: their noise levels are not those of SD1.5 and SDXL. "
-    "Choose an SDXL checkpoint that predicts noise or velocity (Forge Neo takes an SDXL file for a flow model where "
+    "BeyondFacial does not work with rectified-flow models, whose noise levels are not those of SD1.5 and SDXL; "
+    "choose an SDXL checkpoint that predicts noise or velocity (Forge Neo takes an SDXL file for a flow model where "
     'its path holds "rectified").'
 )
 NAMES = {  # classes of the hosts that are not called as their models are
