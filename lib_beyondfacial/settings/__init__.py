@@ -135,6 +135,13 @@ class Settings(MethodParameters):
         section="face",
     )
 
+    plain_picture: bool = setting(
+        False,
+        "Also make the plain picture",
+        "Each picture once more without the person, to compare: same seed; takes as long as a picture without us.",
+        section="compare",
+    )
+
     def __post_init__(self) -> None:
         for field in FIELDS:
             object.__setattr__(self, field.key, check_value(field, getattr(self, field.key)))

@@ -46,6 +46,8 @@ class Output:
 
     Positions are counted, not computed, because extensions may change how many pictures a batch has.
     sampled: how many pictures of the present batch were sampled here; None if the host does not say.
+    plain: the request as it was before ours began, to be made without us; None if it is not wanted.
+    is_counted: whether the host's progress counts the plain pictures.
     """
 
     settings: Settings
@@ -55,6 +57,8 @@ class Output:
     pictures: dict[int, Picture] = field(default_factory=dict)
     batch: int | None = None
     sampled: int | None = None
+    plain: Any = None
+    is_counted: bool = False
 
     @property
     def shows_mask(self) -> bool:

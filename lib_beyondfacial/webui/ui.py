@@ -49,6 +49,8 @@ def build(is_img2img: bool) -> ScriptUI:
         for fold, title in FOLDS.items():
             with component(gr.Accordion, tab, fold, label=title, open=False):
                 made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == fold])
+                if fold == "mask":
+                    made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "compare"])
                 if fold == "face":
                     made |= _build_fields(tab, [field for field in PAGE_PERSON_FIELDS if field.key not in made])
     no_ui_config(getattr(made["enabled"], "accordion", accordion))
