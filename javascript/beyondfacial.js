@@ -120,6 +120,45 @@
         }
     }
 
+    // Without a mouse: gradio 3's folds and zones are no buttons, and a card that is removed takes the focus with it, so
+    // that the next one gets it, or the zone.
+    const goesOn = {};
+
+    function zone(place) {
+        const input = part(place, "add_photos").querySelector("input[type=file]");
+        return input && input.parentElement;
+    }
+
+    function makeButton(element, name) {
+        if (!element || element.tagName === "BUTTON" || element.tabIndex >= 0) {
+            return;
+        }
+        element.tabIndex = 0;
+        element.setAttribute("role", "button");
+        if (name) {
+            element.setAttribute("aria-label", name);
+        }
+        element.addEventListener("keydown", (event) => {
+            if (event.target === element && (event.key === "Enter" || event.key === " ")) {
+                event.preventDefault();
+                element.click();
+            }
+        });
+    }
+
+    function keepFocus(place) {
+        const shown = panel(place);
+        const left = shown ? shown.querySelectorAll(".beyondfacial-remove") : [];
+        if (goesOn[place] === undefined || left.length >= goesOn[place]) {
+            return;
+        }
+        delete goesOn[place];
+        const next = left[0] || zone(place);
+        if (next && document.activeElement === document.body) {
+            next.focus();
+        }
+    }
+
     // A card's button: hand its line to Python through the box that nobody sees.
     let presses = 0;
 
@@ -138,6 +177,9 @@
         if (pressed.dataset.beyondfacialAction === "use") {
             usePicture(tab);
             return;
+        }
+        if (pressed.classList.contains("beyondfacial-remove")) {
+            goesOn[tab] = pressed.closest("[data-beyondfacial]").querySelectorAll(".beyondfacial-remove").length;
         }
         presses += 1;
         box.value = `${pressed.dataset.beyondfacialAction} #${presses}`;
@@ -205,10 +247,13 @@
         for (const place of PLACES) {
             offerPicture(place);
             checkLater(place);
+            keepFocus(place);
+            makeButton(panel(place) && zone(place), "Photos of one person");
         }
         for (const tab of TABS) {
             showHires(tab);
             relabel(tab);
+            root().querySelectorAll(`#beyondfacial_${tab} .label-wrap`).forEach((each) => makeButton(each));
             greyUnfit(tab);
             markWarnings(tab);
         }

@@ -135,7 +135,7 @@ CHANGED = {
     "gender_alignment": "off", "mask_mode": "whole", "refine_size": 128, "hires_pass": "first", "rho": 0.9,
     "stride": 2, "decision_reference": "uncond", "smoothing": 0.4, "style": 0.2, "clip_weight": 0.5,
     "identity_in_infotext": True,
-    "id_prompt": "{prompt}, close-up", "in_tiles": True,
+    "id_prompt": "{prompt}, close-up", "in_tiles": True, "plain_picture": True,
 }  # fmt: skip
 
 
