@@ -187,7 +187,7 @@ class HeadRefinement:
         """Store the result of one search; shortfalls.py warns about pictures without a face."""
         self.attempts = eq.attempts_due(sigma)
         self.heads = found if self.heads is None else self.heads.merge(found)
-        self.report.refined = self.heads.in_pictures
+        self.report.refined = self.heads.refined
 
     def crop_predictor(self, cfg_scale: float) -> Predict:
         """A function (x, sigma) -> the identity lines' x0 behind CFG, with the refinement's prompts.
