@@ -79,14 +79,20 @@ class A1111Host(model.WebUIHost):
         return model.first_conds(self.sampler)
 
     def encode_image(self, picture: Tensor) -> Tensor:
+        """The scaled mean of the posterior. SD1.5's autoencoder returns the posterior, SDXL's a scaled sample of it,
+        drawn on the CPU; so its moments are read where both compute them, and the random state stays as it was."""
         from modules import devices
 
-        sd_model = self.p.sd_model
+        sd_model, moments = self.p.sd_model, []
         first = next(sd_model.first_stage_model.parameters())
-        with torch.no_grad(), devices.without_autocast():
-            posterior = sd_model.encode_first_stage(picture[None].to(devices.device, first.dtype))
-        mean = posterior.mode() if hasattr(posterior, "mode") else posterior
-        return (sd_model.scale_factor * mean)[0].float()
+        handle = sd_model.first_stage_model.quant_conv.register_forward_hook(lambda *call: moments.append(call[-1]))
+        try:
+            with torch.no_grad(), devices.without_autocast(), torch.random.fork_rng([]):
+                sd_model.encode_first_stage(picture[None].to(devices.device, first.dtype))
+        finally:
+            handle.remove()
+        mean, _ = moments[-1][0].float().chunk(2)
+        return sd_model.scale_factor * mean
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         from modules import devices
