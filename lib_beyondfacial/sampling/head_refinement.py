@@ -185,7 +185,7 @@ class HeadRefinement:
         """Store the result of one search; shortfalls.py warns about pictures without a face."""
         self.attempts = eq.attempts_due(sigma)
         self.heads = found if self.heads is None else self.heads.merge(found)
-        self.report.refined = self.heads.in_pictures
+        self.report.refined = self.heads.refined
 
     def crop_predictor(self, spots: Sequence[Spot], cfg_scale: float, may_join: bool) -> Predict:
         """A function (x, sigma) -> the identity lines' x0 behind CFG, with the refinement's prompts; a row a spot.

@@ -83,7 +83,7 @@ def test_head_is_refined_once_and_then_the_line_rests(refining):
     assert not find.pictures
     assert not sampling.host.calls
     after = behind_cfg(sampling, 2.0, predictions)
-    assert sampling.report.refined == (True,)
+    assert sampling.report.refined == {"person": (True,)}
     assert [call.rows for call in sampling.host.calls] == [2] * eq.STEPS, "with the prompt and without, in one call"
     assert torch.allclose(after[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
     inside = (slice(None), slice(None), *(ellipse() == 1).nonzero(as_tuple=True))
@@ -101,7 +101,7 @@ def test_less_similar_head_is_not_kept(refining):
     plain = refining(finding([]), refine_head=False)
     for sigma in (2.0, 1.0, 0.5):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
-    assert sampling.report.refined == (False,)
+    assert sampling.report.refined == {"person": (False,)}
     (warning,) = sampling.report.warnings
     assert "picture 1 of 1 was less similar" in warning
     assert len(sampling.host.calls) == eq.STEPS, "there is one attempt at each head"
@@ -112,11 +112,11 @@ def test_batch_is_refined_head_by_head(refining):
     sampling = refining(finding([face()], [], [face()]), batch=2)  # the third call looks at the refined picture
     predictions = predict(batch=2)
     run_level(sampling, 2.0, predictions)
-    assert sampling.report.refined == (True, False)
+    assert sampling.report.refined == {"person": (True, False)}
     assert sampling.active_lines(1.6), "the second picture still needs the line"
     first = sampling.refinement.heads.denoised[0].clone()
     run_level(sampling, 1.0, predictions)
-    assert sampling.report.refined == (True, True)
+    assert sampling.report.refined == {"person": (True, True)}
     assert torch.equal(sampling.refinement.heads.denoised[0], first)
     assert not sampling.active_lines(0.5)
     assert not sampling.report.warnings
@@ -129,7 +129,7 @@ def test_no_face_is_looked_for_at_three_levels(refining):
     for sigma in (14.6, 2.0, 1.4, 1.0, 0.5, 0.1):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert len(find.pictures) == 3 * 2, "at 2.0, 1.4 and 0.5"
-    assert not any(sampling.report.refined)
+    assert not any(sampling.report.refined["person"])
     assert not any(sampling.report.batch.found_head(LINE, image) for image in range(2)), "shortfalls.py tells of it"
 
 
@@ -192,7 +192,7 @@ def test_only_heads_that_are_refined_have_rows(refining):
     find = finding([face()], [], [face(LARGE)], [face()])
     sampling = refining(find, batch=3)
     run_level(sampling, 2.0, predict(batch=3))
-    assert sampling.report.refined == (True, False, False)
+    assert sampling.report.refined == {"person": (True, False, False)}
     assert [call.rows for call in sampling.host.calls] == [2] * eq.STEPS
     assert {call.cond.texts[0] for call in sampling.host.calls} == {"close-up portrait, a photo of a man 0"}
 
