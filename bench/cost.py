@@ -142,11 +142,11 @@ def summarise(records: dict[Job, dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for each size, number of steps, batch and method: medians, and the spread of the seconds."""
     rows = []
     for key in dict.fromkeys(replace(job, number=0) for job in records if not job.is_memory):
-        mine = repeats_of(records, key)
+        same = repeats_of(records, key)
         plain = repeats_of(records, replace(key, method="plain"))
-        first, reference = next(iter(mine.values())), next(iter(plain.values()), None)
-        seconds = [record["seconds"] for record in mine.values()]
-        ratios = [mine[n]["seconds"] / plain[n]["seconds"] for n in mine.keys() & plain.keys()]
+        first, reference = next(iter(same.values())), next(iter(plain.values()), None)
+        seconds = [record["seconds"] for record in same.values()]
+        ratios = [same[n]["seconds"] / plain[n]["seconds"] for n in same.keys() & plain.keys()]
         row = {
             "method": key.method, "size": key.size, "steps": key.steps, "batch": key.batch,
             **{name: first[name] for name in ("unet_rows", "vae_decodes", "vae_encodes")},
@@ -158,7 +158,7 @@ def summarise(records: dict[Job, dict[str, Any]]) -> list[dict[str, Any]]:
             "ratio_to_plain": round(statistics.median(ratios), 4) if ratios else None,
             "ratio_least": round(min(ratios), 4) if ratios else None,
             "ratio_most": round(max(ratios), 4) if ratios else None,
-            "outside_unet": round(statistics.median(record["outside_unet"] for record in mine.values()), 4),
+            "outside_unet": round(statistics.median(record["outside_unet"] for record in same.values()), 4),
             "model_swaps": None,
             "peak_memory_mb": memory_of(records, key),
             "device": "cpu, one thread",

@@ -6,9 +6,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from demo.miniwebui import shared
+from lib_beyondfacial.sampling.report import Report
 from lib_beyondfacial.settings import Settings
 from lib_beyondfacial.webui import host_settings, infotext, neighbours, run_report
 from lib_beyondfacial.webui.pictures import Picture
@@ -128,3 +130,11 @@ def test_our_settings_are_declared_with_their_defaults(host):
     assert {key: shared.opts.data[key] for key in host_settings.SETTINGS} == {
         key: default for key, (default, _) in host_settings.SETTINGS.items()
     }
+
+
+def test_the_line_on_the_cost_is_of_what_was_counted():
+    report, latents = Report(), torch.zeros(1, 4, 64, 96)
+    assert run_report.cost_lines(report) == []
+    report.note_host(30, 2, latents)
+    report.note_rows(9, latents)
+    assert run_report.cost_lines(report) == ["BeyondFacial: 15% more work for the model"]
