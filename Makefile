@@ -89,6 +89,8 @@ JOBS ?= 1
 bench: .venv
 	@seq $(JOBS) | xargs -P $(JOBS) -I{} $(VENV)/bin/python -m bench.quality --split heldout --pairs $(PAIRS) --shard {}/$(JOBS) $(ARGS)
 	$(VENV)/bin/python -m bench.quality --split heldout --pairs $(PAIRS) $(ARGS)
+	@seq $(JOBS) | xargs -P $(JOBS) -I{} $(VENV)/bin/python -m bench.persons --split heldout --shard {}/$(JOBS)
+	$(VENV)/bin/python -m bench.persons --split heldout
 	$(VENV)/bin/python -m bench.quality --quick --out bench/results
 	$(VENV)/bin/python -m bench.faces
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from bench import plots, subset, tables
-from bench.collect import BATCH, Bench
+from bench.collect import BATCH, PICTURES_KEPT, Bench, in_order
 from bench.methods import GROUPS, METHODS, QUICK, Method, parse_method
 from bench.painter import REPOSITORY, Sampling
 from bench.pairs import Pair, make_batches, make_pairs
@@ -106,6 +106,7 @@ def write_table(out: Path, records: dict[str, list[Record]], about: dict[str, An
     (out / f"{name}.md").write_text(text, encoding="utf-8")
     plots.plot_frontier(content, out / f"{name}_scene.png")
     plots.plot_frontier(content, out / f"{name}_shot.png", "shot_accuracy")
+    plots.plot_frontier(content, out / f"{name}_change.png", "outside_change")
     plots.plot_by_area(content, out / f"{name}_area.png")
     return text
 
@@ -118,6 +119,7 @@ def write_readme(table: Path) -> None:
 
 
 def draw_sheet(path: Path, bench: Bench, methods: list[Method], pairs: list[Pair]) -> None:
+    pairs = pairs[:PICTURES_KEPT]
     pictures = {method.name: bench.pictures(method, pairs) for method in methods}
     photos = [pair.photo for pair in pairs[: plots.COLUMNS]]
     plots.contact_sheet(pictures, photos, path)
@@ -155,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     records = bench.kept(methods, batches) if args.so_far else bench.collect(methods, batches)
     if not records:
         raise SystemExit("Nothing is kept yet; run the same without --so-far.")
-    methods = [*(METHODS[name] for name in records if name == "plain"), *(m for m in methods if m.name != "plain")]
+    methods = [method for method in in_order(methods) if method.name in records]
     args.out.mkdir(parents=True, exist_ok=True)
     about = facts(args, bench, batch)
     text = write_quick(args.out, records) if args.quick else write_table(args.out, records, about, methods)
