@@ -83,6 +83,12 @@ def create_page() -> gr.Blocks:
         stop.click(shared.state.interrupt, queue=False)
         pasted = scripts.scripts_txt2img.infotext_fields
         paste.click(paster(pasted), [prompt], [prompt, *(component for component, _ in pasted)])
+    with demo, gr.Tabs(elem_id="mode_img2img"):
+        with gr.Tab("img2img", elem_id="img2img_img2img_tab"):
+            gr.HTML()
+        with gr.Tab("Inpaint upload", elem_id="img2img_inpaint_upload_tab"), gr.Row():
+            gr.Image(type="pil", label="Image for img2img", elem_id="img_inpaint_base")
+            gr.Image(type="pil", label="Mask", elem_id="img_inpaint_mask")
     with gr.Blocks():
         scripts.scripts_img2img.setup_ui()
     return demo

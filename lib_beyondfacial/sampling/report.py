@@ -59,7 +59,7 @@ class Report:
     """The results of a request.
 
     masks: by line, the mask of the last fused level, (B, 1, h, w) fp32 in [0, 1]; empty if none was fused.
-    refined: per picture, whether a head was refined.
+    refined: by line, per picture, whether its head was refined; empty if none was searched for.
     heads: by picture of the batch and line, the box of its head in shares of the picture, if faces were searched for.
     batch: what the identity did in the batch sampled last.
     warnings: sentences without repetition.
@@ -67,7 +67,7 @@ class Report:
     """
 
     masks: Mapping[str, Tensor] = field(default_factory=dict)
-    refined: tuple[bool, ...] = ()
+    refined: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     heads: dict[int, dict[str, HeadBox]] = field(default_factory=dict)
     batch: Batch = field(default_factory=Batch)
     warnings: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Report:
 
     def begin_pass(self, is_later: bool) -> None:
         """Clear the results of the previous pass, and those of the batch unless this is a later pass of it."""
-        self.masks, self.refined, self.heads = {}, (), {}
+        self.masks, self.refined, self.heads = {}, {}, {}
         self.batch = self.batch if is_later else Batch()
         self.batch.passes += 1
 

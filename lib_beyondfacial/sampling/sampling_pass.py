@@ -89,7 +89,7 @@ class SamplingPass:
                 crop = line.person_of(i).crop
                 assert crop is not None  # who loads an export without one refuses a start identity
                 if (id(crop), box) not in latents:
-                    z = encode_reference(self.host.encode_image, crop, box, size, factor)
+                    z = encode_reference(self.host.encode_images, crop, box, size, factor)
                     latents[id(crop), box] = z.to(noise.device)
                 edited = prepend_identity(noise[i], latents[id(crop), box], box, strength, BAND)
                 start[i] += (scale * (edited - noise[i])).to(start.dtype)

@@ -58,7 +58,7 @@ def preset_names() -> list[str]:
 
 def note_html(changes: Mapping[str, Any]) -> str:
     text = html.escape(presets.in_words(changes))
-    return f'<div class="beyondfacial-panel beyondfacial-quiet">{text}</div>'
+    return f'<div class="beyondfacial-panel beyondfacial-quiet">{text}</div>' if text else ""
 
 
 def apply(name: str | None) -> list[Any]:

@@ -19,7 +19,7 @@ from ..hosts.run import Run, run_of
 from ..sampling.advice import refuse_subjects
 from ..sampling.plan import PERSON, Plan, make_line
 from ..settings import FIELDS, Settings
-from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures
+from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures, plain_pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
 from .pictures import Output, saves_pictures
 from .run_report import best_position, report_lines
@@ -78,8 +78,10 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         if settings.embedding and settings.identity_in_infotext:
             settings = replace(settings, identity=identities.name_of_photos(loaded[0].identity.photo_hash))
         unload_with(weakref.ref(p.sd_model))
+        before, unwanted = plain_pictures.copy_before(p, settings)
         run = request.begin(p, make_plan(settings, *loaded), Output(settings, loaded, is_api))
-        for warning in (*forwarding.kept(p, "warnings", ()), *person.warn(settings, loaded, texts)):
+        run.owner_data.plain = before
+        for warning in (*forwarding.kept(p, "warnings", ()), *person.warn(settings, loaded, texts), *unwanted):
             run.report.warn(warning)
         if neighbours.restores_faces(p):
             run.report.warn(neighbours.RESTORED)
@@ -114,6 +116,7 @@ def before_sampling(p: Any, noise: Any) -> None:
     found = output_of(p)
     if found is not None and noise is not None:
         found[1].sampled = len(noise)
+        plain_pictures.count_jobs(found[1])
     request.before_sampling(p, noise)
 
 
@@ -154,6 +157,8 @@ def finish(p: Any, processed: Any) -> None:
             if (best := best_position(output)) in places:
                 processed.extra_generation_params[infotext.BEST_KEY] = places[best]
     request.end(p)
+    with report_errors(p, processed):
+        plain_pictures.add_plain(p, output, processed)
 
 
 def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:
@@ -176,6 +181,7 @@ def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[in
     for position, mask in masks.items():
         text = f"{texts[position]}, {infotext.MASK_KEY}: of picture {position + 1}"
         mask.info["parameters"] = text
+        mask.info["beyondfacial"] = f"mask {position + 1} of {places.get(position, -1)}"  # for the page's script
         processed.images.append(mask)
         processed.infotexts.append(text)
     return list(range(first, first + len(masks)))

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..faces.reports import in_words
+from ..settings import Settings
 from .pictures import Output, Picture
 
 
 def report_lines(output: Output) -> list[str]:
-    """A line for each picture: likeness in numbers and words, size of the face, what became of the head."""
+    """A line for each picture, or for each person in it: likeness in numbers and words, size of the face, what became
+    of the head."""
     best = best_position(output)
-    return [
-        f"BeyondFacial picture {position + 1}: {describe(picture, output.persons[0].analyser.name)}"
-        f"{f'; the best of {len(output.pictures)}' if position == best else ''}"
-        for position, picture in sorted(output.pictures.items())
-    ]
+    pack, names = output.persons[0].analyser.name, person_names(output.settings)
+    lines = []
+    for position, picture in sorted(output.pictures.items()):
+        best_of = f"; the best of {len(output.pictures)}" if position == best else ""
+        for name, line in zip(names, describe(picture, pack), strict=False):
+            lines.append(f"BeyondFacial picture {position + 1}{f', {name}' if name else ''}: {line}{best_of}")
+    return lines
 
 
-def describe(picture: Picture, pack: str) -> str:
-    """As in "likeness .95 (same person), face 5% of the picture, head refined"."""
-    similarity = picture.report["similarity"]
+def person_names(settings: Settings) -> list[str]:
+    """What the lines call the persons: nothing, if there is one."""
+    return [each.name or each.identity or f"person {n}" for n, each in enumerate(settings.persons, 1)] or [""]
+
+
+def describe(picture: Picture, pack: str) -> list[str]:
+    """Of each person, as in "likeness .95 (same person), face 5% of the picture, head refined"."""
+    faces = picture.report.get("persons") or [picture.report]
+    refined = picture.refined or (False,) * len(faces)
+    note = picture.report.get("note", "")
+    return [describe_face(face, is_refined, note, pack) for face, is_refined in zip(faces, refined, strict=True)]
+
+
+def describe_face(face: Mapping[str, Any], is_refined: bool, note: str, pack: str) -> str:
+    """face: its "similarity" and "face_area". note: what the picture lacks."""
+    similarity = face["similarity"]
     parts = ["no face found"]
     if similarity is not None:
         words = in_words(similarity, pack)
         parts = [f"likeness {short(similarity)}{f' ({words})' if words else ''}"]
-        parts.append(f"face {percent(picture.report['face_area'])} of the picture")
-    if picture.is_refined:
-        parts.append("head refined")
-    elif "note" in picture.report:
-        parts.append(picture.report["note"])
-    return ", ".join(parts)
+        parts.append(f"face {percent(face['face_area'])} of the picture")
+    parts.append("head refined" if is_refined else note)
+    return ", ".join(filter(None, parts))
 
 
 def best_position(output: Output) -> int | None:

@@ -84,7 +84,7 @@ def test_encoding_is_the_posteriors_scaled_mean_and_draws_nothing(monkeypatch, s
     host.p.sd_model.first_stage_model, host.p.sd_model.scale_factor = vae, 0.13
     host.p.sd_model.encode_first_stage = vae.encode
     before = torch.get_rng_state()
-    encoded = host.encode_image(picture)
+    (encoded,) = host.encode_images(picture[None])
     assert torch.equal(torch.get_rng_state(), before)
     mean = vae.quant_conv(vae.encoder(picture[None])).detach()[0, :4]
     assert torch.allclose(encoded, 0.13 * mean, atol=1e-6)

@@ -72,7 +72,7 @@ def test_crops_of_a_batch_are_rows_of_the_same_calls(begin):
     run_level(sampling, 2.0, predict(batch=2))
     assert {call.rows for call in sampling.host.calls if call.is_crop} == {4}
     assert list(sampling.refinement.seeds().values()) == [7, 8, 8, 9]
-    assert sampling.report.refined == (True, True)
+    assert sampling.report.refined == {name: (True, True) for name in NAMES}
 
 
 def test_a_line_without_a_face_goes_on(begin):

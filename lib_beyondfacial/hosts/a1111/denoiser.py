@@ -23,7 +23,7 @@ from ..types import DenoisedParams, Denoiser, DenoiserParams
 from .and_prompts import add_to_cond_rows, compose
 from .controlnet import find_network, fixes_rows, marked_like
 from .host_calls import HostCall, recorded, repeat
-from .model import A1111Host, cond_dict
+from .model import A1111Host, batches_cond_uncond, cond_dict
 from .neighbours import splits_rows
 
 
@@ -177,12 +177,6 @@ def cond_rows(params: DenoiserParams) -> LineRows:
 def cfg_plus_plus_factor(denoiser: Denoiser) -> float:
     """CFG++ samplers scale the CFG down (the name's spelling is the host's)."""
     return float(getattr(denoiser, "cond_scale_miltiplier", 1.0))
-
-
-def batches_cond_uncond() -> bool:
-    from modules import shared
-
-    return bool(shared.opts.batch_cond_uncond)
 
 
 def host_of(run: Run) -> A1111Host:
