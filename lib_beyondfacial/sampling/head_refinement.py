@@ -221,5 +221,5 @@ class HeadRefinement:
                 where = LineRows(slice(rows[0], rows[-1] + 1), images, (1.0,) * len(rows))
                 scope.enter_context(line.attached(self.sites, where))
             out = self.host.predict_x0(x, sigma, cond, lines[0] if len(lines) == 1 else None, is_crop=True)
-        self.report.identity_rows += len(x)
+        self.report.note_rows(len(x), x)
         return out

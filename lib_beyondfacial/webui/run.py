@@ -22,7 +22,7 @@ from ..settings import FIELDS, Settings
 from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures, plain_pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
 from .pictures import Output, saves_pictures
-from .run_report import best_position, report_lines
+from .run_report import best_position, cost_lines, report_lines
 
 CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
@@ -147,7 +147,7 @@ def finish(p: Any, processed: Any) -> None:
             run.report.warn(sentence)
         masks = show_masks(p, run, output, processed, places)
         if not output.is_api and not neighbours.running_script(p):  # a grid's cells would all tell of a picture 1
-            for line in report_lines(output):
+            for line in (*report_lines(output), *cost_lines(run.report)):
                 add_line(p, line, processed)
         for warning in run.report.warnings:
             add_comment(p, warning, processed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..faces.reports import in_words
+from ..sampling.report import Report
 from ..settings import Settings
 from .pictures import Output, Picture
 
@@ -53,6 +54,11 @@ def best_position(output: Output) -> int | None:
     measured = {at: each.report["similarity"] for at, each in output.pictures.items()}
     found = {at: value for at, value in measured.items() if value is not None}
     return max(found, key=lambda at: found[at]) if found and len(measured) > 1 else None
+
+
+def cost_lines(report: Report) -> list[str]:
+    """What the request cost, in the UNet's rows; no line if nothing was fused."""
+    return [] if report.cost is None else [f"BeyondFacial: {percent(report.cost)} more work for the model"]
 
 
 def short(value: float) -> str:

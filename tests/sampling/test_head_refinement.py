@@ -192,7 +192,7 @@ def test_only_heads_that_are_refined_have_rows(refining):
     find = finding([face()], [], [face(LARGE)], [face()])
     sampling = refining(find, batch=3)
     run_level(sampling, 2.0, predict(batch=3))
-    assert sampling.report.refined == (True, False, False)
+    assert sampling.report.refined == {"person": (True, False, False)}
     assert [call.rows for call in sampling.host.calls] == [2] * eq.STEPS
     assert {call.cond.texts[0] for call in sampling.host.calls} == {"close-up portrait, a photo of a man 0"}
 

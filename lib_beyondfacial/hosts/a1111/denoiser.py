@@ -129,7 +129,7 @@ def evaluate_line(
         with line.attached(run.sampling.sites, part_rows) as each:
             outs.append(params.inner_model(x[part], sigma[part], cond=cond_dict(cond, image_cond, part)))
         attached.append(each)
-    run.report.identity_rows += len(rows)
+    run.report.note_rows(len(rows), x)
     return host.to_x0(torch.cat(outs), x, step.sigma), where, merge(attached)
 
 
@@ -139,7 +139,7 @@ def repeat_line(
     """Like evaluate_line, but in calls with the same rows as the host's calls."""
     line_cond, sampling = run.sampling.prompts.lines.get(line.name), run.sampling
     result = repeat(step.calls, params.inner_model, line, sampling.sites, step.where, line_cond)
-    run.report.identity_rows += result.rows
+    run.report.note_rows(result.rows, step.params.x)
     rows = [step.where.parts_of(image)[0] for image in result.where.images]  # AND parts of a picture share its x
     x0 = host_of(run).to_x0(result.prediction, step.params.x[rows], step.sigma)
     return x0, result.where, merge(result.attached)
