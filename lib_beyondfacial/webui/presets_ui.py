@@ -59,7 +59,7 @@ def preset_names() -> list[str]:
 
 def note_html(changes: Mapping[str, Any]) -> str:
     costs = cost_in_words(MethodParameters(**{**METHOD_DEFAULTS, **changes}))
-    text = html.escape(f"{presets.in_words(changes)} {costs}")
+    text = html.escape(f"{presets.in_words(changes)} {costs}".strip())
     return f'<div class="beyondfacial-panel beyondfacial-quiet">{text}</div>'
 
 
