@@ -91,9 +91,9 @@ def crop_weight(weight: float) -> Iterator[None]:
     """Within it, the branch has a weight of its own in the head refinement (FastFace's own scale)."""
     original = HeadRefinement.crop_predictor
 
-    def scaled(self: HeadRefinement, cfg_scale: float) -> object:
+    def scaled(self: HeadRefinement, *given: object) -> object:
         lines = tuple(replace(line, weight=weight) for line in self.plan.lines)
-        return original(replace(self, plan=replace(self.plan, lines=lines)), cfg_scale)
+        return original(replace(self, plan=replace(self.plan, lines=lines)), *given)
 
     HeadRefinement.crop_predictor = scaled  # type: ignore[method-assign, assignment]
     try:

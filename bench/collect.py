@@ -3,7 +3,6 @@ methods in turn, so that a run that is ended early is paired as far as it came."
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,9 +105,7 @@ class Bench:
             members = [pair.index for pair in batch]
             records.append({"pair": pair.index, "batch": members, **judged[i], **mask, **warned, **cost})
             if pair.index < PICTURES_KEPT or method.name in STARTED_FROM:
-                path = self.picture_path(method, pair.index)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(painted.images[i]).save(path)
+                keep_picture(self.picture_path(method, pair.index), painted.images[i])
         return records
 
     def before(self, plain: Method, batch: list[Pair], stores: Mapping[str, Store]) -> list[Before]:
@@ -147,11 +144,17 @@ def in_order(methods: list[Method]) -> list[Method]:
 
 
 def those_asked(method: Method, batches: list[list[Pair]]) -> list[list[Pair]]:
-    """The batches that a method is made of: all, or as many as give its `first` pairs."""
-    if method.first is None:
-        return batches
-    counts = itertools.accumulate(map(len, batches), initial=0)
-    return [batch for batch, before in zip(batches, counts, strict=False) if before < method.first]
+    """The batches that a method is made of: all, or those that begin before its `first` pairs (the same in every
+    shard)."""
+    return [batch for batch in batches if method.first is None or batch[0].index < method.first]
+
+
+def keep_picture(path: Path, image: np.ndarray) -> None:
+    """Write it under another name first, so that a run that is killed leaves no half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    Image.fromarray(image).save(part, "PNG")
+    part.replace(path)
 
 
 def records_of(batch: list[Pair], store: Store) -> list[Record]:

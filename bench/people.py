@@ -21,7 +21,10 @@ from demo.dollhouse.world import (
     random_identity,
 )
 
-ASSIGN = {"subject": 1, "position": 2, "one": 3}  # by words, by position, or one photo where two people are asked for
+# By words, by position, one photo where two people are asked for; and that with the requests that first showed the
+# other person with the same face.
+ASSIGN = {"subject": 1, "position": 2, "one": 3, "requests": 4}
+SEEDS, REQUEST = (7, 8, 9, 12), "photo of two men running in the city, full body shot"
 WORDS = {"man": ("man", "guy"), "woman": ("woman", "lady")}
 
 
@@ -69,6 +72,22 @@ class PeoplePair(Pair):
         ]
 
 
+class Request(PeoplePair):
+    """One of four requests with a fixed prompt and seed, twice as wide as high."""
+
+    wide: ClassVar[float] = 2.0
+
+
+def make_requests(split: str) -> list[PeoplePair]:
+    rng, pairs = np.random.default_rng((SPLITS[split], ASSIGN["requests"])), []
+    for index, seed in enumerate(SEEDS):
+        one, other = (alone(index, random_person(rng, "man"), "city", "running", seed + k, rng) for k in range(2))
+        picture = Picture(one.person, "city", "running", "full", second=Person(other.person))
+        about = (index, "two men", picture, REQUEST, seed, one.photo, one.reference)
+        pairs.append(Request(*about, one, other, ("", ""), "one"))
+    return pairs
+
+
 def random_person(rng: np.random.Generator, gender: str) -> Identity:
     while True:
         person = random_identity(rng)
@@ -80,8 +99,10 @@ def make_people(n: int, split: str, assign: str) -> list[PeoplePair]:
     """The first n pairs of a split, always the same.
 
     "subject": a man and a woman, in either order, in half of the prompts with positions; "position" and "one": two men
-    or two women.
+    or two women; "requests": the fixed ones, at most four.
     """
+    if assign == "requests":
+        return make_requests(split)[:n]
     rng, pairs = np.random.default_rng((SPLITS[split], ASSIGN[assign])), []
     wording = make_wording(split, rng)
     for index in range(n):

@@ -3,8 +3,9 @@
     python -m bench.persons                                    40 tuning pairs of each kind -> bench/out
     python -m bench.persons --split heldout --pairs 200 --one 100    the release's table and records -> bench/results
 
-Kinds: persons assigned by subject words ("a man and a woman"), by position ("two men"), and one photo where two people
-are asked for. Records are kept in bench/cache; `--shard`, `--so-far` and `--methods` as in bench.quality.
+Kinds: persons assigned by subject words ("a man and a woman"), by position ("two men"), one photo where two people are
+asked for, and four such requests. Records are kept in bench/cache; `--shard`, `--so-far` and `--methods` as in
+bench.quality.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import torch
 from bench import intervals, plots
 from bench.collect import BATCH, Bench
 from bench.methods import METHODS, REFINE_ONLY, Method
+from bench.painter import Sampling
 from bench.pairs import make_batches
-from bench.people import ASSIGN, make_people
+from bench.people import ASSIGN, REQUEST, SEEDS, make_people
 from bench.people_judges import PeopleJudges
 from bench.quality import OUT, RESULTS, facts, parse_shard
 from bench.records import CACHE, Record, hash_sources, write_records
@@ -38,6 +40,7 @@ PERSONS = {
     "refine_only": Method("refine_only", "lines only from the refinement on", REFINE_ONLY, "no_mask"),
 }
 PAIRS = {"tuning": 40, "heldout": 200}
+REQUESTED = Sampling(steps=8, sampler_name="Euler")
 SOURCES = ("bench/people.py", "bench/people_judges.py")
 SLOTS = ("first", "second")
 EXPLAINED = """\
@@ -77,9 +80,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def make_bench(args: argparse.Namespace, kind: str, before: Bench | None = None) -> Bench:
     """Where the records of one kind are made; all kinds share the host."""
     cache = CACHE / f"persons_{hash_sources(SOURCES)[:8]}"
-    bench = Bench(f"{args.split}_{kind}", device=args.device, cache=cache, load_judges=PeopleJudges.load)
+    sampling = REQUESTED if kind == "requests" else Sampling()
+    bench = Bench(f"{args.split}_{kind}", sampling, args.device, cache, PeopleJudges.load)
     if before is not None:
         bench._painter, bench._judges = before._painter, before._judges
+        if bench._painter is not None:
+            bench._painter.sampling = sampling
     return bench
 
 
@@ -87,7 +93,8 @@ def collect(args: argparse.Namespace) -> tuple[Collected, Bench]:
     methods, bench, collected = [PERSONS[name] for name in args.methods], None, {}
     for kind in args.assign:
         bench = make_bench(args, kind, bench)
-        pairs = make_people(args.one if kind == "one" else args.pairs, args.split, kind)
+        counts = {"one": args.one, "requests": len(SEEDS)}
+        pairs = make_people(counts.get(kind, args.pairs), args.split, kind)
         batches = make_batches(pairs, args.batch or BATCH.get(bench.device, 1))
         if args.shard:
             batches = batches[args.shard[0] :: args.shard[1]]
@@ -121,7 +128,7 @@ def row_of(method: str, assign: str, records: list[Record], of_one: list[Record]
 
 def to_content(collected: Collected, about: dict[str, Any]) -> dict[str, Any]:
     one = collected.get("one", {})
-    kinds = {kind: of_kind for kind, of_kind in collected.items() if kind != "one"}
+    kinds = {kind: of_kind for kind, of_kind in collected.items() if kind in ("subject", "position")}
     rows = [
         row_of(name, kind, records, one.get(name, []))
         for kind, of_kind in kinds.items()
@@ -135,6 +142,11 @@ def to_content(collected: Collected, about: dict[str, Any]) -> dict[str, Any]:
         if name != "plain" and "plain" in of_kind
     ]
     content = {"similarity_ceiling": defaults["ceiling"], "rows": rows, "differences": against, "about": about}
+    content["requests"] = [
+        {"method": name, "seed": SEEDS[record["pair"]], **{key: record[key] for key in OF_ONE}}
+        for name, records in collected.get("requests", {}).items()
+        for record in records
+    ]
     return {**content, "reached": reached(content)}
 
 
@@ -190,6 +202,10 @@ def to_markdown(content: dict[str, Any]) -> str:
             EXPLAINED,
             f"{about}.\n",
             grid(["assign", "method", "n", *columns], lines),
+            f'One photo, "{REQUEST}", 384 x 192, {REQUESTED.sampler_name}, {REQUESTED.steps} steps:\n',
+            grid(
+                ["method", "seed", *OF_ONE], [[str(value) for value in each.values()] for each in content["requests"]]
+            ),
             "What beyondfacial is to reach:\n",
             grid(["goal", "value", "reached"], goals),
             grid(["method", "what it is"], [[name, method.says] for name, method in PERSONS.items()]),

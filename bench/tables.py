@@ -8,7 +8,7 @@ import numpy as np
 
 from bench import intervals
 from bench.intervals import Estimate
-from bench.methods import Method
+from bench.methods import METHODS, Method
 from bench.records import Record
 
 PROMPT = ("shot_accuracy", "scene_accuracy", "action_accuracy")
@@ -85,11 +85,13 @@ def to_content(by_method: dict[str, list[Record]], about: dict[str, Any]) -> dic
     """The JSON file: the ceiling is that of BeyondFacial's heads where it was measured, else of the last method's."""
     rows = [row_of(name, records) for name, records in by_method.items()]
     defaults = next((row for row in rows if row["method"] == "beyondfacial"), rows[-1])
-    names, bases = list(by_method), {"plain", "beyondfacial"} & by_method.keys()
+    against = [(name, base) for base in ("beyondfacial", "plain") for name in by_method if name != base]
+    against += [(name, METHODS[name].base) for name in by_method if name in METHODS and not METHODS[name].is_plain]
+    known = [pair for pair in dict.fromkeys(against) if pair[1] in by_method]
     content = {
         "similarity_ceiling": defaults["ceiling"],
         "rows": rows,
-        "differences": [differences(by_method, m, base) for base in sorted(bases) for m in names if m != base],
+        "differences": [differences(by_method, name, base) for name, base in known],
         "by_face_area": {name: by_area(records) for name, records in by_method.items()},
         "about": about,
     }

@@ -34,8 +34,8 @@
     }
 
     async function send(tab, button) {
-        const shown = Array.from(root().querySelectorAll(`#${tab}_gallery img`), (image) => image.src);
-        const sources = Array.from(new Set(shown));
+        const shown = root().querySelectorAll(`#${tab}_gallery .grid-wrap img, #${tab}_gallery .thumbnails img`);
+        const sources = Array.from(new Set(Array.from(shown, (image) => image.src)));
         for (const source of sources) {
             const content = await (await fetch(source)).blob();
             const found = NOTE.exec(new TextDecoder("latin1").decode(await content.arrayBuffer()));

@@ -102,7 +102,7 @@ def make_missing(
             bar.set_description(f"{job.method}, person {job.subject}, prompt {job.prompt + 1}")
             if job.key not in records:
                 settings, subject = METHODS[job.method], subjects[job.subject - 1]
-                unit = None if settings is None else {**unit_of(subject, args), **settings, "show_mask": True}
+                unit = None if settings is None else {**unit_of(subject, args), **settings, **mask_of(settings)}
                 made = webui.txt2img({**sampling_of(args), "prompt": job.text, "seed": job.seed}, unit)
                 record = measure(made, known[job.subject - 1], analyser)
                 record["clip"] = clip(made.image, job.text) if clip else None
@@ -117,6 +117,11 @@ def make_missing(
 def unit_of(subject: Subject, args: argparse.Namespace) -> dict[str, Any]:
     """The person's part of the extension's settings."""
     return {"enabled": True, "references": [subject.reference], "adapter": args.adapter}
+
+
+def mask_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """The mask is asked for where it says something: a whole one lies at no face."""
+    return {"show_mask": settings.get("mask_mode") != "whole"}
 
 
 def main(argv: list[str] | None = None) -> int:

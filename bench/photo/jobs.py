@@ -21,7 +21,7 @@ PROMPTS = Path(__file__).with_name("prompts.txt")
 PHOTO_FILES = (".jpg", ".jpeg", ".png", ".webp")
 LONGEST = 1280  # px of a photo's side that is sent: faces need no more
 WORD_FILE = "word.txt"
-SINGLE = {"mask_mode": "whole", "idap_strength": 0.0, "rho": 1.0, "weight": 1.0}
+SINGLE = {"mask_mode": "whole", "refine_head": False, "idap_strength": 0.0, "rho": 1.0, "weight": 1.0}
 METHODS: dict[str, dict[str, Any] | None] = {
     "plain": None,
     "single": {**SINGLE, "start": 0.0},

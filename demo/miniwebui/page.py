@@ -76,7 +76,8 @@ def create_page() -> gr.Blocks:
                 button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
                 stop = gr.Button("Interrupt", elem_id="txt2img_interrupt")
                 paste = gr.Button("Paste parameters", elem_id="paste")
-            gallery = gr.Gallery(label="Output", show_label=False, elem_id="txt2img_gallery")
+            lossless = {} if gr.__version__.startswith("3.") else {"format": "png"}  # the hosts' are PNG files
+            gallery = gr.Gallery(label="Output", show_label=False, elem_id="txt2img_gallery", **lossless)
             info = gr.HTML(elem_id="html_info_txt2img")
         inputs = [prompt, negative, sampler, steps, width, height, cfg, seed, batch, *scripts.scripts_txt2img.inputs]
         button.click(generate, inputs, [gallery, info])

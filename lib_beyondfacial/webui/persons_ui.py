@@ -16,8 +16,8 @@ from . import face_check, identities_ui, photos_ui
 from .components import component, field_component
 
 SECOND = (
-    "Leave this tab as it is for one person. With two, let the prompt name both, as in: a man and a woman. Subject "
-    "words or positions tell them apart; the first person's stand under: Which face."
+    "Leave this tab empty for one person. With two, name both in the prompt (a man and a woman), and tell them apart "
+    "by subject words or positions; the first person's are in the fold Which face."
 )
 
 

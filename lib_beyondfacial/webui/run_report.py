@@ -34,6 +34,8 @@ def describe(picture: Picture, pack: str) -> list[str]:
     faces = picture.report.get("persons") or [picture.report]
     refined = picture.refined or (False,) * len(faces)
     note = picture.report.get("note", "")
+    if len(faces) > 1 and note.startswith("no face"):  # which each line says of its own person
+        note = ""
     return [describe_face(face, is_refined, note, pack) for face, is_refined in zip(faces, refined, strict=True)]
 
 

@@ -33,13 +33,15 @@ def test_subjects_are_words_of_the_prompt_and_of_one_person_each(split):
 
 
 def test_slots_give_words_or_positions_or_the_first_person_alone():
-    words, places, one = (make_people(3, "tuning", kind)[2] for kind in ASSIGN)
+    words, places, one, request = (make_people(3, "tuning", kind)[2] for kind in ASSIGN)
     assert [slot.subject for slot in words.slots()] == list(words.subjects)
     assert [slot.position for slot in words.slots()] == [0, 0]
     assert [slot.position for slot in places.slots()] == [1, 2]
     assert places.prompt.startswith("photo of two ")
     assert len({person.gender for person in places.people}) == 1
     assert [slot.references for slot in one.slots()] == [(one.singles[0].reference,)]
+    assert len(request.slots()) == 1
+    assert (request.seed, request.wide, request.prompt[:16]) == (9, 2.0, "photo of two men")
     assert words.singles[0].reference != words.singles[1].reference
 
 
@@ -118,7 +120,8 @@ def test_the_table_has_the_issues_form_and_says_what_is_missed():
         for kind in ("subject", "position")
     }
     collected["position"]["beyondfacial"] = made_up(6, similarity_second=0.4, swapped=1)
-    content = persons.to_content({**collected, "one": {"beyondfacial": one}}, {"split": "heldout"})
+    beside = {"one": {"beyondfacial": one}, "requests": {"beyondfacial": one}}
+    content = persons.to_content({**collected, **beside}, {"split": "heldout"})
     for row in content["rows"]:
         assert row.keys() >= NEEDED
     assert [(row["method"], row["assign"]) for row in content["rows"]] == [
@@ -131,6 +134,7 @@ def test_the_table_has_the_issues_form_and_says_what_is_missed():
         "position: swapped at most 0.05", f"position: {other}",
     ]  # fmt: skip
     assert content["rows"][1]["leak_other_difference"] == pytest.approx(0.3)
+    assert [each["seed"] for each in content["requests"]] == [7, 8, 9, 12]
     assert "| position | beyondfacial | 6 |" in persons.to_markdown(content)
 
 

@@ -72,7 +72,8 @@ def test_every_picture_is_made_once_and_measured(run):
     assert content["about"]["feeding"].startswith("dollhouse:")
     by_method = {row["method"]: row for row in content["rows"]}
     assert by_method["ours"]["similarity"] > by_method["plain"]["similarity"]
-    assert by_method["plain"]["probe_hit"] is None
+    assert by_method["plain"]["probe_hit"] is by_method["single"]["probe_hit"] is None
+    assert not [warning for warning in content["warnings"] if "mask_mode" in warning]
     assert by_method["ours_without_refinement"]["probe_hit"] is not None
     assert by_method["ours"]["clip"] is None
     lines = [

@@ -8,6 +8,7 @@ from PIL import Image
 
 from lib_beyondfacial.settings import PAGE_PERSON_FIELDS
 from tests.browser.hands import (
+    HAND_MS,
     RUN_MS,
     SECOND,
     TAB,
@@ -109,7 +110,7 @@ def test_the_mask_goes_to_inpaint_and_the_plain_picture_stands_behind(page, phot
     for box in ("base", "mask"):
         page.wait_for_selector(f"#img_inpaint_{box} img", state="visible")
     page.click("[data-beyondfacial-mask='1']")  # again, over what is there
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(HAND_MS)
     levels = page.evaluate(
         """async () => {
             const image = document.querySelector("#img_inpaint_mask img"), canvas = document.createElement("canvas");
@@ -128,26 +129,27 @@ def test_the_mask_goes_to_inpaint_and_the_plain_picture_stands_behind(page, phot
 
 
 def test_the_whole_flow_with_the_keyboard_alone(page, photo_file):
-    def drop():
-        tab_to(page, f"{TAB}_add_photos button, {TAB}_add_photos [role=button]")
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
-        chooser.value.set_files(photo_file)
+    def choose_file():
+        """Enter asks for files; the browser's own dialog is not ours."""
+        asks = "(input) => input.addEventListener('click', (e) => { window.asked = true; e.preventDefault(); })"
+        page.locator(f"{TAB}_add_photos input[type=file]").evaluate(asks)
+        page.keyboard.press("Enter")
+        page.wait_for_function("window.asked")
+        page.evaluate("window.asked = false")
+        upload(page, photo_file)
         checked(page, 1)
 
     tab_to(page, f"{TAB} > .label-wrap, {TAB} > .label-wrap *")
     page.keyboard.press("Enter")
     page.wait_for_selector(f"{TAB}_weight", state="visible")
-    page.wait_for_timeout(1000)
-    drop()
+    page.wait_for_timeout(HAND_MS)  # as in `open_accordion`
+    tab_to(page, f"{TAB}_add_photos button, {TAB}_add_photos [role=button]")
+    choose_file()
     tab_to(page, f"{TAB}_photos .beyondfacial-remove")
     page.keyboard.press("Enter")
     says(page, "photos", "Nobody yet")
     page.wait_for_function(f"document.querySelector('{TAB}_add_photos').contains(document.activeElement)")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photo_file)
-    checked(page, 1)
+    choose_file()
     tab_to(page, f"{TAB}_weight input[type=number]")
     page.keyboard.press("ArrowUp")
     tab_to(page, f"{TAB}_mask > .label-wrap")

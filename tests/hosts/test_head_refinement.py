@@ -78,16 +78,16 @@ def test_the_hosts_progress_tells_each_step_of_the_refinement(run, faces, monkey
     """Beside the bar, which stands still meanwhile; nothing is left there afterwards."""
     from demo.miniwebui import shared
 
-    told: list[str | None] = []
-    text = property(lambda self: told[-1] if told else None, lambda self, words: told.append(words))
+    shown: list[str | None] = []
+    text = property(lambda self: shown[-1] if shown else None, lambda self, words: shown.append(words))
     monkeypatch.setattr(shared.State, "textinfo", text, raising=False)
     run({"refine_head": True})
     steps = [crops.REDRAWING.format(n, head_refinement.STEPS) for n in range(1, head_refinement.STEPS + 1)]
-    assert [words for words in told if words] == [LOOKING, *steps]
-    assert told[-1] is None
-    told.clear()
+    assert [words for words in shown if words] == [LOOKING, *steps]
+    assert shown[-1] is None
+    shown.clear()
     run({"refine_head": False})
-    assert not any(told)
+    assert not any(shown)
 
 
 def test_without_a_face_it_is_bit_equal_and_warned_of(run, faces):
