@@ -146,6 +146,7 @@ class HeadRefinement:
                 if crop is not None and not done[name][i]:
                     pictures[i], faces[name, i], crops[name, i] = picture, face, crop
                 done[name][i] = True
+        crops = {spot: crops[spot] for spot in self.seeds() if spot in crops}  # a line's rows stand together
         return HeadsToRefine(pictures, faces, crops, {name: tuple(of_line) for name, of_line in done.items()})
 
     def assign_faces(
