@@ -47,7 +47,7 @@ def build(is_img2img: bool) -> ScriptUI:
         made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "main"])
         preset = presets_ui.build(tab)
         for fold, title in FOLDS.items():
-            with component(gr.Accordion, tab, fold, label=title, open=False):
+            with component(gr.Accordion, tab, fold, label=title, open=False, elem_classes=["beyondfacial-fold"]):
                 made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == fold])
                 if fold == "mask":
                     made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "compare"])

@@ -122,7 +122,7 @@ def test_presets_set_the_sliders_say_so_and_leave_the_person(page, photo_file):
     page.click(f"{TAB}_save_preset")
     page.wait_for_function(f"document.querySelector('{TAB}_preset input').value === 'Mine'")
     choose(page, "preset", "Default")
-    page.wait_for_function(f"!document.querySelector('{TAB}_preset_note').innerText.trim()")
+    page.wait_for_function(f"!document.querySelector('{TAB}_preset_note').innerText.includes('Changed')")
     assert value_of(page, BY_KEY["style"]) == 0
     choose(page, "preset", "Mine")
     says(page, "preset_note", "Style alignment 0.3")
