@@ -19,13 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from bench.cost_models import SIZES, Model
-from bench.cost_passes import detailer_pass, hires_pass
+from bench.cost_passes import hires_pass
+from bench.detailer import detail, img2img_recipe
 from bench.meter import Meter, peak_of
-from bench.methods import METHODS
+from bench.methods import ADETAILER, METHODS
 from bench.painter import REPOSITORY, TITLE
 from bench.records import CACHE, OF_OUR_PICTURES, hash_sources
 from lib_beyondfacial.settings import PRESETS
@@ -102,8 +104,9 @@ def paint(model: Model, job: Job) -> None:
     if job.method == "hires":
         hires_pass(model, job.steps, CFG_SCALE)
     if job.method == "detailer":
-        picture = torch.zeros(3, model.size.height, model.size.width)
-        detailer_pass(model, picture, model.make_plan({}).lines[0], job.steps, CFG_SCALE)
+        pictures = [np.asarray(image.convert("RGB")) for image in images]
+        recipe = img2img_recipe(ADETAILER, job.steps, CFG_SCALE)
+        detail(model.make_plan({}), pictures, request["prompt"], request["seed"], recipe)
 
 
 def read_records(path: Path) -> dict[Job, dict[str, Any]]:

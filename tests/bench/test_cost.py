@@ -55,7 +55,7 @@ def test_a_single_line_has_a_row_more_at_each_step(run):
 
 def test_a_detailer_and_the_hosts_hires_pass_come_on_top(run):
     detailer, hires = run("detailer"), run("hires")
-    assert detailer["unet_rows"] == 2 * STEPS + 2 * 4
+    assert detailer["unet_rows"] == 2 * STEPS + 2 * 5
     assert (detailer["vae_decodes"], detailer["vae_encodes"]) == (2, 1)
     assert hires["unet_rows"] == 2 * STEPS + 2 * 5
     assert hires["latent_px"] == 2 * STEPS * 12 * 8 + 2 * 5 * 18 * 12
