@@ -35,7 +35,6 @@ MUTATIONS = [
         HEAD,
         "the refined head is overshot by the CFG scale",
     ),
-    M("method/head_refinement.py", "z + (z - ", "z - (z - ", HEAD, "eq. 14's sign: the loss is doubled"),
     M(
         "method/start_noise.py",
         "(1 - g * g) ** 0.5 * noise",
