@@ -25,7 +25,7 @@ from bench.painter import Sampling
 from bench.pairs import make_batches
 from bench.people import ASSIGN, REQUEST, SEEDS, make_people
 from bench.people_judges import PeopleJudges
-from bench.quality import OUT, RESULTS, facts, parse_shard
+from bench.quality import OUT, RESULTS, add_run_arguments, facts
 from bench.records import CACHE, Record, hash_sources, write_records
 from bench.tables import cell, column, grid, put
 
@@ -64,12 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--one", type=int, help="of those with one photo; half as many")
     parser.add_argument("--methods", nargs="*", choices=PERSONS, default=list(PERSONS))
     parser.add_argument("--assign", nargs="*", choices=ASSIGN, default=list(ASSIGN), help="which kinds")
-    parser.add_argument("--out", type=Path, help="bench/results for held-out, else bench/out")
-    parser.add_argument("--batch", type=int, help="pairs painted at once; 4 on the CPU, 32 on a GPU")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
-    parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="fill the cache with the i-th of n parts")
-    parser.add_argument("--so-far", action="store_true", help="write what is kept of each method, make nothing")
+    add_run_arguments(parser)
     args = parser.parse_args(argv)
     args.pairs = args.pairs or PAIRS[args.split]
     args.one = args.pairs // 2 if args.one is None else args.one

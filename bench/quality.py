@@ -42,6 +42,16 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part) - 1, int(whole)
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where and how a table is made, and where it is written."""
+    parser.add_argument("--out", type=Path, help="bench/results for held-out, else bench/out")
+    parser.add_argument("--batch", type=int, help="pairs painted at once; 4 on the CPU, 32 on a GPU")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; bit-equal pictures want the same")
+    parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="fill the cache with the i-th of n parts")
+    parser.add_argument("--so-far", action="store_true", help="write what is kept of each method, make nothing")
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs, {', '.join(QUICK)}; quick.json")
@@ -52,12 +62,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--set", nargs="*", default=[], metavar="NAME[@ALTERNATIVE]:KEY=VALUE,...", help="more methods"
     )
     parser.add_argument("--name", default="", help="of further files beside the table's: quality_SPLIT_NAME.json")
-    parser.add_argument("--out", type=Path, help="bench/results for held-out, else bench/out")
-    parser.add_argument("--batch", type=int, help="pairs painted at once; 4 on the CPU, 32 on a GPU")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; bit-equal pictures want the same")
-    parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="fill the cache with the i-th of n parts")
-    parser.add_argument("--so-far", action="store_true", help="write what is kept of each method, make nothing")
+    add_run_arguments(parser)
     parser.add_argument("--subset", type=int, metavar="N", help="make N committed pairs anew and compare")
     parser.add_argument("--seed", type=int, default=0, help="which subset")
     parser.add_argument("--steps", type=int, default=Sampling.steps)

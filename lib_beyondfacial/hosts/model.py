@@ -47,7 +47,10 @@ def encode_prompts(p: Processing, texts: Sequence[str], size: tuple[int, int]) -
         with torch.no_grad(), devices.autocast():
             return p.sd_model.get_learned_conditioning(asked)
 
-    return encode_once(p, given, size, encode)
+    kept = encode_once(p, given, size, encode)
+    if isinstance(kept, Mapping):  # copies, as ControlNet's ReVision writes into what a model call is given
+        return type(kept)({key: value.clone() for key, value in kept.items()})  # type: ignore[call-arg]
+    return kept.clone()
 
 
 def first_conds(sampler: Sampler) -> Tensor | dict[str, Tensor]:

@@ -8,6 +8,7 @@ import struct
 import tempfile
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,13 @@ GOOD = [
     encode(Image.fromarray(RAMP), "TIFF", compression="tiff_lzw"),
     encode(Image.fromarray(RAMP), "BMP"),
 ]
+
+
+def test_a_tiff_that_is_cut_off_in_its_last_numbers_is_refused():
+    tiff = GOOD[4]
+    for cut in range(1, 30):  # the bits of a sample are the last six bytes
+        with suppress(BeyondFacialError):
+            decode_photo("photo 1", tiff[:-cut])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

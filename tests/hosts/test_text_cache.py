@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import sys
 import weakref
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from lib_beyondfacial.hosts.model import encode_prompts
 from lib_beyondfacial.hosts.text_cache import KEPT, encode_once
 
 SIZE = (512, 768)
@@ -89,3 +93,17 @@ def test_they_go_with_the_model(ask):
 def test_a_host_that_does_not_tell_is_asked_every_time(ask):
     p = SimpleNamespace(sd_model=Model())
     assert ask(p, "a man") is not ask(p, "a man")
+
+
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: {"crossattn": x, "vector": 2 * x}], ids=["SD1.5", "SDXL"])
+def test_who_writes_into_an_encoding_does_not_change_the_next_one(monkeypatch, make):
+    devices = SimpleNamespace(autocast=contextlib.nullcontext)
+    monkeypatch.setitem(sys.modules, "modules", SimpleNamespace(devices=devices, prompt_parser=SimpleNamespace()))
+    model, asked = Model(), []
+    model.get_learned_conditioning = lambda texts: asked.append(texts) or make(torch.ones(1, 3, 2))
+    for _ in range(2):
+        cond = encode_prompts(Job(model), ["a man"], SIZE)
+        for each in cond.values() if isinstance(cond, dict) else [cond]:
+            assert each.amin() >= 1
+            each.zero_()
+    assert len(asked) == 1
