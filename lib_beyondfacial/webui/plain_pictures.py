@@ -26,11 +26,17 @@ def copy_before(p: Any, settings: Settings) -> tuple[Any, list[str]]:
     if forwarding.is_forwarded(p):
         return None, [FORWARDED]
     again = copy.copy(p)
-    again.__dict__.pop("sample", None)  # another extension's wrapper calls that of `p`
+    for name in [name for name, value in vars(p).items() if is_wrapped(p, name, value)]:
+        del again.__dict__[name]
     written = p.extra_generation_params
     again.extra_generation_params = {key: value for key, value in written.items() if not key.startswith(PREFIX)}
     again.override_settings = dict(getattr(p, "override_settings", None) or {})
     return again, []
+
+
+def is_wrapped(p: Any, name: str, value: Any) -> bool:
+    """Whether an extension has put this attribute on `p` to wrap a method of it: the wrapper, or the method itself."""
+    return callable(getattr(type(p), name, None)) or getattr(value, "__self__", None) is p
 
 
 def count_jobs(output: Output) -> None:

@@ -92,6 +92,24 @@ def test_other_scripts_and_machines_are_left_alone(monkeypatch):
     assert plain_pictures.copy_before(p, Settings()) == (None, [])
 
 
+def test_what_other_extensions_wrap_around_the_first_job_is_not_in_the_second(monkeypatch):
+    """ControlNet keeps the job's own `sample` on it, and puts a wrapper in its place."""
+
+    class Job:
+        def sample(self):
+            return self
+
+    p = Job()
+    p.extra_generation_params, p.own_sample = {}, p.sample
+    p.sample = lambda: p.own_sample()
+    monkeypatch.setattr(neighbours, "running_script", lambda p: "")
+    monkeypatch.setattr(forwarding, "is_forwarded", lambda p: False)
+    again, _ = plain_pictures.copy_before(p, Settings(plain_picture=True))
+    assert again.sample() is again
+    assert not hasattr(again, "own_sample")
+    assert p.sample() is p
+
+
 def test_a_run_that_was_stopped_makes_no_more(ask, monkeypatch):
     monkeypatch.setattr(plain_pictures, "is_interrupted", lambda: True)
     made, info = ask({"plain_picture": True})
