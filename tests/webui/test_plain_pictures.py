@@ -101,7 +101,11 @@ def test_what_other_extensions_wrap_around_the_first_job_is_not_in_the_second(mo
 
     p = Job()
     p.extra_generation_params, p.own_sample = {}, p.sample
-    p.sample = lambda: p.own_sample()
+
+    def wrapper():
+        return p.own_sample()
+
+    p.sample = wrapper
     monkeypatch.setattr(neighbours, "running_script", lambda p: "")
     monkeypatch.setattr(forwarding, "is_forwarded", lambda p: False)
     again, _ = plain_pictures.copy_before(p, Settings(plain_picture=True))
