@@ -111,7 +111,7 @@ class HeadRefinement:
         """One search and refinement, on the pass's present x0; reloads the UNet afterwards."""
         self.host.show_progress(LOOKING)
         found = self.find_heads(so_far, attention)
-        predict = self.crop_predictor(min(step.cfg_scale, eq.MAX_CFG))
+        predict = self.crop_predictor(found, min(step.cfg_scale, eq.MAX_CFG))
         side = self.plan.refine_size(self.host.native_side)
         redrawn = denoise_crops(self.host, predict, found, step.sigma, self.seeds(), side) if found.crops else {}
         pictures, kept = self.keep_better(found, redrawn)
@@ -189,18 +189,25 @@ class HeadRefinement:
         self.heads = found if self.heads is None else self.heads.merge(found)
         self.report.refined = self.heads.in_pictures
 
-    def crop_predictor(self, cfg_scale: float) -> Predict:
+    def crop_predictor(self, found: HeadsToRefine, cfg_scale: float) -> Predict:
         """A function (x, sigma) -> the identity lines' x0 behind CFG, with the refinement's prompts.
 
         Its rows are those of `seeds`.
         """
         lines, batch = self.plan.lines, len(self.images)
-        slices = [slice(k * batch, (k + 1) * batch) for k in range(len(lines))] if len(lines) > 1 else [ALL_ROWS]
+        rows_of = [slice(k * batch, (k + 1) * batch) for k in range(len(lines))] if len(lines) > 1 else [ALL_ROWS]
+        each = LineRows.one_each(batch)
+        where = [
+            replace(
+                each, rows=rows, is_crop=True, landmarks=tuple(found.landmarks_of(line.name, i) for i in range(batch))
+            )
+            for line, rows in zip(lines, rows_of, strict=True)
+        ]
 
         def predict(x: Tensor, sigma: float) -> Tensor:
             with ExitStack() as scope:
-                for line, rows in zip(lines, slices, strict=True):
-                    scope.enter_context(line.attached(self.sites, replace(LineRows.one_each(batch), rows=rows)))
+                for line, rows in zip(lines, where, strict=True):
+                    scope.enter_context(line.attached(self.sites, rows))
                 only = lines[0] if len(lines) == 1 else None
                 cond = self.host.predict_x0(x, sigma, self.prompts.refine, only, is_crop=True)
             if not torch.isfinite(cond).all():

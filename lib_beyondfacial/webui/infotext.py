@@ -8,7 +8,7 @@ from typing import Any
 
 from ..common import SHORT_HASH
 from ..errors import BeyondFacialError
-from ..settings import BY_KEY, FIELDS, MAX_PERSONS, Field, Settings, check_value, text_to_value
+from ..settings import BY_KEY, FIELDS, MAX_PERSONS, PHOTOS, Field, Settings, check_value, text_to_value
 from . import identities
 from .components import error_html
 
@@ -35,15 +35,16 @@ def describe_persons(settings: Settings, hashes: Sequence[str]) -> dict[str, str
     for key, person, photo_hash in zip(PERSON_INFOTEXTS, settings.persons, hashes, strict=False):
         parts = [photo_hash, f"subject {person.subject}" if person.subject else ""]
         parts.append("" if person.position == "auto" else f"position {person.position}")
+        parts.append("" if person.source == PHOTOS else f"drawn by {person.source}")
         described[key] = "; ".join(filter(None, [*parts, f"weight {person.weight:g}"]))
     return described
 
 
 class Report(dict):
-    """The report of one picture: similarity (None: no face found), face_area and mask_coverage (None: made by
-    another machine), each 0 to 1, and a note if the picture lacks something. Of several persons similarity and
-    face_area are the least similar one's; persons has each one's, with the box in px; cosines has a row for each face,
-    from the left.
+    """The report of one picture: similarity (None: no face found), face_area (None: no face pack measured it) and
+    mask_coverage (None: made by another machine), each 0 to 1, and a note if the picture lacks something. Of several
+    persons similarity and face_area are the least similar one's; persons has each one's, with the box in px; cosines
+    has a row for each face, from the left.
 
     Its text has no comma and no colon, so that hosts write it into an infotext without quotes.
     """
@@ -54,6 +55,8 @@ class Report(dict):
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
         mask = "" if self["mask_coverage"] is None else f"; mask {self['mask_coverage']:.4f}"
         numbers = f"similarity {similarity}; face {self['face_area']:.4f}{mask}"
+        if self["face_area"] is None:
+            numbers = f"not measured{mask}"
         return f"{numbers}; {self['note']}" if "note" in self else numbers
 
     def _of_several(self) -> str:
@@ -137,7 +140,7 @@ def missing_person(parameters: Mapping[str, Any]) -> str:
 
     An infotext has no photos; they are found by their hash, or by the name under which they are saved.
     """
-    if str(parameters.get(ENABLED_KEY)) != "True":
+    if str(parameters.get(ENABLED_KEY)) != "True" or BY_KEY["source"].infotext in parameters:
         return ""
     photo_hash = str(parameters.get(PHOTOS_KEY) or "")
     name = str(parameters.get(BY_KEY["identity"].infotext) or "")

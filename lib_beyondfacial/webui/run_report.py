@@ -7,10 +7,13 @@ from .pictures import Output, Picture
 
 
 def report_lines(output: Output) -> list[str]:
-    """A line for each picture: likeness in numbers and words, size of the face, what became of the head."""
-    best = best_position(output)
+    """A line for each picture: likeness in numbers and words, size of the face, what became of the head; none without
+    a face pack."""
+    best, analyser = best_position(output), output.persons[0].analyser
+    if analyser is None:
+        return []
     return [
-        f"BeyondFacial picture {position + 1}: {describe(picture, output.persons[0].analyser.name)}"
+        f"BeyondFacial picture {position + 1}: {describe(picture, analyser.name)}"
         f"{f'; the best of {len(output.pictures)}' if position == best else ''}"
         for position, picture in sorted(output.pictures.items())
     ]
