@@ -54,9 +54,10 @@ class Report(dict):
             return self._of_several()
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
         mask = "" if self["mask_coverage"] is None else f"; mask {self['mask_coverage']:.4f}"
-        numbers = f"similarity {similarity}; face {self['face_area']:.4f}{mask}"
-        if self["face_area"] is None:
-            numbers = f"not measured{mask}"
+        is_measured = self["face_area"] is not None
+        numbers = (
+            f"similarity {similarity}; face {self['face_area']:.4f}{mask}" if is_measured else f"not measured{mask}"
+        )
         return f"{numbers}; {self['note']}" if "note" in self else numbers
 
     def _of_several(self) -> str:

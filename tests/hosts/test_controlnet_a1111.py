@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -264,6 +265,22 @@ def test_wrong_units_are_refused_with_a_sentence(ask, photo, units, source, sent
         ask(given, {"source": f"ControlNet unit {source}"})
     assert raised.value.status_code == 422
     assert sentence in raised.value.detail
+
+
+def test_without_a_face_pack_nothing_is_measured_and_it_is_said(host, hooks, photo, monkeypatch):
+    from lib_beyondfacial.webui import folders
+
+    monkeypatch.setattr(folders, "packs_by_name", dict)
+    scripts = {
+        "ControlNet": {"args": [face_unit(photo)]},
+        "BeyondFacial": {"args": [{**SETTINGS, "refine_head": True}]},
+    }
+    processed = host.api.run_txt2img({**REQUEST, "alwayson_scripts": scripts})
+    answer = json.loads(processed.js())["extra_generation_params"]
+    assert "no face pack was found" in "".join(answer["BeyondFacial warnings"])
+    assert answer["BeyondFacial report"][0]["similarity"] is None
+    assert "BeyondFacial report: not measured; mask" in processed.infotexts[0]
+    assert "BeyondFacial source: ControlNet unit 0" in processed.infotexts[0]
 
 
 def test_a_web_ui_without_controlnet_says_so():
