@@ -86,9 +86,15 @@ test-slow: .venv
 # shared by JOBS processes; a GPU is used where torch finds one.
 PAIRS ?= 600
 JOBS ?= 1
+define sharded
+	@seq $(JOBS) | xargs -P $(JOBS) -I{} $(VENV)/bin/python -m $(1) --shard {}/$(JOBS)
+	$(VENV)/bin/python -m $(1)
+endef
+
 bench: .venv
-	@seq $(JOBS) | xargs -P $(JOBS) -I{} $(VENV)/bin/python -m bench.quality --split heldout --pairs $(PAIRS) --shard {}/$(JOBS) $(ARGS)
-	$(VENV)/bin/python -m bench.quality --split heldout --pairs $(PAIRS) $(ARGS)
+	$(call sharded,bench.quality --split heldout --pairs $(PAIRS) $(ARGS))
+	$(call sharded,bench.quality --split heldout --methods fast --name fast)
+	$(call sharded,bench.persons --split heldout)
 	$(VENV)/bin/python -m bench.quality --quick --out bench/results
 	$(VENV)/bin/python -m bench.faces
 

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from bench.ablations import BRANCHES, CROP_WEIGHTS
 from lib_beyondfacial.method import attention_maps as maps
 from lib_beyondfacial.method import decision
 from lib_beyondfacial.method.mask import HEAD_SHARE, AdaptiveMask, MaskPolicy, compute_semantic_map
@@ -147,6 +148,15 @@ class GateAt(AdaptiveMask):
         return self.centre - half, self.centre + half
 
 
+class NoMask(AdaptiveMask):
+    """Nothing is fused: until its head is refined a picture stays plain."""
+
+    def compute_masks(
+        self, position: float, predictions: Predictions, attention: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        return {name: torch.zeros_like(a) for name, a in attention.items()}
+
+
 def prior_start(plan: Plan, boxes: Boxes) -> Plan:
     """The start's box from the prior, whatever the look-ahead reads."""
     return replace(plan, find_boxes=lambda readings, batch, size: [prior_box(*size)] * batch)
@@ -176,4 +186,8 @@ ALTERNATIVES: dict[str, Alternative] = {
     "gate_0.5": by_mask(GateAt, centre=0.5),
     "gate_0.6": by_mask(GateAt, centre=0.6),
     "gate_0.8": by_mask(GateAt, centre=0.8),
+    "no_mask": by_mask(NoMask),
+    **BRANCHES,
+    **dict.fromkeys(CROP_WEIGHTS, lambda plan, boxes: plan),
 }
+SCOPES = CROP_WEIGHTS  # alternatives that are no other plan, but a context in which it is sampled

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.alternatives import ALTERNATIVES, Boxes
+from bench.alternatives import ALTERNATIVES, SCOPES, Boxes
+from bench.detailer import Recipe, detail, img2img_recipe
 from bench.device import choose_device, move_host
 from bench.methods import Method
-from bench.pairs import Pair
+from bench.pairs import Pair, Slot
 from demo.dollhouse.world import SIZE
+from lib_beyondfacial.adapters.attention import AdapterInjection
 from lib_beyondfacial.method.mask import MaskPolicy
 from lib_beyondfacial.method.predictions import Predictions
-from lib_beyondfacial.sampling.plan import Plan, make_line
+from lib_beyondfacial.sampling.plan import PERSON, IdentityLine, Plan, make_line
 from lib_beyondfacial.settings import MethodParameters, Settings
 
 if TYPE_CHECKING:
@@ -74,7 +77,7 @@ class Painted:
 
 
 class RecordedMask:
-    """A mask policy that notes every mask of the one line, (B, 1, h, w), on the CPU."""
+    """A mask policy that notes every mask, of several lines the largest, (B, 1, h, w), on the CPU."""
 
     def __init__(self, policy: MaskPolicy, masks: list[Tensor]):
         self.policy, self.masks = policy, masks
@@ -84,7 +87,7 @@ class RecordedMask:
         self, position: float, predictions: Predictions, attention: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
         masks = self.policy.compute_masks(position, predictions, attention)
-        self.masks.extend(mask.float().cpu() for mask in masks.values())
+        self.masks.append(torch.stack(list(masks.values())).amax(0).float().cpu())
         return masks
 
 
@@ -100,28 +103,43 @@ class Painter:
             move_host(self.device)
         self.load_person = functools.lru_cache(maxsize=PEOPLE_KEPT)(load_person)
 
-    def paint(self, pairs: list[Pair], method: Method, boxes: Boxes = ()) -> Painted:
+    def paint(self, pairs: list[Pair], method: Method, boxes: Boxes = (), finished: list[np.ndarray] = ()) -> Painted:
         """Every pair's picture by a method.
 
         Args:
             boxes: where each head is in the plain picture, for methods that need it.
+            finished: the pictures that a detailer's pass goes on from, for methods with `after`; their cost is not
+                counted again.
         """
-        painted, request = Painted(), self.request(pairs, method)
+        painted = Painted()
         if method.settings is not None:  # before the clock starts
             plan = self.make_plan(pairs, method, boxes, painted)
-            request["alwayson_scripts"] = {TITLE: {"args": [plan]}}
         hook = self._unet().register_forward_pre_hook(functools.partial(count_rows, painted, len(pairs)))
         try:
             began = time.perf_counter()
-            images, _ = self.host.txt2img(**request)
+            if method.after:
+                prompts, seeds = [pair.prompt for pair in pairs], [pair.seed for pair in pairs]
+                painted.images = detail(plan, finished, prompts, seeds, self.recipe(method))
+            else:
+                request = self.request(pairs, method)
+                if method.settings is not None:
+                    request["alwayson_scripts"] = {TITLE: {"args": [plan]}}
+                with SCOPES.get(method.alternative, nullcontext)():
+                    images, _ = self.host.txt2img(**request)
+                painted.images = [np.asarray(image.convert("RGB")) for image in images]
             painted.seconds = (time.perf_counter() - began) / len(pairs)
         finally:
             hook.remove()
-        painted.images = [np.asarray(image.convert("RGB")) for image in images]
         return painted
 
+    def recipe(self, method: Method) -> Recipe:
+        """How a detailer's pass of this method is sampled."""
+        if method.strength is None:
+            return Recipe()
+        return img2img_recipe(method.strength, self.sampling.steps, self.sampling.cfg_scale)
+
     def request(self, pairs: list[Pair], method: Method) -> dict[str, Any]:
-        s = self.sampling
+        s = replace(self.sampling, **method.sampling)
         return {
             "prompt": [pair.prompt_of(method.medium, method.other_gender) for pair in pairs],
             "seed": [pair.seed for pair in pairs],
@@ -129,20 +147,25 @@ class Painter:
             "steps": s.steps,
             "cfg_scale": s.cfg_scale,
             "sampler_name": s.sampler_name,
-            "width": round(s.size * method.wide / 32) * 32,
+            "width": round(s.size * max(method.wide, pairs[0].wide) / 32) * 32,
             "height": s.size,
         }
 
     def make_plan(self, pairs: list[Pair], method: Method, boxes: Boxes, painted: Painted) -> Plan:
-        """The method's plan for these pairs; their photos' warnings and the masks go to `painted`."""
+        """The method's plan for these pairs, a person of each pair in every line; `painted` gets the number of their
+        photos' warnings, and the masks."""
         settings = Settings.from_dict(method.settings or {})
-        loaded = [self.load_person(pair.references(method.photos, method.strangers)) for pair in pairs]
-        persons = tuple(each.identity for each in loaded)
-        painted.warnings = [len(person.warnings) for person in persons]
-        if method.other_gender:  # as a face pack tells it, which Dollhouse's does not
-            persons = tuple(replace(person, gender=pair.gender) for person, pair in zip(persons, pairs, strict=True))
-        line = make_line(settings, persons, loaded[0].adapter, [each.features for each in loaded])
-        plan = Plan(settings, (line,), loaded[0].analyser.find)
+        slots = [pair.slots(method.photos, method.strangers, method.other_gender) for pair in pairs]
+        loaded = [[self.load_person(slot.references) for slot in of_pair] for of_pair in slots]
+        painted.warnings = [sum(len(each.identity.warnings) for each in of_pair) for of_pair in loaded]
+        lines = [
+            slots_to_line(settings, k, [each[k] for each in slots], [each[k] for each in loaded])
+            for k in range(len(slots[0]))
+        ]
+        if settings.mask_mode == "whole":
+            lines = [in_one_line(lines)]
+        find_faces = functools.partial(loaded[0][0].analyser.find_in_scene, wanted=len(slots[0]))
+        plan = Plan(settings, tuple(lines), find_faces)
         return record_masks(ALTERNATIVES[method.alternative](plan, boxes) if method.alternative else plan, painted)
 
     @torch.no_grad()
@@ -167,6 +190,23 @@ def load_person(references: tuple[str, ...]) -> Person:
     from lib_beyondfacial.webui import person
 
     return person.load_person(Settings(references=references), is_api=True)
+
+
+def slots_to_line(settings: Settings, k: int, slots: list[Slot], loaded: list[Person]) -> IdentityLine:
+    """The line of the k-th persons of the batch's pictures."""
+    persons = tuple(
+        replace(each.identity, gender=slot.gender) if slot.gender else each.identity
+        for each, slot in zip(loaded, slots, strict=True)
+    )
+    line = make_line(settings, persons, loaded[0].adapter, [each.features for each in loaded])
+    return replace(line, name=f"{PERSON} {k + 1}", subject=slots[0].subject, position=slots[0].position)
+
+
+def in_one_line(lines: list[IdentityLine]) -> IdentityLine:
+    """One line with the tokens of all persons, as in one adapter unit that is given several faces."""
+    first = lines[0].injections[0]
+    tokens = torch.cat([line.injections[0].tokens for line in lines], 1)
+    return replace(lines[0], injections=(AdapterInjection(first.adapter, tokens),))
 
 
 def record_masks(plan: Plan, painted: Painted) -> Plan:

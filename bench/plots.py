@@ -1,4 +1,5 @@
-"""The two plots: what a method keeps of the scene against what it keeps of the person, and similarity by face size."""
+"""The plots: what a method keeps of the scene and of the plain picture against what it keeps of the person, and
+similarity by face size."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SHOWN = ("plain", "single_line", "single_line_late", "saliency_only", "oracle_mask", "beyondfacial")
+SHOWN = ("plain", "single_line", "single_line_late", "detailer", "refine_only", "beyondfacial")
 COLOURS = {"beyondfacial": "#c0392b", "plain": "#555555", "oracle_mask": "#2c7fb8", "saliency_only": "#8e44ad"}
 SINGLE, LATE, PART = "#e08a1e", "#b8860b", "#d98880"
+LABELS = {"outside_change": "change to the plain picture outside the heads, of 255"}
 TOGETHER = 2 * 2**20  # bytes that all PNG files of bench/results may have
 TILE, COLUMNS = 96, 8
 
@@ -24,14 +26,15 @@ def colour_of(method: str) -> str:
 
 
 def plot_frontier(content: dict[str, Any], path: Path, across: str = "scene_accuracy") -> None:
-    """Similarity against scene (or shot) accuracy, one point a method and weight, with intervals."""
+    """Similarity against another column (scene or shot accuracy, change), one point a method, with intervals."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5.2), dpi=110)
-    for row in content["rows"]:
+    rows = [row for row in content["rows"] if row[across] is not None]
+    for row in rows:
         x, y, colour = row[across], row["similarity"], colour_of(row["method"])
         spread = [
             [[value - ci[0]], [ci[1] - value]] for value, ci in ((x, row[f"{across}_ci"]), (y, row["similarity_ci"]))
@@ -44,9 +47,10 @@ def plot_frontier(content: dict[str, Any], path: Path, across: str = "scene_accu
     axes.axhline(content["similarity_ceiling"], color="#999999", ls="--", lw=1)
     axes.text(0.01, content["similarity_ceiling"], " ceiling at the found heads' size", va="bottom", fontsize=8,
               color="#777777", transform=axes.get_yaxis_transform())  # fmt: skip
-    axes.set_xlim(min(axes.get_xlim()[0], 0.9), 1.01)
-    annotate(axes, [(row[across], row["similarity"], row["method"]) for row in content["rows"]])
-    axes.set_xlabel(f"{across.replace('_', ' ')}, 95% interval")
+    if across.endswith("accuracy"):
+        axes.set_xlim(min(axes.get_xlim()[0], 0.9), 1.01)
+    annotate(axes, [(row[across], row["similarity"], row["method"]) for row in rows])
+    axes.set_xlabel(f"{LABELS.get(across, across.replace('_', ' '))}, 95% interval")
     axes.set_ylabel("similarity to the person (judge's cosine)")
     finish(figure, axes, content, path)
 

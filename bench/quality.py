@@ -4,6 +4,7 @@
     python -m bench.quality --split heldout --pairs 600        the release's table and records -> bench/results
     python -m bench.quality --split heldout --subset 50 --seed 1    a random part made anew, against these records
     python -m bench.quality --quick                            README's small table: 64 pairs, three methods
+    python -m bench.quality --split heldout --methods fast --name fast    a table beside it, without plots of its own
     python -m bench.quality --methods plain beyondfacial --set strong:weight=3,rho=1.5 hard@argmax_in_region
 
 Runs through the embedded host, with plans of its own (bench/painter.py). Records are kept in bench/cache, so a run
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 
 from bench import plots, subset, tables
-from bench.collect import BATCH, Bench
+from bench.collect import BATCH, PICTURES_KEPT, Bench, in_order
 from bench.methods import GROUPS, METHODS, QUICK, Method, parse_method
 from bench.painter import REPOSITORY, Sampling
 from bench.pairs import Pair, make_batches, make_pairs
@@ -50,6 +51,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME[@ALTERNATIVE]:KEY=VALUE,...", help="more methods"
     )
+    parser.add_argument("--name", default="", help="of further files beside the table's: quality_SPLIT_NAME.json")
     parser.add_argument("--out", type=Path, help="bench/results for held-out, else bench/out")
     parser.add_argument("--batch", type=int, help="pairs painted at once; 4 on the CPU, 32 on a GPU")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -97,13 +99,19 @@ def write_quick(out: Path, records: dict[str, list[Record]]) -> str:
     return text
 
 
-def write_table(out: Path, records: dict[str, list[Record]], about: dict[str, Any], methods: list[Method]) -> str:
-    """JSON, records, markdown and plots beside each other."""
-    name, content = f"quality_{about['split']}", tables.to_content(records, about)
+def write_table(
+    out: Path, records: dict[str, list[Record]], about: dict[str, Any], methods: list[Method], name: str = ""
+) -> str:
+    """JSON, records, markdown and plots beside each other; of a named table the plot of the change alone."""
+    content, is_named = tables.to_content(records, about), bool(name)
+    name = "_".join(filter(None, ("quality", about["split"], name)))
     (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     write_records(out / f"{name}_records.jsonl.gz", records)
     text = tables.to_markdown(content, {method.name: method for method in methods})
     (out / f"{name}.md").write_text(text, encoding="utf-8")
+    plots.plot_frontier(content, out / f"{name}_change.png", "outside_change")
+    if is_named:
+        return text
     plots.plot_frontier(content, out / f"{name}_scene.png")
     plots.plot_frontier(content, out / f"{name}_shot.png", "shot_accuracy")
     plots.plot_by_area(content, out / f"{name}_area.png")
@@ -118,6 +126,7 @@ def write_readme(table: Path) -> None:
 
 
 def draw_sheet(path: Path, bench: Bench, methods: list[Method], pairs: list[Pair]) -> None:
+    pairs = pairs[:PICTURES_KEPT]
     pictures = {method.name: bench.pictures(method, pairs) for method in methods}
     photos = [pair.photo for pair in pairs[: plots.COLUMNS]]
     plots.contact_sheet(pictures, photos, path)
@@ -155,10 +164,13 @@ def main(argv: list[str] | None = None) -> int:
     records = bench.kept(methods, batches) if args.so_far else bench.collect(methods, batches)
     if not records:
         raise SystemExit("Nothing is kept yet; run the same without --so-far.")
-    methods = [*(METHODS[name] for name in records if name == "plain"), *(m for m in methods if m.name != "plain")]
+    methods = [method for method in in_order(methods) if method.name in records]
     args.out.mkdir(parents=True, exist_ok=True)
     about = facts(args, bench, batch)
-    text = write_quick(args.out, records) if args.quick else write_table(args.out, records, about, methods)
+    text = write_quick(args.out, records) if args.quick else write_table(args.out, records, about, methods, args.name)
+    if args.name:
+        print(text)
+        return 0
     draw_sheet(args.out / ("quick.png" if args.quick else f"quality_{args.split}_pictures.png"), bench, methods, pairs)
     plots.check_size(args.out)
     if args.out == RESULTS and args.split == "heldout" and not args.quick and args.methods is None:

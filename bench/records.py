@@ -9,20 +9,20 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.methods import Method
+from bench.methods import METHODS, Method
 from bench.painter import REPOSITORY, WEIGHTS, Sampling
 
 CACHE = REPOSITORY / "bench" / "cache"
 Record = dict[str, Any]
 OF_EVERY_PICTURE = ("demo/miniwebui", "demo/sd1", "demo/nets", "demo/dollhouse/*.py", "bench/pairs.py")
-OF_EVERY_PICTURE += ("bench/painter.py", "bench/judges.py", "bench/device.py")
+OF_EVERY_PICTURE += ("bench/painter.py", "bench/judges.py", "bench/preservation.py", "bench/device.py")
 UNITS = ("settings", "method", "unet", "adapters", "faces", "sampling", "hosts", "webui/person.py")
 OF_OUR_PICTURES = tuple(f"lib_beyondfacial/{unit}" for unit in UNITS)
-OF_OUR_PICTURES += ("bench/alternatives.py", "bench/script.py")
+OF_OUR_PICTURES += ("bench/alternatives.py", "bench/ablations.py", "bench/detailer.py", "bench/script.py")
 
 
 def without_docstrings(tree: ast.AST) -> ast.AST:
@@ -68,7 +68,8 @@ def key_of(method: Method, sampling: Sampling, device: str) -> str:
         method.resolved(),
         method.alternative,
         method.case,
-        asdict(sampling),
+        [key_of(METHODS[name], sampling, device) for name in method.needs],
+        asdict(replace(sampling, **method.sampling)),
         device,
         hash_weights(),
         hash_sources(places),

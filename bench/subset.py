@@ -17,7 +17,8 @@ from bench.records import Record
 from bench.tables import column, grid
 
 CHECKED = ("shot_accuracy", "scene_accuracy", "action_accuracy", "close_up", "similarity", "attribute_accuracy")
-CHECKED += ("face_area", "ceiling", "unet_rows", "flicker")
+CHECKED += ("object_accuracy", "modifier_accuracy", "expression_accuracy", "accessory_accuracy")
+CHECKED += ("outside_change", "outside_share", "outside_ssim", "face_area", "ceiling", "unet_rows", "flicker")
 
 
 def choose_batches(records: list[Record], n: int, seed: int) -> list[list[int]]:

@@ -6,6 +6,8 @@
 
     const TITLE = "BeyondFacial";
     const TABS = ["txt2img", "img2img"];
+    const SECOND = "_person_2";
+    const PLACES = [...TABS.map((tab) => tab + SECOND), ...TABS]; // where a person is chosen, the inner ones first
     const CHECK_AFTER_MS = 700; // several uploads in a row are checked once
     const MARK = "\u26a0";
 
@@ -17,8 +19,12 @@
         return root().querySelector(`#beyondfacial_${tab}${name ? "_" + name : ""}`);
     }
 
-    function panel(tab) {
-        return root().querySelector(`#beyondfacial_${tab}_photos [data-beyondfacial]`);
+    function panel(place) {
+        return root().querySelector(`#beyondfacial_${place}_photos [data-beyondfacial]`);
+    }
+
+    function tabOf(place) {
+        return place.replace(SECOND, "");
     }
 
     function button(tab, name) {
@@ -26,22 +32,32 @@
         return found && (found.tagName === "BUTTON" ? found : found.querySelector("button"));
     }
 
-    // The accordion's own title says who is in use, so that a closed one tells it too.
-    function relabel(tab) {
-        const label = root().querySelector(`#beyondfacial_${tab} > .label-wrap > span:first-child`);
-        if (!label) {
+    function personIn(place) {
+        const shown = panel(place);
+        return shown ? shown.dataset.beyondfacial : "";
+    }
+
+    // Write who is in use behind the words of a title.
+    function name(label, person) {
+        const textNode = label && Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+        if (!textNode) {
             return;
         }
-        const shown = panel(tab);
-        const person = shown ? shown.dataset.beyondfacial : "";
-        const text = person ? `${TITLE} (${person})` : TITLE;
-        if (label.dataset.beyondfacial !== text) {
-            label.dataset.beyondfacial = text;
-            const textNode = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
-            if (textNode) {
-                textNode.data = text;
-            }
+        const before = label.dataset.beyondfacial || "";
+        const words = before && textNode.data.trim().endsWith(before) ? textNode.data.trim().slice(0, -before.length) : textNode.data;
+        const text = person ? ` (${person})` : "";
+        if (textNode.data.trim() !== words.trim() + text) {
+            textNode.data = words.trim() + text;
         }
+        label.dataset.beyondfacial = text;
+    }
+
+    // The accordion's own title says who is in use, so that a closed one tells it too; so do the persons' tabs.
+    function relabel(tab) {
+        const persons = [personIn(tab), personIn(tab + SECOND)];
+        name(root().querySelector(`#beyondfacial_${tab} > .label-wrap > span:first-child`), persons.filter(Boolean).join(" + "));
+        const tabs = root().querySelectorAll(`#beyondfacial_${tab}_persons > .tab-nav > button`);
+        tabs.forEach((label, i) => name(label, persons[i]));
     }
 
     // Photos are checked by themselves, once the list has not changed for a moment. An answer about an older list is
@@ -79,8 +95,8 @@
     }
 
     // The picture that the host's gallery shows large, else its first one, becomes a photo as if it were dropped.
-    function pictureShown(tab) {
-        const gallery = root().querySelector(`#${tab}_gallery`);
+    function pictureShown(place) {
+        const gallery = root().querySelector(`#${tabOf(place)}_gallery`);
         return gallery && (gallery.querySelector(".preview img") || gallery.querySelector(".grid-wrap img, img"));
     }
 
@@ -104,12 +120,51 @@
         }
     }
 
+    // Without a mouse: gradio 3's folds and zones are no buttons, and a card that is removed takes the focus with it, so
+    // that the next one gets it, or the zone.
+    const goesOn = {};
+
+    function zone(place) {
+        const input = part(place, "add_photos").querySelector("input[type=file]");
+        return input && input.parentElement;
+    }
+
+    function makeButton(element, name) {
+        if (!element || element.tagName === "BUTTON" || element.tabIndex >= 0) {
+            return;
+        }
+        element.tabIndex = 0;
+        element.setAttribute("role", "button");
+        if (name) {
+            element.setAttribute("aria-label", name);
+        }
+        element.addEventListener("keydown", (event) => {
+            if (event.target === element && (event.key === "Enter" || event.key === " ")) {
+                event.preventDefault();
+                element.click();
+            }
+        });
+    }
+
+    function keepFocus(place) {
+        const shown = panel(place);
+        const left = shown ? shown.querySelectorAll(".beyondfacial-remove") : [];
+        if (goesOn[place] === undefined || left.length >= goesOn[place]) {
+            return;
+        }
+        delete goesOn[place];
+        const next = left[0] || zone(place);
+        if (next && document.activeElement === document.body) {
+            next.focus();
+        }
+    }
+
     // A card's button: hand its line to Python through the box that nobody sees.
     let presses = 0;
 
     function act(event) {
         const pressed = event.target.closest("[data-beyondfacial-action]");
-        const tab = pressed && TABS.find((each) => pressed.closest(`#beyondfacial_${each}`));
+        const tab = pressed && PLACES.find((each) => pressed.closest(`#beyondfacial_${each}${TABS.includes(each) ? "" : "_all"}`));
         const box = tab && part(tab, "action").querySelector("textarea, input");
         if (!box) {
             return;
@@ -122,6 +177,9 @@
         if (pressed.dataset.beyondfacialAction === "use") {
             usePicture(tab);
             return;
+        }
+        if (pressed.classList.contains("beyondfacial-remove")) {
+            goesOn[tab] = pressed.closest("[data-beyondfacial]").querySelectorAll(".beyondfacial-remove").length;
         }
         presses += 1;
         box.value = `${pressed.dataset.beyondfacialAction} #${presses}`;
@@ -186,11 +244,16 @@
     document.addEventListener("change", () => TABS.forEach(showHires));
 
     function refresh() {
+        for (const place of PLACES) {
+            offerPicture(place);
+            checkLater(place);
+            keepFocus(place);
+            makeButton(panel(place) && zone(place), "Photos of one person");
+        }
         for (const tab of TABS) {
             showHires(tab);
-            offerPicture(tab);
             relabel(tab);
-            checkLater(tab);
+            root().querySelectorAll(`#beyondfacial_${tab} .label-wrap`).forEach((each) => makeButton(each));
             greyUnfit(tab);
             markWarnings(tab);
         }

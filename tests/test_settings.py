@@ -21,6 +21,7 @@ from lib_beyondfacial.settings import (
     FOLDS,
     MAX_EMBEDDING,
     MAX_REFERENCES,
+    PAGE_FIELDS,
     PERSON_KEYS,
     PRESETS,
     UI_FIELDS,
@@ -236,8 +237,8 @@ def test_off_needs_nothing(args):
 def test_two_dicts_and_surplus_values_are_refused():
     with pytest.raises(BeyondFacialError, match="more than one object"):
         Settings.from_script_args({"references": [PHOTO]}, {"references": [PHOTO]})
-    with pytest.raises(BeyondFacialError, match=f"takes {len(UI_FIELDS)}"):
-        Settings.from_script_args(*[None] * (len(UI_FIELDS) + 1))
+    with pytest.raises(BeyondFacialError, match=f"takes {len(PAGE_FIELDS)}"):
+        Settings.from_script_args(*[None] * (len(PAGE_FIELDS) + 1))
 
 
 def test_schema_states_the_table():

@@ -76,13 +76,20 @@ def create_page() -> gr.Blocks:
                 button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
                 stop = gr.Button("Interrupt", elem_id="txt2img_interrupt")
                 paste = gr.Button("Paste parameters", elem_id="paste")
-            gallery = gr.Gallery(label="Output", show_label=False, elem_id="txt2img_gallery")
+            lossless = {} if gr.__version__.startswith("3.") else {"format": "png"}  # the hosts' are PNG files
+            gallery = gr.Gallery(label="Output", show_label=False, elem_id="txt2img_gallery", **lossless)
             info = gr.HTML(elem_id="html_info_txt2img")
         inputs = [prompt, negative, sampler, steps, width, height, cfg, seed, batch, *scripts.scripts_txt2img.inputs]
         button.click(generate, inputs, [gallery, info])
         stop.click(shared.state.interrupt, queue=False)
         pasted = scripts.scripts_txt2img.infotext_fields
         paste.click(paster(pasted), [prompt], [prompt, *(component for component, _ in pasted)])
+    with demo, gr.Tabs(elem_id="mode_img2img"):
+        with gr.Tab("img2img", elem_id="img2img_img2img_tab"):
+            gr.HTML()
+        with gr.Tab("Inpaint upload", elem_id="img2img_inpaint_upload_tab"), gr.Row():
+            gr.Image(type="pil", label="Image for img2img", elem_id="img_inpaint_base")
+            gr.Image(type="pil", label="Mask", elem_id="img_inpaint_mask")
     with gr.Blocks():
         scripts.scripts_img2img.setup_ui()
     return demo

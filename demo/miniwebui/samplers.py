@@ -1,4 +1,4 @@
-"""Serves as `modules.sd_samplers`, `_common`, `_kdiffusion`, `_timesteps`: three x0 samplers, and DDIM in eps."""
+"""Serves as `modules.sd_samplers`, `_common`, `_kdiffusion`, `_timesteps`: x0 samplers, and DDIM in eps."""
 
 from __future__ import annotations
 
@@ -114,6 +114,8 @@ all_samplers = [
     ),
     SamplerData("Euler", lambda _: KDiffusionSampler(solvers.euler), ["k_euler"], {}),
     SamplerData("DPM++ 2M", lambda _: KDiffusionSampler(solvers.dpmpp_2m), ["k_dpmpp_2m"], {"scheduler": "karras"}),
+    SamplerData("DPM++ SDE", lambda _: KDiffusionSampler(solvers.dpmpp_sde), ["k_dpmpp_sde"], {"scheduler": "karras"}),
+    SamplerData("LCM", lambda _: KDiffusionSampler(solvers.lcm), ["k_lcm"], {}),
     SamplerData("DDIM", lambda m: CompVisSampler(partial(solvers.ddim, alphas=m.alphas_cumprod)), ["ddim"], {}),
 ]
 all_samplers_map = {data.name: data for data in all_samplers}

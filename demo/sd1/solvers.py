@@ -60,6 +60,12 @@ class CompVisTimestepsDenoiser(nn.Module):
         return self.inner_model.apply_model(x, timesteps, cond=cond)
 
 
+def ancestral_step(sigma: Tensor, sigma_next: Tensor, eta: float) -> tuple[Tensor, Tensor]:
+    """The sigma to go down to, and the noise that leads from there up to the next one."""
+    up = min(sigma_next, eta * (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2) ** 0.5)
+    return (sigma_next**2 - up**2) ** 0.5, up
+
+
 def euler_ancestral(
     model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float
 ) -> Tensor:
@@ -67,8 +73,7 @@ def euler_ancestral(
     for i, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
         denoised = model(x, sigma.expand(len(x)))
         callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
-        up = min(sigma_next, eta * (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2) ** 0.5)
-        down = (sigma_next**2 - up**2) ** 0.5
+        down, up = ancestral_step(sigma, sigma_next, eta)
         x = x + (x - denoised) / sigma * (down - sigma)
         if eta and sigma_next > 0:
             x = x + draw() * up
@@ -94,6 +99,38 @@ def dpmpp_2m(
             target = denoised + (denoised - previous) * h / (2 * h_last)
         x = sigma_next / sigma * x - (-h).expm1() * target
         previous, h_last = denoised, h
+    return x
+
+
+def dpmpp_sde(
+    model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float
+) -> Tensor:
+    """DPM-Solver++ (stochastic), Lu et al. 2022: a second call at the middle of each step in log sigma. The noise of
+    its two halves is drawn independently."""
+    for i, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        denoised = model(x, sigma.expand(len(x)))
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        if sigma_next == 0:
+            return denoised
+        middle = (sigma * sigma_next) ** 0.5
+        for target in (middle, sigma_next):
+            down, up = ancestral_step(sigma, target, eta)
+            moved = down / sigma * x + (1 - down / sigma) * denoised + draw() * up
+            if target is middle:
+                denoised = model(moved, middle.expand(len(x)))
+        x = moved
+    return x
+
+
+def lcm(
+    model: Callable, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], callback: Callable, eta: float
+) -> Tensor:
+    """Latent consistency sampling, Luo et al. 2023: to x0, and with fresh noise back up to the next level."""
+    for i, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        x = model(x, sigma.expand(len(x)))
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x})
+        if sigma_next > 0:
+            x = x + draw() * sigma_next
     return x
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import BeyondFacialError
 from ..method.head_refinement import VarianceExploding
+from .text_cache import encode_once
 from .types import HostModel, Processing, Sampler
 
 LATENT_FACTOR = 8  # px per latent px of SD1.5's and SDXL's autoencoders
@@ -41,8 +42,12 @@ def encode_prompts(p: Processing, texts: Sequence[str], size: tuple[int, int]) -
     conditioning = getattr(prompt_parser, "SdConditioning", None)
     given = list(texts)
     asked = conditioning(given, width=size[1], height=size[0]) if conditioning else given
-    with torch.no_grad(), devices.autocast():
-        return p.sd_model.get_learned_conditioning(asked)
+
+    def encode() -> Tensor | Mapping[str, Tensor]:
+        with torch.no_grad(), devices.autocast():
+            return p.sd_model.get_learned_conditioning(asked)
+
+    return encode_once(p, given, size, encode)
 
 
 def first_conds(sampler: Sampler) -> Tensor | dict[str, Tensor]:

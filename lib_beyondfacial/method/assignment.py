@@ -182,7 +182,7 @@ class HeadAssignment:
             return maps
         if len(self.positions) > 1:
             self.words = compute_word_maps(predictions)
-        together = torch.stack(list(maps.values())).amax(0)[:, 0]
+        together = torch.stack(list(maps.values())).amax(0)[:, 0].float().cpu()  # one wait for the whole batch
         shares = [self.shares_of(image, a) for image, a in enumerate(together)]
         if all(each is None for each in shares):
             return maps

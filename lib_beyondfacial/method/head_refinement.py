@@ -8,6 +8,7 @@ similar to ADetailer's second pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,10 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .start_noise import Box
+
 REFINE_AT = (2.5, 1.5, 0.9)  # sigmas: at the first level at or below each, heads are searched for until all are found
 CROP = 1.7  # side of the square that is cut out, in sides of the head's box
 RADIUS, EDGE = 0.42, 0.19  # the ellipse: its radius as a share of the square's side, its soft edge of the radius
+MARGIN = 3  # latent px around the square, of the part of the picture that is encoded again
+LOSS_BLUR = 2.0  # latent px: what the autoencoder loses on a window is a shift of colours, smooth over the picture
 STEPS, CURVE = 4, 1.5
+ENCODE_SHRINK = 2  # the enlarged crop is encoded at half its side, as the noise hides what is finer
 NOISIER = 2.0  # the refinement starts at this multiple of the level's sigma
 MAX_CFG = 4.0  # of the refinement
 REFINE_PROMPT = "close-up portrait, {prompt}"
@@ -151,15 +157,14 @@ def paste(picture: Tensor, refined: Tensor, crop: CropBox) -> Tensor:
     return torch.lerp(picture, there, elliptical_mask(crop, (height, width), (height, width)).to(picture))
 
 
-def encode_compensated(
-    picture: Tensor, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """The latents (C, h, w) of a picture (3, H, W) in [-1, 1], corrected for the autoencoder's round-trip error.
-
-    decode: (C, h, w) -> (3, H, W) in [-1, 1].
-    """
-    z = encode(picture)
-    return z + (z - encode(decode(z)))
+def window_around(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -> Box:
+    """The part of the latents that holds the square, with a margin; size: (height, width) in px of the picture."""
+    factors = [g / s for g, s in zip(grid, size, strict=True)]
+    (top, bottom), (left, right) = (
+        (max(math.floor((at - crop.side / 2) * f) - MARGIN, 0), min(math.ceil((at + crop.side / 2) * f) + MARGIN, g))
+        for at, f, g in zip((crop.y, crop.x), factors, grid, strict=True)
+    )
+    return Box(top, left, bottom, right)
 
 
 def elliptical_mask(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:

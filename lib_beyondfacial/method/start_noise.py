@@ -24,6 +24,11 @@ class Box:
     def size(self) -> tuple[int, int]:
         return self.bottom - self.top, self.right - self.left
 
+    def cut(self, x: Tensor, factor: int = 1) -> Tensor:
+        """The view of the box in x (..., H, W); factor: px of x per latent px."""
+        top, left, bottom, right = (factor * side for side in (self.top, self.left, self.bottom, self.right))
+        return x[..., top:bottom, left:right]
+
 
 def dct_basis(n: int) -> Tensor:
     """The orthonormal DCT-II basis, (n, n) fp64: row k is the k-th frequency."""

@@ -1,4 +1,4 @@
-"""The enlarged crops of a head refinement: denoised together, encoded with the picture (docs/method.md eq. 13-14)."""
+"""The enlarged crops of a head refinement: denoised together, encoded in their place (docs/method.md eq. 13-14)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..faces.face import Face
 from ..method import head_refinement as eq
+from ..method.decision import blur
 from ..method.head_refinement import CropBox, RefinedHeads
+from .autoencoder import decode_each, encode_each
 from .host import Host
 
 REDRAWING = "BeyondFacial redraws the head, step {} of {}"
 Predict = Callable[[Tensor, float], Tensor]
 Spot = tuple[str, int]  # a line's name, and which picture of the batch
-
-
-class NoPictureError(Exception):
-    """The autoencoder gave numbers that are not finite."""
 
 
 class InterruptError(Exception):
@@ -52,21 +51,27 @@ class HeadsToRefine:
 def encode_heads(
     host: Host, pictures: Mapping[int, Tensor], kept: Sequence[Spot], heads: HeadsToRefine, like: Tensor
 ) -> RefinedHeads:
-    """The target of eq. 14.
+    """The target of eq. 14, of which only the windows around the heads are encoded.
 
     Args:
-        pictures: with the redrawn heads. kept: which these are. like: the batch's latents (B, C, H, W).
+        pictures: with the redrawn heads. kept: which these are. like: the pass's x0 (B, C, H, W), of which
+            heads.pictures are decoded.
     """
-    target = torch.zeros_like(like, dtype=torch.float32)
+    target, grid = like.float().clone(), (like.shape[-2], like.shape[-1])
     ellipses = {name: torch.zeros_like(target[:, :1]) for name in heads.done}
-    for i, picture in pictures.items():
-        target[i] = eq.encode_compensated(
-            picture, lambda y: require_finite(host.encode_image(y)), lambda z: decode(host, z)
-        )
-    grid = (like.shape[-2], like.shape[-1])
+    windows, before, after = {}, {}, {}
     for name, i in kept:
-        size = (pictures[i].shape[-2], pictures[i].shape[-1])
-        ellipses[name][i] = eq.elliptical_mask(heads.crops[name, i], size, grid).to(target)
+        crop, size = heads.crops[name, i], (pictures[i].shape[-2], pictures[i].shape[-1])
+        ellipses[name][i] = eq.elliptical_mask(crop, size, grid).to(target)
+        windows[name, i] = window = eq.window_around(crop, size, grid)
+        before[name, i, "before"] = window.cut(heads.pictures[i], size[1] // grid[1])
+        after[name, i, "after"] = window.cut(pictures[i], size[1] // grid[1])
+    z = encode_each(host, {**before, **after}, area_of(heads))
+    for (name, i), window in windows.items():
+        inside, part = window.cut(ellipses[name][i]) > 0, window.cut(target[i])
+        lost = window.cut(like[i]).float() - z[name, i, "before"].to(target)
+        head = z[name, i, "after"].to(target) + blur(lost[:, None], eq.LOSS_BLUR)[:, 0]
+        part.copy_(torch.where(inside, head, part))
     refined = {name: tuple((name, i) in kept for i in range(len(like))) for name in heads.done}
     return RefinedHeads(target, ellipses, refined, heads.done)
 
@@ -77,23 +82,29 @@ def denoise_crops(
     """The heads as the identity lines redraw them, (3, side, side); all crops are denoised together.
 
     Args:
-        predict: (x, sigma) -> the identity lines' x0 behind CFG, a row for every line and picture.
-        seeds: of each row's noise, which is drawn from separate generators, so the host's random state stays.
+        predict: (x, sigma) -> the identity lines' x0 behind CFG, a row for every crop, in their order.
+        seeds: of each crop's noise, which is drawn from separate generators, so the host's random state stays.
         side: px of the enlarged crops.
     """
-    enlarged = {
-        spot: eq.crop_resize(heads.pictures[spot[1]], crop, side).clamp(-1, 1) for spot, crop in heads.crops.items()
+    small = {
+        spot: eq.crop_resize(heads.pictures[spot[1]], crop, side // eq.ENCODE_SHRINK).clamp(-1, 1)
+        for spot, crop in heads.crops.items()
     }
-    encoded = {spot: require_finite(host.encode_image(picture)) for spot, picture in enlarged.items()}
-    blank = torch.zeros_like(next(iter(encoded.values())))
-    z = torch.stack([encoded.get(spot, blank) for spot in seeds])
-    generators = [torch.Generator().manual_seed(int(seed) % 2**63) for seed in seeds.values()]
+    z = torch.stack(list(encode_each(host, small, area_of(heads)).values()))
+    z = F.interpolate(z, scale_factor=eq.ENCODE_SHRINK, mode="bicubic", align_corners=False)
+    generators = [torch.Generator().manual_seed(int(seeds[spot]) % 2**63) for spot in heads.crops]
     noise = torch.stack([torch.randn(z.shape[1:], generator=each) for each in generators]).to(z)
     host.load_unet()
     sigmas = host.law.refine_sigmas(sigma)
     start = host.law.noised(z, noise, sigmas[0])
     refined = eq.sample_euler(watched_steps(host, predict, sigmas), start, sigmas)
-    return {spot: decode(host, latents) for spot, latents in zip(seeds, refined, strict=True) if spot in heads.crops}
+    factor = side // z.shape[-1]
+    return decode_each(host, dict(zip(heads.crops, refined, strict=True)), area_of(heads) // factor**2)
+
+
+def area_of(heads: HeadsToRefine) -> int:
+    """The px of a whole picture, which the autoencoder has decoded already: more it gets in no call."""
+    return max((picture[0].numel() for picture in heads.pictures.values()), default=0)
 
 
 def watched_steps(host: Host, predict: Predict, sigmas: Sequence[float]) -> Predict:
@@ -106,15 +117,3 @@ def watched_steps(host: Host, predict: Predict, sigmas: Sequence[float]) -> Pred
         return predict(x, sigma)
 
     return step
-
-
-def decode(host: Host, latents: Tensor) -> Tensor:
-    """The picture (3, H, W) in [-1, 1] of latents (C, h, w)."""
-    return require_finite(host.decode_latents(latents[None])).clamp(-1, 1)
-
-
-def require_finite(x: Tensor) -> Tensor:
-    """An autoencoder's output in fp32; NoPictureError if it is not finite."""
-    if not torch.isfinite(x).all():
-        raise NoPictureError
-    return x.float()

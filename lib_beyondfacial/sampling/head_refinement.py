@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,21 +16,13 @@ from ..faces.face import Face
 from ..method import head_refinement as eq
 from ..method.assignment import HeadAssignment
 from ..method.head_refinement import CropBox, RefinedHeads
-from ..unet.rows import ALL_ROWS, LineRows
+from ..unet.rows import LineRows
 from ..unet.sites import AttentionSite
-from .crops import (
-    HeadsToRefine,
-    InterruptError,
-    NoPictureError,
-    Predict,
-    Spot,
-    denoise_crops,
-    encode_heads,
-    require_finite,
-)
+from .autoencoder import NoPictureError, decode_each
+from .crops import HeadsToRefine, InterruptError, Predict, Spot, denoise_crops, encode_heads
 from .encoded_prompts import EncodedPrompts
 from .faces_in_picture import box_of, is_better, to_head, to_image
-from .host import BatchImage, Host, Step
+from .host import BatchImage, Cond, Host, Step
 from .plan import Plan, refuse_host_nan, refuse_nan
 from .report import Report
 
@@ -49,6 +42,7 @@ class HeadRefinement:
     """The head refinement of one pass, with its state.
 
     attempts: how many of the levels eq.REFINE_AT are done. heads: the heads refined so far.
+    landmarks: of the faces in the present crops, as shares of a crop's side.
     """
 
     plan: Plan
@@ -60,6 +54,7 @@ class HeadRefinement:
     assignment: HeadAssignment
     attempts: int = 0
     heads: RefinedHeads | None = None
+    landmarks: Mapping[Spot, np.ndarray | None] = field(default_factory=dict)
 
     def all_refined(self, line: str) -> bool:
         """Whether a line's head is refined in every picture."""
@@ -111,16 +106,23 @@ class HeadRefinement:
         """One search and refinement, on the pass's present x0; reloads the UNet afterwards."""
         self.host.show_progress(LOOKING)
         found = self.find_heads(so_far, attention)
-        predict = self.crop_predictor(found, min(step.cfg_scale, eq.MAX_CFG))
-        side = self.plan.refine_size(self.host.native_side)
-        redrawn = denoise_crops(self.host, predict, found, step.sigma, self.seeds(), side) if found.crops else {}
+        redrawn = self.redraw_crops(step, found) if found.crops else {}
         pictures, kept = self.keep_better(found, redrawn)
         heads = encode_heads(self.host, pictures, kept, found, so_far)
         self.host.load_unet()
         return heads
 
+    def redraw_crops(self, step: Step, found: HeadsToRefine) -> dict[Spot, Tensor]:
+        """The redrawn heads, enlarged."""
+        side = self.plan.refine_size(self.host.native_side)
+        spots = list(found.crops)  # line by line
+        is_large = len(spots) * side**2 > len(self.images) * next(iter(found.pictures.values()))[0].numel()
+        self.landmarks = {spot: found.landmarks_of(*spot) for spot in spots}
+        predict = self.crop_predictor(spots, min(step.cfg_scale, eq.MAX_CFG), not is_large)
+        return denoise_crops(self.host, predict, found, step.sigma, self.seeds(), side)
+
     def seeds(self) -> dict[Spot, int]:
-        """Of the noise of every line's crops, in the order of the refinement's rows: line by line."""
+        """Of the noise of every line's crops, in the order of the prompts: line by line."""
         return {
             (line.name, i): image.seed + k
             for k, line in enumerate(self.plan.lines)
@@ -140,14 +142,15 @@ class HeadRefinement:
         faces: dict[Spot, Face] = {}
         crops: dict[Spot, CropBox] = {}
         together = torch.stack(list(attention.values())).amax(0)
-        for i in (i for i in range(batch) if not all(done[name][i] for name in names)):
-            picture = require_finite(self.host.decode_latents(denoised[i : i + 1]))
+        searched = {i: denoised[i] for i in range(batch) if not all(done[name][i] for name in names)}
+        for i, picture in decode_each(self.host, searched, denoised[0, 0].numel()).items():
             size = (picture.shape[-2], picture.shape[-1])
             for name, face in self.assign_faces(i, self.plan.find_faces(to_image(picture)), together[i, 0], size):
                 crop = eq.crop_around(box_of(face), size)
                 if crop is not None and not done[name][i]:
                     pictures[i], faces[name, i], crops[name, i] = picture, face, crop
                 done[name][i] = True
+        crops = {spot: crops[spot] for spot in self.seeds() if spot in crops}  # a line's rows stand together
         return HeadsToRefine(pictures, faces, crops, {name: tuple(of_line) for name, of_line in done.items()})
 
     def assign_faces(
@@ -187,38 +190,42 @@ class HeadRefinement:
         """Store the result of one search; shortfalls.py warns about pictures without a face."""
         self.attempts = eq.attempts_due(sigma)
         self.heads = found if self.heads is None else self.heads.merge(found)
-        self.report.refined = self.heads.in_pictures
+        self.report.refined = self.heads.refined
 
-    def crop_predictor(self, found: HeadsToRefine, cfg_scale: float) -> Predict:
-        """A function (x, sigma) -> the identity lines' x0 behind CFG, with the refinement's prompts.
+    def crop_predictor(self, spots: Sequence[Spot], cfg_scale: float, may_join: bool) -> Predict:
+        """A function (x, sigma) -> the identity lines' x0 behind CFG, with the refinement's prompts; a row a spot.
 
-        Its rows are those of `seeds`.
+        may_join: whether the rows with and without the prompt may be one call, if the host's own are.
         """
-        lines, batch = self.plan.lines, len(self.images)
-        rows_of = [slice(k * batch, (k + 1) * batch) for k in range(len(lines))] if len(lines) > 1 else [ALL_ROWS]
-        each = LineRows.one_each(batch)
-        where = [
-            replace(
-                each, rows=rows, is_crop=True, landmarks=tuple(found.landmarks_of(line.name, i) for i in range(batch))
-            )
-            for line, rows in zip(lines, rows_of, strict=True)
-        ]
+        prompts = list(self.seeds())
+        rows = [prompts.index(spot) for spot in spots]
+        cond, uncond = (self.host.select_rows(c, rows) for c in (self.prompts.refine, self.prompts.refine_uncond))
+        joined = self.host.join_conds(cond, uncond) if may_join and cfg_scale != 1 else None
 
         def predict(x: Tensor, sigma: float) -> Tensor:
-            with ExitStack() as scope:
-                for line, rows in zip(lines, where, strict=True):
-                    scope.enter_context(line.attached(self.sites, rows))
-                only = lines[0] if len(lines) == 1 else None
-                cond = self.host.predict_x0(x, sigma, self.prompts.refine, only, is_crop=True)
-            if not torch.isfinite(cond).all():
-                refuse_host_nan(self.host.predict_x0(x, sigma, self.prompts.refine, None, is_crop=True), sigma)
-            refuse_nan(cond, sigma)
-            self.report.identity_rows += len(x)
-            if cfg_scale == 1:
-                return cond
-            uncond = self.host.predict_x0(x, sigma, self.prompts.refine_uncond, None, is_crop=True)
-            refuse_host_nan(uncond, sigma)
-            self.report.identity_rows += len(x)
-            return uncond + cfg_scale * (cond - uncond)
+            if joined is not None:
+                with_prompt, without = self.crop_call(spots, torch.cat([x, x]), sigma, joined).chunk(2)
+            else:
+                with_prompt = self.crop_call(spots, x, sigma, cond)
+                without = with_prompt if cfg_scale == 1 else self.crop_call([], x, sigma, uncond)
+            if not torch.isfinite(with_prompt + without).all():
+                refuse_host_nan(self.crop_call([], x, sigma, cond), sigma)
+                refuse_nan(with_prompt, sigma)
+                refuse_host_nan(without, sigma)
+            return without + cfg_scale * (with_prompt - without)
 
         return predict
+
+    def crop_call(self, spots: Sequence[Spot], x: Tensor, sigma: float, cond: Cond) -> Tensor:
+        """The model's x0 of enlarged crops, before CFG; of the first rows, one a spot, with the spot's line."""
+        lines = [line for line in self.plan.lines if any(name == line.name for name, _ in spots)]
+        with ExitStack() as scope:
+            for line in lines:
+                rows = [row for row, (name, _) in enumerate(spots) if name == line.name]
+                images = tuple(spots[row][1] for row in rows)
+                landmarks = tuple(self.landmarks[spots[row]] for row in rows)
+                where = LineRows(slice(rows[0], rows[-1] + 1), images, (1.0,) * len(rows), True, landmarks)
+                scope.enter_context(line.attached(self.sites, where))
+            out = self.host.predict_x0(x, sigma, cond, lines[0] if len(lines) == 1 else None, is_crop=True)
+        self.report.note_rows(len(x), x)
+        return out

@@ -55,6 +55,14 @@ class Host(Protocol):
         """The text encoder's output at the request's CLIP skip, a row a text; size: the picture's (height, width)."""
         ...
 
+    def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
+        """Some rows of encoded prompts."""
+        ...
+
+    def join_conds(self, cond: Cond, uncond: Cond) -> Cond | None:
+        """The rows of both, for one call; None where the host computes them in two."""
+        ...
+
     def encode_words(self, words: Sequence[str]) -> Tensor:
         """Encode each word by itself: (n, context_dim), the token after the start token."""
         ...
@@ -67,12 +75,15 @@ class Host(Protocol):
         """Each picture's first AND part at the pass's first step."""
         ...
 
-    def encode_image(self, picture: Tensor) -> Tensor:
-        """The scaled mean of a picture's latent distribution, (C, h, w) fp32; no random numbers are drawn."""
+    def encode_images(self, pictures: Tensor) -> Tensor:
+        """The scaled means of the pictures' latent distributions: (N, 3, H, W) -> (N, C, h, w) fp32.
+
+        No random numbers are drawn.
+        """
         ...
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """The picture (3, H, W), in about [-1, 1], of scaled latents (1, C, h, w)."""
+        """The pictures (N, 3, H, W), in about [-1, 1], of scaled latents (N, C, h, w)."""
         ...
 
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:

@@ -59,19 +59,37 @@ class Report:
     """The results of a request.
 
     masks: by line, the mask of the last fused level, (B, 1, h, w) fp32 in [0, 1]; empty if none was fused.
-    refined: per picture, whether a head was refined.
+    refined: by line, per picture, whether its head was refined; empty if none was searched for.
     heads: by picture of the batch and line, the box of its head in shares of the picture, if faces were searched for.
     batch: what the identity did in the batch sampled last.
     warnings: sentences without repetition.
-    identity_rows: UNet rows computed for the identity so far.
+    identity_rows: UNet rows computed for the identity so far; identity_px: latent px summed over them.
+    host_px: by pass, latent px summed over the host's own rows.
     """
 
     masks: Mapping[str, Tensor] = field(default_factory=dict)
-    refined: tuple[bool, ...] = ()
+    refined: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     heads: dict[int, dict[str, HeadBox]] = field(default_factory=dict)
     batch: Batch = field(default_factory=Batch)
     warnings: list[str] = field(default_factory=list)
     identity_rows: int = 0
+    identity_px: int = 0
+    host_px: dict[int, int] = field(default_factory=dict)
+    passes: int = 0
+
+    @property
+    def cost(self) -> float | None:
+        """The identity's rows in shares of the host's own, each by its area; None if nothing was fused."""
+        return self.identity_px / sum(self.host_px.values()) if self.host_px else None
+
+    def note_rows(self, rows: int, like: Tensor) -> None:
+        """Count rows of the UNet for the identity, whose latents are as large as (..., H, W)."""
+        self.identity_rows += rows
+        self.identity_px += rows * like.shape[-2] * like.shape[-1]
+
+    def note_host(self, levels: int, rows: int, like: Tensor) -> None:
+        """Record the host's own calls in this pass: `rows` for each picture of `like` (B, C, H, W) at each level."""
+        self.host_px[self.passes] = levels * rows * len(like) * like.shape[-2] * like.shape[-1]
 
     def warn(self, sentence: str) -> None:
         if sentence not in self.warnings:
@@ -84,9 +102,10 @@ class Report:
 
     def begin_pass(self, is_later: bool) -> None:
         """Clear the results of the previous pass, and those of the batch unless this is a later pass of it."""
-        self.masks, self.refined, self.heads = {}, (), {}
+        self.masks, self.refined, self.heads = {}, {}, {}
         self.batch = self.batch if is_later else Batch()
         self.batch.passes += 1
+        self.passes += 1
 
     def mask_of(self, image: int) -> np.ndarray | None:
         """The sum of all lines' masks of a picture, (h, w) float32; None if none was fused."""

@@ -64,6 +64,7 @@ class SamplingPass:
         self.masks: Mapping[str, Tensor] = {}
         self.differences: Mapping[str, Tensor] = {}
         self._evaluated_at: float | None = None
+        self._calls = 0
 
     def edits_start(self) -> bool:
         """Whether the identity is mixed into this pass's start noise; if it acts, and of one person."""
@@ -89,7 +90,7 @@ class SamplingPass:
                 crop = line.person_of(i).crop
                 assert crop is not None  # who loads an export without one refuses a start identity
                 if (id(crop), box) not in latents:
-                    z = encode_reference(self.host.encode_image, crop, box, size, factor)
+                    z = encode_reference(self.host.encode_images, crop, box, size, factor)
                     latents[id(crop), box] = z.to(noise.device)
                 edited = prepend_identity(noise[i], latents[id(crop), box], box, strength, BAND)
                 start[i] += (scale * (edited - noise[i])).to(start.dtype)
@@ -100,7 +101,7 @@ class SamplingPass:
         batch, sigma = len(start), max(self.levels or [1.0])
         with torch.no_grad(), self.prompts.probe.attached(LineRows.one_each(batch)) as reading:
             self.host.predict_x0(self.host.start_to_x(start, sigma), sigma, self.host.first_conds(), None)
-        self.report.identity_rows += batch
+        self.report.note_rows(batch, start)
         readings, size = self.readings(reading, {}), (start.shape[-2], start.shape[-1])
         return [(line, self.plan.find_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
 
@@ -109,6 +110,7 @@ class SamplingPass:
         if self.schedule is None:
             self.schedule = Schedule.from_levels(self.levels or [sigma], first=sigma)
             self.report.batch.steps = len(self.schedule.levels)
+        self._calls += 1
         p = self.parameters
         if not self.plan.can_act or not self.schedule.in_window(sigma, p.start, p.stop):
             return False
@@ -159,10 +161,8 @@ class SamplingPass:
         Returns (B, C, H, W) fp32, exactly 0 where the mask is 0.
         """
         p = self.parameters
-        refuse_host_nan(step.denoised, step.sigma)  # first, or the identity line would be blamed for it
+        refuse_predictions(step, predictions)  # NaN would silently give an empty mask
         if predictions is not None:
-            for identity in predictions.identity.values():
-                refuse_nan(identity, step.sigma)  # NaN would silently give an empty mask
             maps = self.mask_policy.compute_maps(predictions)
             self.attention = self.assignment.cut_maps(maps, predictions)
             self.masks = self.mask_policy.compute_masks(self._position(step.sigma), predictions, self.attention)
@@ -176,10 +176,27 @@ class SamplingPass:
         heads = self.refinement.heads
         delta = apply_target(delta, heads, step.denoised, step.guidance, p.mask_strength, p.rho)
         refuse_nan(delta, step.sigma)
-        self.report.batch.note_level(delta, step.guidance)
+        self._note_level(step, delta)
         self.report.masks = self.masks if heads is None else heads.replace_masks(self.masks, p.mask_strength)
         return delta
+
+    def _note_level(self, step: Step, delta: Tensor) -> None:
+        assert self.schedule is not None, "acts comes first"
+        self.report.batch.note_level(delta, step.guidance)
+        levels = max(self._calls, len(self.schedule.levels))  # some samplers call the model twice a step
+        self.report.note_host(levels, 1 if step.cfg_scale == 1 else 2, delta)
 
     def _position(self, sigma: float) -> float:
         assert self.schedule is not None, "acts comes first"
         return self.schedule.position(sigma)
+
+
+def refuse_predictions(step: Step, predictions: Predictions | None) -> None:
+    """BeyondFacialError if a prediction is not finite; the device is waited for once."""
+    identity = [] if predictions is None else list(predictions.identity.values())
+    finite = [torch.isfinite(each).all() for each in (step.denoised, *identity)]
+    if torch.stack([each.to(finite[0].device) for each in finite]).all():
+        return
+    refuse_host_nan(step.denoised, step.sigma)  # first, or the identity line would be blamed for it
+    for each in identity:
+        refuse_nan(each, step.sigma)

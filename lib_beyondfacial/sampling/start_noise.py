@@ -41,7 +41,7 @@ def find_head_boxes(readings: AttentionReadings, batch: int, size: tuple[int, in
 
 
 def encode_reference(
-    encode_image: Callable[[Tensor], Tensor], crop: np.ndarray, box: Box, size: tuple[int, int], factor: int
+    encode_images: Callable[[Tensor], Tensor], crop: np.ndarray, box: Box, size: tuple[int, int], factor: int
 ) -> Tensor:
     """The scaled latent (C, h, w) of the head: pasted on grey at the box's place and size, encoded, cut to the box.
 
@@ -58,7 +58,7 @@ def encode_reference(
         (GREY + ellipse[..., None] * (head.astype(np.float32) - GREY)).round().astype(np.uint8)
     )
     pixels = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
-    return encode_image(pixels)[:, box.top : box.bottom, box.left : box.right]
+    return encode_images(pixels[None])[0, :, box.top : box.bottom, box.left : box.right]
 
 
 def pixels_per_latent(width: int, latent_width: int) -> int:

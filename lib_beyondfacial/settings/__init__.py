@@ -13,10 +13,12 @@ from typing import Any
 
 from ..errors import BeyondFacialError, nearest_name, printable
 from .fields import (
+    AUTOMATIC,
     FOLDS,
     MAX_EMBEDDING,
     MAX_PERSONS,
     MAX_REFERENCES,
+    NONE,
     PREFIX,
     Field,
     fields_of,
@@ -24,11 +26,21 @@ from .fields import (
     setting,
 )
 from .parameters import MethodParameters
-from .persons import PERSON_FIELDS, PERSON_KEYS, PHOTOS, SOURCES, PersonSettings, check_person, check_together, unit_of
+from .persons import (
+    OF_SECOND,
+    PAGE_PERSON_FIELDS,
+    PERSON_FIELDS,
+    PERSON_KEYS,
+    PHOTOS,
+    SOURCES,
+    PersonSettings,
+    check_person,
+    check_together,
+    unit_of,
+)
 from .presets import METHOD_DEFAULTS, PRESETS, preset_values
+from .script_args import args_to_values
 from .values import check_value, text_to_value, value_to_text
-
-AUTOMATIC, NONE = "(automatic)", "(none: use photos)"  # what the page's lists show for ""
 
 __all__ = [
     "AUTOMATIC",
@@ -43,6 +55,9 @@ __all__ = [
     "MAX_REFERENCES",
     "METHOD_DEFAULTS",
     "NONE",
+    "OF_SECOND",
+    "PAGE_FIELDS",
+    "PAGE_PERSON_FIELDS",
     "PREFIX",
     "PRESETS",
     "Field",
@@ -139,6 +154,13 @@ class Settings(MethodParameters):
         section="face",
     )
 
+    plain_picture: bool = setting(
+        False,
+        "Also make the plain picture",
+        "Each picture once more without the person, to compare: same seed; takes as long as a picture without us.",
+        section="compare",
+    )
+
     def __post_init__(self) -> None:
         for field in FIELDS:
             object.__setattr__(self, field.key, check_value(field, getattr(self, field.key)))
@@ -157,31 +179,14 @@ class Settings(MethodParameters):
 
     @classmethod
     def from_script_args(cls, *args: Any, is_api: bool = False) -> Settings:
-        """Settings from a script's arguments: the UI's values in UI_FIELDS' order, or first the API's dict.
+        """From a script's arguments: the UI's values in PAGE_FIELDS' order, or the API's dict (script_args.py).
 
-        A non-empty dict without "enabled" means enabled, so that a filled-in unit is never silently off. Arguments
-        behind the dict come from the request's "infotext"; they fill in the keys that the dict leaves out. UI values
-        of None (nothing chosen yet) mean the default. Raises BeyondFacialError.
+        Raises BeyondFacialError.
         """
-        objects = sum(isinstance(arg, Mapping) for arg in args)
-        if objects > 1:
-            raise BeyondFacialError('"args" holds more than one object; put all settings into the first.')
-        if objects and not isinstance(args[0], Mapping):
-            raise BeyondFacialError(
-                '"args" holds something else before its object; give one object with all settings, "enabled" too: '
-                '"args": [{...}].'
-            )
-        if len(args) > len(UI_FIELDS):
-            raise BeyondFacialError(f'"args" has {len(args)} values; {PREFIX} takes {len(UI_FIELDS)}, or one object.')
-        given = [(field.key, value) for field, value in zip(UI_FIELDS, args, strict=False) if value is not None]
-        values = {key: "" if value in (AUTOMATIC, NONE) else value for key, value in given}
-        if objects:
-            values = _over_infotext(args[0], values) if args[0] else {}
-            if values.get("persons") == []:
-                raise BeyondFacialError('"persons" is empty; give one to four persons, or leave it out.')
-        settings = cls.from_dict(values)
+        settings = cls.from_dict(args_to_values(args, UI_FIELDS))
         if settings.enabled:
-            settings._check_persons(is_from_infotext=is_api and not objects)
+            has_object = bool(args) and isinstance(args[0], Mapping)
+            settings._check_persons(is_from_infotext=is_api and not has_object)
         return settings
 
     def each_person(self) -> tuple[Settings, ...]:
@@ -257,20 +262,9 @@ class Settings(MethodParameters):
 
 FIELDS: tuple[Field, ...] = fields_of(Settings)
 UI_FIELDS = tuple(field for field in FIELDS if field.kind not in ("embedding", "persons"))  # a component each
+PAGE_FIELDS = (*UI_FIELDS, *PAGE_PERSON_FIELDS)  # the script's arguments from the page
 PHOTO_NAMES = {"face", "faces", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
 BY_KEY: dict[str, Field] = {field.key: field for field in FIELDS}
-
-
-def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
-    """The API's dict, filled in from the arguments behind it: the UI's defaults, or values of an infotext."""
-    known = {field.key: behind[field.key] for field in FIELDS[1:] if field.key in behind and not field.is_biometric}
-    if unit.get("references") or unit.get("embedding") or unit.get("persons"):
-        known.pop("identity", None)  # the person of the request replaces that of the infotext
-    if any(unit.get(key) for key in (*PERSON_KEYS, "persons")):
-        known.pop("source", None)
-    if unit.get("persons"):
-        known.pop("subject", None)
-    return {**known, "enabled": True, **unit}
 
 
 def nearest_key(name: str, known: Iterable[str]) -> str:
@@ -280,13 +274,14 @@ def nearest_key(name: str, known: Iterable[str]) -> str:
 
 
 def keys_to_labels(sentence: str) -> str:
-    """Replace the API keys that a sentence quotes by the UI's labels.
+    """Replace the API keys that a sentence quotes by the UI's labels, and leave out the list of persons.
 
     A quoted value that equals a key ("identity" is "start") is not replaced.
     """
 
     def label(match: re.Match) -> str:
-        field = BY_KEY.get(match[1])
+        field = BY_KEY.get(match[1]) or of_person.get(match[1])
         return match[0] if field is None else f'"{field.label}"'
 
-    return re.sub(r'(?<! is )(?<!\()"(\w+)"', label, sentence)
+    of_person = {field.key: field for field in PERSON_FIELDS}
+    return re.sub(r'(?<! is )(?<!\()"(\w+)"', label, sentence.replace(' of "persons"', ""))

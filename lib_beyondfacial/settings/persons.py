@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import BeyondFacialError, nearest_name, printable
-from .fields import MAX_PERSONS, MAX_UNITS, PREFIX, Field, fields_of, setting
+from .fields import MAX_PERSONS, MAX_UNITS, NONE, PREFIX, Field, fields_of, setting
 from .values import check_value
 
 POSITIONS = ("auto", *map(str, range(1, MAX_PERSONS + 1)))
@@ -23,7 +23,7 @@ class PersonSettings:
     """One of several persons. The repr shows no face."""
 
     references: tuple[Any, ...] = setting((), "Photos", "One to 16 photos of this person, who agreed to it.")
-    identity: str = setting("", "Saved identity", "Instead of photos.")
+    identity: str = setting("", "Saved identity", "Instead of photos.", empty=NONE)
     embedding: str = setting("", "Exported identity", "Made by an export; instead of photos.", is_embedding=True)
     name: str = setting("", "Name", "What messages call this person.")
     subject: str = setting("", "Subject words", "The prompt's words for this person.")
@@ -78,6 +78,52 @@ def unit_of(source: str) -> int | None:
 
 
 PERSON_FIELDS: tuple[Field, ...] = fields_of(PersonSettings)
+OF_FIRST, OF_SECOND = "person_1_", "person_2_"  # before the keys of the page's components
+FIRST_FIELDS = {  # all else of the first person are fields of Settings
+    "name": ("First person's name", "With a second person: what the lines under the pictures call the first."),
+    "position": ("First person's position", "With a second person: from the left; auto: by the subject words."),
+}
+SECOND_LABELS = {"weight": "Likeness of the second person"}
+BY_PERSON_KEY = {field.key: field for field in PERSON_FIELDS}
+# What the page asks about two persons, in the order of the script's arguments, behind the fields of Settings.
+PAGE_PERSON_FIELDS: tuple[Field, ...] = (
+    *(
+        replace(BY_PERSON_KEY[key], key=OF_FIRST + key, label=label, help=text)
+        for key, (label, text) in FIRST_FIELDS.items()
+    ),
+    *(
+        replace(field, key=OF_SECOND + field.key, label=SECOND_LABELS.get(field.key, field.label))
+        for field in PERSON_FIELDS
+        if field.kind != "embedding" and field.key != "source"
+    ),
+)
+
+
+def gather_persons(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The page's values by key as the keys of Settings. Where anything about the second person is set, "persons" holds
+    both; else the first is the only one. BeyondFacialError where the second has no face."""
+    rest = dict(values)
+    first: dict[str, Any] = {}
+    second: dict[str, Any] = {}
+    for field in PAGE_PERSON_FIELDS:
+        if field.key in rest:
+            of_person = second if field.key.startswith(OF_SECOND) else first
+            of_person[field.key.removeprefix(OF_FIRST).removeprefix(OF_SECOND)] = rest.pop(field.key)
+    if not (changed := [key for key, value in second.items() if is_changed(BY_PERSON_KEY[key], value)]):
+        return rest
+    if rest.get("enabled") and not any(key in PERSON_KEYS for key in changed):
+        raise BeyondFacialError(
+            f'The second person has no photos, but "{changed[0]}" is set; give a photo or a saved identity of the '
+            f'second person, or set "{changed[0]}" back.'
+        )
+    moved = {key: rest.pop(key) for key in (*PERSON_KEYS, "subject", "source") if key in rest}
+    weight = {key: rest[key] for key in ("weight",) if key in rest}
+    return {**rest, "persons": [{**moved, **weight, **first}, second]}
+
+
+def is_changed(field: Field, value: Any) -> bool:
+    """Whether a component of the page has another value than at first; nothing chosen yet is None or empty."""
+    return value not in (None, "", [], ()) and value != field.default
 
 
 def check_together(persons: Sequence[PersonSettings]) -> None:

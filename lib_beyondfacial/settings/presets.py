@@ -14,6 +14,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Default": {},
     # the later the person comes in, the less of the scene changes (docs/experiments.md, likeness against change)
     "Full body": {"start": 0.4, "idap_strength": 0.0, "refine_head": True},
+    # the head refinement alone: one row of the identity at the level at which the head is looked for
+    "Fast": {"start": 0.5, "idap_strength": 0.0, "refine_head": True},
     # a face that fills the picture is too large to be refined, and decides the picture from the first step
     "Portrait": {"start": 0.0, "idap_strength": 0.0, "refine_head": False},
     # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..settings import BY_KEY, FIELDS, PERSON_KEYS, UI_FIELDS, Field
+from ..settings import BY_KEY, FIELDS, OF_SECOND, PAGE_FIELDS, PERSON_KEYS, Field
 from . import presets
 
 ATTRIBUTE = "_beyondfacial_cell"  # of a cell's `p`: key -> value
@@ -24,7 +24,8 @@ def set_value(p: Any, field: Field, value: Any) -> None:
 def apply_cell(p: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The script's arguments with the cell's values laid over them; outside of a plot they are the same.
 
-    A preset comes first, whatever its axis, so that other axes vary what it sets.
+    A preset comes first, whatever its axis, so that other axes vary what it sets. With two persons the axis of the
+    identity varies the first, and that of the likeness both.
     """
     cell = dict(getattr(p, ATTRIBUTE, {}))
     values = presets.find_preset(cell.pop("preset")) if "preset" in cell else {}
@@ -34,8 +35,22 @@ def apply_cell(p: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values or not args:
         return args
     if isinstance(args[0], Mapping):
-        return ({**args[0], **values}, *args[1:]) if args[0] else args
-    return tuple(values.get(field.key, arg) for field, arg in zip(UI_FIELDS, args, strict=False))
+        return (over_unit(args[0], values, cell), *args[1:]) if args[0] else args
+    if "weight" in cell:
+        values[f"{OF_SECOND}weight"] = cell["weight"]
+    return tuple(values.get(field.key, arg) for field, arg in zip(PAGE_FIELDS, args, strict=False))
+
+
+def over_unit(unit: Mapping[str, Any], values: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The API's object with the values laid over it. Of several persons a cell's identity is the first's, its weight
+    all's."""
+    persons = unit.get("persons")
+    if not isinstance(persons, list) or not all(isinstance(each, Mapping) for each in persons):
+        return {**unit, **values}
+    changed = [{**each, **{key: cell[key] for key in ("weight",) if key in cell}} for each in persons]
+    if changed and values.get("identity"):
+        changed[0] |= {key: values[key] for key in PERSON_KEYS}
+    return {**unit, **{key: value for key, value in values.items() if key not in PERSON_KEYS}, "persons": changed}
 
 
 def name_cell(p: Any) -> str:

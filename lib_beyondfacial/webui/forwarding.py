@@ -20,7 +20,7 @@ from .failures import sentence_of
 
 FORWARDERS = ("distribute",)  # their scripts' titles, in lower case
 ATTRIBUTE = "_beyondfacial_forwarded"  # of `p`, plain values only: others copy `p` and turn it into JSON
-LOCAL = ("show_mask",)  # a mask that comes back would be taken for a picture
+LOCAL = ("show_mask", "plain_picture")  # what comes back besides pictures would be taken for one
 
 
 def prepare(p: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..common import SHORT_HASH
 from ..errors import BeyondFacialError
-from ..settings import BY_KEY, FIELDS, MAX_PERSONS, PHOTOS, Field, Settings, check_value, text_to_value
+from ..settings import BY_KEY, MAX_PERSONS, PAGE_FIELDS, PHOTOS, Field, Settings, check_value, text_to_value
 from . import identities
 from .components import error_html
 
@@ -17,14 +18,18 @@ WARNINGS_KEY = "BeyondFacial warnings"
 PICTURES_KEY = "BeyondFacial pictures"
 MASKS_KEY = "BeyondFacial masks"
 MASK_KEY = "BeyondFacial mask"
+PLAIN_KEY = "BeyondFacial plain pictures"
+PLAIN_OF_KEY = "BeyondFacial plain picture"
 BEST_KEY = "BeyondFacial best picture"
 VERSION_KEY = "BeyondFacial version"
 PHOTOS_KEY = "BeyondFacial photos"
+SECOND_PHOTOS_KEY = "BeyondFacial photos of person 2"  # of spread_persons alone
 ADAPTER_HASH_KEY = "BeyondFacial adapter hash"
 ENABLED_KEY = BY_KEY["enabled"].infotext
-
-
 PERSON_INFOTEXTS = [f"BeyondFacial person {number}" for number in range(1, MAX_PERSONS + 1)]
+PERSON_PARTS = re.compile(
+    r"(\w*)(?:; position (\d))?(?:; weight ([\d.]+))?(?:; subject (.*?))?(?:; drawn by .*)?", re.DOTALL
+)
 
 
 def describe_persons(settings: Settings, hashes: Sequence[str]) -> dict[str, str]:
@@ -33,11 +38,32 @@ def describe_persons(settings: Settings, hashes: Sequence[str]) -> dict[str, str
         return {PHOTOS_KEY: hashes[0]}
     described = {}
     for key, person, photo_hash in zip(PERSON_INFOTEXTS, settings.persons, hashes, strict=False):
-        parts = [photo_hash, f"subject {person.subject}" if person.subject else ""]
-        parts.append("" if person.position == "auto" else f"position {person.position}")
+        parts = [photo_hash, "" if person.position == "auto" else f"position {person.position}"]
+        parts += [f"weight {person.weight:g}", f"subject {person.subject}" if person.subject else ""]
         parts.append("" if person.source == PHOTOS else f"drawn by {person.source}")
-        described[key] = "; ".join(filter(None, [*parts, f"weight {person.weight:g}"]))
+        described[key] = "; ".join(filter(None, parts))
     return described
+
+
+def spread_persons(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parsed infotext with what it says of the first two persons under the keys of the page's components.
+
+    The photos' hash of the second person is under its identity's key.
+    """
+    spread = dict(parameters)
+    for number, key in enumerate(PERSON_INFOTEXTS[:2], 1):
+        found = PERSON_PARTS.fullmatch(str(parameters.get(key) or ""))
+        if not found or not found[0]:
+            continue
+        photo_hash, position, weight, subject = found.groups()
+        of_person = {"position": position, "weight": weight, "subject": subject}
+        if number == 1:
+            spread |= {PHOTOS_KEY: photo_hash, f"{key} position": position or "auto"}
+            spread |= {BY_KEY[name].infotext: of_person[name] for name in ("weight", "subject") if of_person[name]}
+        else:
+            spread |= {f"{key} {name}": value for name, value in of_person.items() if value}
+            spread[SECOND_PHOTOS_KEY] = photo_hash
+    return spread
 
 
 class Report(dict):
@@ -111,56 +137,76 @@ class PasteKey(str):
     def __call__(self, parameters: Mapping[str, Any]) -> Any:
         if ENABLED_KEY not in parameters:
             return False if self == ENABLED_KEY else None
-        if self not in parameters:
+        given = spread_persons(parameters)
+        if self not in given:
             return self.field.empty or self.field.default
         try:
-            value = check_value(self.field, text_to_value(self.field, parameters[self]))
+            value = check_value(self.field, text_to_value(self.field, given[self]))
         except BeyondFacialError:
             return None
         return value if value != "" else self.field.empty
 
 
 class PersonKey(PasteKey):
-    """The key of the saved identity, which is also found by the photos' hash if the infotext has no name."""
+    """The key of a saved identity, which is also found by the photos' hash if the infotext has no name."""
 
     __slots__ = ()
 
     def __call__(self, parameters: Mapping[str, Any]) -> Any:
         if ENABLED_KEY not in parameters:
             return None
-        with suppress(OSError, BeyondFacialError):
-            photo_hash = str(parameters.get(PHOTOS_KEY) or "")
-            name = identities.name_of_photos(photo_hash) if photo_hash else ""
-            if name:
-                return name
+        hash_key = PHOTOS_KEY if self == BY_KEY["identity"].infotext else SECOND_PHOTOS_KEY
+        if name := find_saved(spread_persons(parameters).get(hash_key)):
+            return name
         return super().__call__(parameters)
 
 
+def find_saved(photo_hash: Any) -> str:
+    """The name under which the photos are saved here; "" if they are not."""
+    with suppress(OSError, BeyondFacialError):
+        return identities.name_of_photos(str(photo_hash)) if photo_hash else ""
+    return ""
+
+
 def missing_person(parameters: Mapping[str, Any]) -> str:
-    """For the host's paste tables: HTML that names the person of an infotext who is not here; "" if nobody is missing.
+    """For the host's paste tables: HTML that names who of an infotext is not here; "" if nobody is missing.
 
     An infotext has no photos; they are found by their hash, or by the name under which they are saved.
     """
     if str(parameters.get(ENABLED_KEY)) != "True" or BY_KEY["source"].infotext in parameters:
         return ""
-    photo_hash = str(parameters.get(PHOTOS_KEY) or "")
-    name = str(parameters.get(BY_KEY["identity"].infotext) or "")
+    given = spread_persons(parameters)
+    name = str(given.get(BY_KEY["identity"].infotext) or "")
+    sentences = [missing_sentence(given.get(PHOTOS_KEY), name)]
+    if SECOND_PHOTOS_KEY in given:
+        sentences.append(missing_sentence(given[SECOND_PHOTOS_KEY], "", " of the second person"))
+    if more := [key for key in PERSON_INFOTEXTS[2:] if key in parameters]:
+        sentences.append(f"The pasted parameters belong to {len(more) + 2} persons; the page takes two, the API four.")
+    return "<br>".join(error_html(each) for each in sentences if each)
+
+
+def missing_sentence(photo_hash: Any, name: str, whose: str = "") -> str:
+    """What the page tells of photos that are not here, by their hash or the name of the saved identity; else ""."""
     with suppress(OSError, BeyondFacialError):
-        if (photo_hash and identities.name_of_photos(photo_hash)) or (name and name in identities.names()):
+        if find_saved(photo_hash) or (name and name in identities.names()):
             return ""
-    person = f'the saved identity "{name[:60]}"' if name else "photos"
-    number = f' (hash "{photo_hash[:SHORT_HASH]}")' if photo_hash else ""
-    return error_html(
+    person = f'the saved identity "{name[:60]}"' if name else f"photos{whose}"
+    number = f' (hash "{str(photo_hash)[:SHORT_HASH]}")' if photo_hash else ""
+    return (
         f"The pasted parameters belong to {person}{number}, which {'is' if name else 'are'} not saved here; drop the "
-        "person's photos, or choose a saved identity."
+        f"person's photos{', in the tab of the second person' if whose else ''}, or choose a saved identity."
     )
 
 
 def paste_key(field: Field) -> PasteKey:
     """The field's key for the host's paste tables."""
-    key = (PersonKey if field.key == "identity" else PasteKey)(field.infotext)
+    key = (PersonKey if field.key.endswith("identity") else PasteKey)(field.infotext)
     key.field = field
     return key
 
 
-PASTED_FIELDS = tuple(field for field in FIELDS if not field.is_biometric)
+PASTED_FIELDS = tuple(
+    field
+    for field in PAGE_FIELDS
+    if not field.is_biometric and not field.key.endswith("_name")  # names are personal
+)

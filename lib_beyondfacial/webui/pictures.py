@@ -26,7 +26,8 @@ class Picture:
     """One finished picture.
 
     image: the host's object; checksum: of its pixels when measured; lack: None if none. is_elsewhere: whether another
-    machine made it. is_refined: its head. heads: by person, where the refinement has put it, if that is known.
+    machine made it. refined: by person, whether the head was. heads: by person, where the refinement has put it, if it
+    is known.
     """
 
     image: Image.Image
@@ -34,7 +35,7 @@ class Picture:
     report: infotext.Report
     mask: Image.Image | None
     lack: Shortfall | None
-    is_refined: bool = False
+    refined: tuple[bool, ...] = ()
     is_elsewhere: bool = False
     heads: tuple[HeadBox | None, ...] = ()
 
@@ -45,6 +46,8 @@ class Output:
 
     Positions are counted, not computed, because extensions may change how many pictures a batch has.
     sampled: how many pictures of the present batch were sampled here; None if the host does not say.
+    plain: the request as it was before ours began, to be made without us; None if it is not wanted.
+    is_counted: whether the host's progress counts the plain pictures.
     """
 
     settings: Settings
@@ -54,6 +57,8 @@ class Output:
     pictures: dict[int, Picture] = field(default_factory=dict)
     batch: int | None = None
     sampled: int | None = None
+    plain: Any = None
+    is_counted: bool = False
 
     @property
     def shows_mask(self) -> bool:
@@ -84,9 +89,9 @@ def describe_picture(p: Any, run: Run, output: Output, image: Image.Image, posit
     """A picture that was sampled here: its mask, and what it lacks."""
     lack = find_shortfall(run.plan, run.report.batch, p.batch_index, is_interrupted())
     box, mask = pasted_at(p, image), run.report.mask_of(p.batch_index)
-    refined = run.report.refined
-    is_refined = p.batch_index < len(refined) and refined[p.batch_index]
-    picture = Picture(image, checksum(image), infotext.Report(), None, lack, is_refined=is_refined)
+    of_lines = [run.report.refined.get(line.name, ()) for line in run.plan.lines]
+    refined = tuple(any(of_line[p.batch_index : p.batch_index + 1]) for of_line in of_lines)
+    picture = Picture(image, checksum(image), infotext.Report(), None, lack, refined=refined)
     if box is None:
         known = run.report.heads.get(p.batch_index, {})
         picture.heads = tuple(known.get(line.name) for line in run.plan.lines)

@@ -75,7 +75,7 @@ def is_same(one: Any, other: Any) -> bool:
 def in_words(changes: Mapping[str, Any]) -> str:
     """What a preset changes, by the labels of the page."""
     phrases = [f"{BY_KEY[key].label} {_word(value)}" for key, value in changes.items()]
-    return f"Changed from Default: {', '.join(phrases)}." if phrases else "Nothing is changed from Default."
+    return f"Changed from Default: {', '.join(phrases)}." if phrases else ""
 
 
 def _word(value: Any) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from ..errors import BeyondFacialError
-from ..settings import METHOD_DEFAULTS, PRESETS
+from ..settings import METHOD_DEFAULTS, PRESETS, MethodParameters
+from ..settings.cost import cost_in_words
 from . import presets
 from .components import component, exception_html
 
@@ -57,7 +58,8 @@ def preset_names() -> list[str]:
 
 
 def note_html(changes: Mapping[str, Any]) -> str:
-    text = html.escape(presets.in_words(changes))
+    costs = cost_in_words(MethodParameters(**{**METHOD_DEFAULTS, **changes}))
+    text = html.escape(f"{presets.in_words(changes)} {costs}".strip())
     return f'<div class="beyondfacial-panel beyondfacial-quiet">{text}</div>'
 
 

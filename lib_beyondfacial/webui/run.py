@@ -19,10 +19,10 @@ from ..hosts.run import Run, run_of
 from ..sampling.advice import refuse_subjects
 from ..sampling.plan import PERSON, IdentityLine, Plan, make_line, make_line_of
 from ..settings import FIELDS, Settings
-from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures
+from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures, plain_pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
 from .pictures import Output, saves_pictures
-from .run_report import best_position, report_lines
+from .run_report import best_position, cost_lines, report_lines
 
 CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
@@ -91,8 +91,10 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         if settings.embedding and settings.identity_in_infotext:
             settings = replace(settings, identity=identities.name_of_photos(loaded[0].identity.photo_hash))
         unload_with(weakref.ref(p.sd_model))
+        before, unwanted = plain_pictures.copy_before(p, settings)
         run = request.begin(p, make_plan(settings, *loaded), Output(settings, loaded, is_api))
-        for warning in (*forwarding.kept(p, "warnings", ()), *person.warn(settings, loaded, texts)):
+        run.owner_data.plain = before
+        for warning in (*forwarding.kept(p, "warnings", ()), *person.warn(settings, loaded, texts), *unwanted):
             run.report.warn(warning)
         if neighbours.restores_faces(p):
             run.report.warn(neighbours.RESTORED)
@@ -129,6 +131,7 @@ def before_sampling(p: Any, noise: Any) -> None:
     found = output_of(p)
     if found is not None and noise is not None:
         found[1].sampled = len(noise)
+        plain_pictures.count_jobs(found[1])
     request.before_sampling(p, noise)
 
 
@@ -159,7 +162,7 @@ def finish(p: Any, processed: Any) -> None:
             run.report.warn(sentence)
         masks = show_masks(p, run, output, processed, places)
         if not output.is_api and not neighbours.running_script(p):  # a grid's cells would all tell of a picture 1
-            for line in report_lines(output):
+            for line in (*report_lines(output), *cost_lines(run.report)):
                 add_line(p, line, processed)
         for warning in run.report.warnings:
             add_comment(p, warning, processed)
@@ -169,6 +172,8 @@ def finish(p: Any, processed: Any) -> None:
             if (best := best_position(output)) in places:
                 processed.extra_generation_params[infotext.BEST_KEY] = places[best]
     request.end(p)
+    with report_errors(p, processed):
+        plain_pictures.add_plain(p, output, processed)
 
 
 def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:
@@ -191,6 +196,7 @@ def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[in
     for position, mask in masks.items():
         text = f"{texts[position]}, {infotext.MASK_KEY}: of picture {position + 1}"
         mask.info["parameters"] = text
+        mask.info["beyondfacial"] = f"mask {position + 1} of {places.get(position, -1)}"  # for the page's script
         processed.images.append(mask)
         processed.infotexts.append(text)
     return list(range(first, first + len(masks)))

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..faces.reports import in_words
+from ..sampling.report import Report
+from ..settings import Settings
 from .pictures import Output, Picture
 
 
 def report_lines(output: Output) -> list[str]:
-    """A line for each picture: likeness in numbers and words, size of the face, what became of the head; none without
-    a face pack."""
-    best, analyser = best_position(output), output.persons[0].analyser
-    if analyser is None:
+    """A line for each picture, or for each person in it: likeness in numbers and words, size of the face, what became
+    of the head; none without a face pack."""
+    if output.persons[0].analyser is None:
         return []
-    return [
-        f"BeyondFacial picture {position + 1}: {describe(picture, analyser.name)}"
-        f"{f'; the best of {len(output.pictures)}' if position == best else ''}"
-        for position, picture in sorted(output.pictures.items())
-    ]
+    best = best_position(output)
+    pack, names = output.persons[0].analyser.name, person_names(output.settings)
+    lines = []
+    for position, picture in sorted(output.pictures.items()):
+        best_of = f"; the best of {len(output.pictures)}" if position == best else ""
+        for name, line in zip(names, describe(picture, pack), strict=False):
+            lines.append(f"BeyondFacial picture {position + 1}{f', {name}' if name else ''}: {line}{best_of}")
+    return lines
 
 
-def describe(picture: Picture, pack: str) -> str:
-    """As in "likeness .95 (same person), face 5% of the picture, head refined"."""
-    similarity = picture.report["similarity"]
+def person_names(settings: Settings) -> list[str]:
+    """What the lines call the persons: nothing, if there is one."""
+    return [each.name or each.identity or f"person {n}" for n, each in enumerate(settings.persons, 1)] or [""]
+
+
+def describe(picture: Picture, pack: str) -> list[str]:
+    """Of each person, as in "likeness .95 (same person), face 5% of the picture, head refined"."""
+    faces = picture.report.get("persons") or [picture.report]
+    refined = picture.refined or (False,) * len(faces)
+    note = picture.report.get("note", "")
+    if len(faces) > 1 and note.startswith("no face"):  # which each line says of its own person
+        note = ""
+    return [describe_face(face, is_refined, note, pack) for face, is_refined in zip(faces, refined, strict=True)]
+
+
+def describe_face(face: Mapping[str, Any], is_refined: bool, note: str, pack: str) -> str:
+    """face: its "similarity" and "face_area". note: what the picture lacks."""
+    similarity = face["similarity"]
     parts = ["no face found"]
     if similarity is not None:
         words = in_words(similarity, pack)
         parts = [f"likeness {short(similarity)}{f' ({words})' if words else ''}"]
-        parts.append(f"face {percent(picture.report['face_area'])} of the picture")
-    if picture.is_refined:
-        parts.append("head refined")
-    elif "note" in picture.report:
-        parts.append(picture.report["note"])
-    return ", ".join(parts)
+        parts.append(f"face {percent(face['face_area'])} of the picture")
+    parts.append("head refined" if is_refined else note)
+    return ", ".join(filter(None, parts))
 
 
 def best_position(output: Output) -> int | None:
@@ -39,6 +58,11 @@ def best_position(output: Output) -> int | None:
     measured = {at: each.report["similarity"] for at, each in output.pictures.items()}
     found = {at: value for at, value in measured.items() if value is not None}
     return max(found, key=lambda at: found[at]) if found and len(measured) > 1 else None
+
+
+def cost_lines(report: Report) -> list[str]:
+    """What the request cost, in the UNet's rows; no line if nothing was fused."""
+    return [] if report.cost is None else [f"BeyondFacial: {percent(report.cost)} more work for the model"]
 
 
 def short(value: float) -> str:

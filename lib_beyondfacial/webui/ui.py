@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from ..settings import BY_KEY, FOLDS, UI_FIELDS, Field
-from . import face_check, folders, identities, identities_ui, listings, photos_ui, presets_ui, setup_ui
+from ..settings import BY_KEY, FOLDS, PAGE_FIELDS, PAGE_PERSON_FIELDS, UI_FIELDS, Field
+from . import folders, identities, identities_ui, listings, persons_ui, presets_ui, setup_ui
 from .components import component, field_component, listing, no_ui_config, read_names
 from .infotext import PASTED_FIELDS, missing_person, paste_key
 
@@ -26,7 +26,7 @@ PAIRS = (("weight", "refine_head"), ("start", "stop"), ("mask_strength", "mask_s
 
 @dataclass
 class ScriptUI:
-    """What a script's ui() gives to the host: components in UI_FIELDS' order, and the tables for pasting infotexts."""
+    """What a script's ui() gives to the host: components in PAGE_FIELDS' order, and the tables for infotexts."""
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
@@ -40,24 +40,29 @@ def build(is_img2img: bool) -> ScriptUI:
     accordion = _open_accordion(tab, made)
     with accordion:
         setup = _build_setup(tab)
-        photos, manager = _build_person(tab, made)
+        persons = persons_ui.build(tab, made)
         pasted = component(gr.HTML, tab, "pasted", value="")
-        photos.zone.upload(fn=lambda: "", inputs=[], outputs=[pasted])
         made["adapter"], _ = listing(tab, BY_KEY["adapter"], listings.adapter_names)
         described = component(gr.HTML, tab, "described", value=listings.adapter_text("", "auto"))
         made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "main"])
         preset = presets_ui.build(tab)
         for fold, title in FOLDS.items():
-            with component(gr.Accordion, tab, fold, label=title, open=False):
+            with component(gr.Accordion, tab, fold, label=title, open=False, elem_classes=["beyondfacial-fold"]):
                 made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == fold])
+                if fold == "mask":
+                    made |= _build_fields(tab, [field for field in UI_FIELDS if field.section == "compare"])
+                if fold == "face":
+                    made |= _build_fields(tab, [field for field in PAGE_PERSON_FIELDS if field.key not in made])
     no_ui_config(getattr(made["enabled"], "accordion", accordion))
 
-    _connect_person(made, photos, manager)
-    _connect_setup(made, setup, described, manager)
+    for each in persons:
+        each.connect(made)
+        each.photos.zone.upload(fn=lambda: "", inputs=[], outputs=[pasted])
+    _connect_setup(made, setup, described, persons)
     presets_ui.connect(made, preset)
     keys = [(made[field.key], paste_key(field)) for field in PASTED_FIELDS]
     names = [str(key) for _, key in keys]
-    return ScriptUI([made[field.key] for field in UI_FIELDS], [*keys, (pasted, missing_person)], names)
+    return ScriptUI([made[field.key] for field in PAGE_FIELDS], [*keys, (pasted, missing_person)], names)
 
 
 def _build_setup(tab: str) -> tuple[Any, Any, Any]:
@@ -67,18 +72,6 @@ def _build_setup(tab: str) -> tuple[Any, Any, Any]:
         shown = component(gr.HTML, tab, "missing", value=missing)
         again = component(gr.Button, tab, "look_again", value="Look again", scale=0, min_width=110, size="sm")
     return row, shown, again
-
-
-def _build_person(tab: str, made: dict[str, Any]) -> tuple[photos_ui.Photos, identities_ui.Manager]:
-    """Who it is: photos beside saved identities, and below what is in use."""
-    with component(gr.Row, tab, "person", equal_height=False):
-        with component(gr.Column, tab, "column_photos", scale=3, min_width=220):
-            references, zone = photos_ui.build_zone(tab)
-        with component(gr.Column, tab, "column_identity", scale=3, min_width=220):
-            made["identity"], refresh, opener = identities_ui.build_list(tab)
-    made["references"] = references
-    manager = identities_ui.build_rest(tab, made["identity"], refresh, opener)
-    return photos_ui.build_shown(tab, references, zone), manager
 
 
 def _build_fields(tab: str, fields: list[Field]) -> dict[str, Any]:
@@ -95,43 +88,18 @@ def _build_fields(tab: str, fields: list[Field]) -> dict[str, Any]:
     return made
 
 
-def _connect_person(made: dict[str, Any], photos: photos_ui.Photos, manager: identities_ui.Manager) -> None:
-    check_inputs = [made[key] for key in face_check.INPUTS]
-    photos.zone.upload(
-        fn=photos_ui.append,
-        inputs=[photos.zone, photos.references, made["identity"]],
-        outputs=[photos.references, photos.zone, photos.shown, made["identity"]],
-    )
-    photos.action.change(
-        fn=act,
-        inputs=[photos.action, photos.references],
-        outputs=[photos.references, photos.shown, made["identity"]],
-        show_progress="hidden",
-    )
-    photos.check.click(fn=photos_ui.check, inputs=[*check_inputs, made["identity"]], outputs=[photos.shown])
-    manager.connect(check_inputs, photos)
-
-
-def act(line: str | None, uploads: Any) -> tuple[Any, Any, Any]:
-    """What the page's script hands over: a card's button was pressed. Behind "#" stands what makes each line new."""
-    text = (line or "").rsplit(" #", 1)[0]
-    if text.startswith("choose"):
-        name = text.removeprefix("choose").strip()
-        return gr.update(), gr.update(), gr.update(value=name or BY_KEY["identity"].empty)
-    if text.startswith("remove "):
-        return *photos_ui.remove(text, uploads), gr.update()
-    return gr.update(), gr.update(), gr.update()
-
-
 def _connect_setup(
-    made: dict[str, Any], setup: tuple[Any, ...], described: Any, manager: identities_ui.Manager
+    made: dict[str, Any], setup: tuple[Any, ...], described: Any, persons: list[persons_ui.PersonUI]
 ) -> None:
     """The page's script presses "Look again" when the accordion is first opened: the server's lists may be older."""
     row, shown, again = setup
     again.click(
         fn=look_again,
-        inputs=[made["adapter"], made["adapter_family"], made["identity"]],
-        outputs=[row, shown, described, made["adapter"], made["face_pack"], made["identity"], manager.saved],
+        inputs=[made["adapter"], made["adapter_family"], *(each.manager.chosen for each in persons)],
+        outputs=[
+            *(row, shown, described, made["adapter"], made["face_pack"]),
+            *(part for each in persons for part in (each.manager.chosen, each.manager.saved)),
+        ],
         show_progress="hidden",
     )
     # Leaving the field counts, too: the answers to what is typed may come in another order.
@@ -139,16 +107,16 @@ def _connect_setup(
         event(fn=listings.adapter_text, inputs=[made["adapter"], made["adapter_family"]], outputs=[described])
 
 
-def look_again(adapter: str | None, family: str | None, identity: str | None) -> tuple[Any, ...]:
-    """All that depends on files and on the loaded model, read again."""
+def look_again(adapter: str | None, family: str | None, *chosen: str | None) -> tuple[Any, ...]:
+    """All that depends on files and on the loaded model, read again; chosen: the saved identity of each person."""
     missing = setup_ui.missing_html()
-    lists = {**LISTED, "identity": identities.names}
+    names = gr.update(choices=read_names(BY_KEY["identity"], identities.names))
     return (
         gr.update(visible=bool(missing)),
         missing,
         listings.adapter_text(adapter, family),
-        *(gr.update(choices=read_names(BY_KEY[key], lists[key])) for key in ("adapter", "face_pack", "identity")),
-        identities_ui.saved_cards(identity),
+        *(gr.update(choices=read_names(BY_KEY[key], LISTED[key])) for key in ("adapter", "face_pack")),
+        *(part for each in chosen for part in (names, identities_ui.saved_cards(each))),
     )
 
 

@@ -1,20 +1,26 @@
 """What is put in place of the method's parts does what its name says."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from bench.ablations import BRANCHES, CROP_WEIGHTS, ActivationAttention, RescaledAttention, crop_weight
 from bench.alternatives import ALTERNATIVES, compute_argmax_mask, compute_box_mask
 from bench.painter import Painted, record_masks
+from lib_beyondfacial.adapters.attention import DecoupledAttention
 from lib_beyondfacial.method import decision
 from lib_beyondfacial.method.mask import AdaptiveMask
 from lib_beyondfacial.method.predictions import AttentionReadings, Predictions
 from lib_beyondfacial.method.start_noise import prior_box
-from lib_beyondfacial.sampling.plan import PERSON, Plan
+from lib_beyondfacial.sampling.head_refinement import HeadRefinement
+from lib_beyondfacial.sampling.plan import PERSON, IdentityLine, Plan
 from lib_beyondfacial.settings import MethodParameters
+from lib_beyondfacial.unet.sites import Site
 
 SIZE = (16, 16)
 BOXES = [(0.25, 0.125, 0.5, 0.375), None]
-MASKS = [name for name in ALTERNATIVES if name != "prior_start"]
+MASKS = [name for name in ALTERNATIVES if name not in {"prior_start", *BRANCHES, *CROP_WEIGHTS}]
 PARAMETERS = MethodParameters(smoothing=0.0)
 PLAN = Plan(PARAMETERS, (), find_faces=lambda image: [])
 
@@ -120,3 +126,57 @@ def test_the_priors_start_asks_no_attention():
     boxes = change("prior_start").find_boxes(readings(), 2, SIZE)
     assert boxes == [prior_box(*SIZE)] * 2
     assert PLAN.find_boxes(readings(), 2, SIZE) != boxes
+
+
+def attention_of(attention_class):
+    """Two sites of an adapter with random weights, one person."""
+    generator = torch.Generator().manual_seed(21)
+    sites = [Site(f"output_blocks.{i}.attn2", 32, 4, 16) for i in range(2)]
+    weights = {
+        f"{2 * i + 1}.{leaf}.weight": torch.randn(32, 16, generator=generator)
+        for i in range(2)
+        for leaf in ("to_k_ip", "to_v_ip")
+    }
+    spec = SimpleNamespace(context_dim=16, site_widths=(32, 32), has_lora=False)
+    tokens = torch.randn(1, 4, 16, generator=generator)
+    return attention_class(spec, SimpleNamespace(ip_adapter=weights), tokens, sites)
+
+
+def test_the_rescaled_branch_has_the_texts_norm_and_its_own_direction():
+    query, text = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(1)), torch.randn(2, 9, 32)
+    plain, rescaled = (attention_of(each)(1, query, text, [0, 1]) for each in (DecoupledAttention, RescaledAttention))
+    assert torch.allclose(rescaled.norm(dim=-1), text.norm(dim=-1), rtol=1e-4)
+    assert torch.allclose(torch.cosine_similarity(rescaled, plain, dim=-1), torch.ones(2, 9), atol=1e-4)
+
+
+def test_the_activation_is_the_largest_key_product_and_changes_no_output():
+    query, text = torch.randn(1, 9, 32, generator=torch.Generator().manual_seed(1)), torch.zeros(1, 9, 32)
+    attention = attention_of(ActivationAttention)
+    assert torch.equal(attention(0, query, text, [0]), attention_of(DecoupledAttention)(0, query, text, [0]))
+    keys = attention._on_device(0, query)[0][0]
+    by_hand = [[max(float(query[0, n].view(4, 8)[h] @ k) for k in keys[h]) for h in range(4)] for n in range(9)]
+    expected = torch.tensor(by_hand).mean(-1) / 8**0.5
+    assert torch.allclose(attention.activation[0], expected - expected.min(), atol=1e-5)
+
+
+def test_the_crops_weight_is_the_branchs_own_and_goes_again():
+    """A refinement made of any line is asked for its predictor with another weight."""
+    before = HeadRefinement.crop_predictor
+    asked = []
+    HeadRefinement.crop_predictor = lambda self, cfg: asked.append([line.weight for line in self.plan.lines])
+    try:
+        line = IdentityLine("a", (), ())
+        refinement = HeadRefinement(Plan(PARAMETERS, (line,), PLAN.find_faces), *[None] * 6)
+        with crop_weight(0.7):
+            HeadRefinement.crop_predictor(refinement, 4.0)
+        HeadRefinement.crop_predictor(refinement, 4.0)
+    finally:
+        HeadRefinement.crop_predictor = before
+    assert asked == [[0.7], [1.0]]
+
+
+def test_without_a_mask_nothing_is_fused_but_the_map_is_there():
+    policy, given = change("no_mask").mask_policy(PARAMETERS), predictions()
+    maps = policy.compute_maps(given)
+    assert maps[PERSON].max() > 0.5
+    assert policy.compute_masks(0.0, given, maps)[PERSON].max() == 0

@@ -10,6 +10,7 @@ from bench.methods import METHODS, QUICK, TABLE, parse_method
 from bench.painter import Sampling
 from bench.pairs import make_batches, make_pairs
 from bench.records import Store, key_of, read_records, write_records
+from demo.dollhouse.world import Picture
 
 ROWS = [{"pair": i, "batch": [0, 1], "similarity": 0.1 * i, "box": None} for i in range(2)]
 
@@ -22,6 +23,8 @@ def test_cache_key_depends_on_everything_that_changes_pictures(monkeypatch):
         key_of(replace(method, alternative="no_decision"), sampling, "cpu"),
         key_of(method, replace(sampling, steps=7), "cpu"),
         key_of(method, sampling, "cuda"),
+        key_of(replace(method, after="plain"), sampling, "cpu"),
+        key_of(replace(method, sampling={"steps": 8}), sampling, "cpu"),
     ]
     monkeypatch.setattr(records, "hash_weights", lambda: "others")
     keys.append(key_of(method, sampling, "cpu"))
@@ -78,7 +81,9 @@ def test_packed_records_come_back_and_are_the_same_bytes(tmp_path):
 
 
 def test_methods_of_the_table_are_the_issues_own():
-    asked = "plain single_line single_line_late saliency_only oracle_mask beyondfacial"
+    asked = (
+        "plain single_line single_line_late saliency_only oracle_mask beyondfacial detailer late_detailer refine_only"
+    )
     asked += " minus_attention minus_decision minus_smoothing plus_start_identity"
     assert set(asked.split()) <= {method.name for method in TABLE}
     assert set(QUICK) <= METHODS.keys()
@@ -99,10 +104,11 @@ def test_the_splits_share_no_person_seed_or_wording():
     tuning, heldout = make_pairs(40), make_pairs(40, "heldout")
     assert not {p.seed for p in tuning} & {p.seed for p in heldout}
     assert not {p.person for p in tuning} & {p.person for p in heldout}
+    assert 10 < sum(p.picture == Picture(p.person, p.picture.scene, p.picture.action, "full") for p in heldout) < 30
     assert not {p.prompt for p in tuning} & {p.prompt for p in heldout}
     assert all(p.prompt.endswith(", full body") and p.prompt.startswith("picture of a ") for p in heldout)
     assert [p.prompt for p in make_pairs(7, "heldout")] == [p.prompt for p in heldout[:7]]
-    assert tuning[0].prompt == "photo of a woman waving at night, full body shot"
+    assert tuning[0].prompt == "photo of a smiling woman holding a ball waving at night, full body shot"
 
 
 def test_batches_hold_every_pair_once_and_one_person_word_each():

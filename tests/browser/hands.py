@@ -13,6 +13,7 @@ from lib_beyondfacial.settings import Field
 
 SHOTS = os.environ.get("BEYONDFACIAL_SCREENSHOTS")
 TAB = "#beyondfacial_txt2img"
+SECOND = f"{TAB}_person_2"  # before the names of the second person's parts
 HAND_MS = 1000  # ten times what an answer of the page takes
 RUN_MS = 120_000
 
@@ -34,17 +35,31 @@ def open_fold(page, name):
     page.click(f"{TAB}_{name} > .label-wrap")
 
 
-def upload(page, *files):
+def open_second(page):
+    page.click(f"{TAB}_persons > .tab-nav > button >> nth=1")
+    page.wait_for_selector(f"{SECOND}_subject", state="visible")
+
+
+def upload(page, *files, person=TAB):
     """As late as a hand chooses files: gradio 3 forgets an upload, "Uploading..." for good, when an answer to what was
     clicked before arrives meanwhile."""
     page.wait_for_timeout(HAND_MS)
-    page.set_input_files(f"{TAB}_add_photos input[type=file]", files)
+    page.set_input_files(f"{person}_add_photos input[type=file]", files)
 
 
-def checked(page, count):
+def checked(page, count, person=TAB):
     """Wait until so many photos are shown and have been checked, which the page does by itself."""
-    page.wait_for_selector(f"{TAB}_photos [data-check=checked]", timeout=RUN_MS)
-    assert page.locator(f"{TAB}_photos figure").count() == count
+    page.wait_for_selector(f"{person}_photos [data-check=checked]", timeout=RUN_MS)
+    assert page.locator(f"{person}_photos figure").count() == count
+
+
+def tab_to(page, selector):
+    """Go there with the Tab key alone."""
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    pytest.fail(f"the Tab key does not lead to {selector}")
 
 
 def title(page):
@@ -70,8 +85,8 @@ def choose(page, part, name):
     pytest.fail(f"{name} is not in the list {part}")
 
 
-def generate(page, steps=4):
-    page.fill("#txt2img_prompt textarea", "photo of a man running in the forest, full body shot")
+def generate(page, steps=4, prompt="photo of a man running in the forest, full body shot"):
+    page.fill("#txt2img_prompt textarea", prompt)
     page.fill("#txt2img_steps input[type=number]", str(steps))
     page.click("#txt2img_generate")
 

@@ -133,7 +133,7 @@ def test_encoding_is_the_posteriors_mean_and_draws_nothing(double):
     host, picture = ForgeHost(Processing), torch.rand(3, 64, 64) * 2 - 1
     mean = double.model._model.first_stage_model.encode(picture[None]).mode()
     before = torch.get_rng_state()
-    encoded = host.encode_image(picture)
+    (encoded,) = host.encode_images(picture[None])
     assert torch.equal(before, torch.get_rng_state())
     torch.testing.assert_close(encoded, mean[0] * double.model._model.scale_factor, atol=1e-5, rtol=0)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from lib_beyondfacial.hosts.a1111.model import A1111Host
 
@@ -56,3 +59,33 @@ def test_x0_samplers_are_left_as_they_are():
     assert host.to_x0(x, 2 * x, 3.0) is x
     assert host.from_x0(x, 3.0) is x
     assert host.start_to_x(x, 3.0) is x
+
+
+class Autoencoder(nn.Module):
+    """As small as an autoencoder can be, with the host's names; its encode as of SD1.5 or of SDXL."""
+
+    def __init__(self, samples: bool):
+        super().__init__()
+        self.encoder, self.quant_conv, self.samples = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 8, 1), samples
+
+    def encode(self, pixels: torch.Tensor) -> object:
+        mean, log_variance = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
+        if not self.samples:
+            return SimpleNamespace(mean=mean, log_variance=log_variance)
+        return 0.13 * (mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape))
+
+
+@pytest.mark.parametrize("samples", [False, True], ids=["SD1.5", "SDXL"])
+def test_encoding_is_the_posteriors_scaled_mean_and_draws_nothing(monkeypatch, samples):
+    devices = SimpleNamespace(device=torch.device("cpu"), without_autocast=contextlib.nullcontext)
+    monkeypatch.setitem(sys.modules, "modules", SimpleNamespace(devices=devices))
+    vae, picture = Autoencoder(samples), torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(1))
+    host = host_of(predicts_eps=False)
+    host.p.sd_model.first_stage_model, host.p.sd_model.scale_factor = vae, 0.13
+    host.p.sd_model.encode_first_stage = vae.encode
+    before = torch.get_rng_state()
+    (encoded,) = host.encode_images(picture[None])
+    assert torch.equal(torch.get_rng_state(), before)
+    mean = vae.quant_conv(vae.encoder(picture[None])).detach()[0, :4]
+    assert torch.allclose(encoded, 0.13 * mean, atol=1e-6)
+    assert not vae.quant_conv._forward_hooks

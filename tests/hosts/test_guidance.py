@@ -60,6 +60,25 @@ def assert_true(levels) -> None:
         assert torch.allclose(denoised, step.denoised + step.guidance * delta, atol=1e-3 * largest)
 
 
+def test_the_live_preview_shows_the_fused_prediction(any_host, record, monkeypatch):
+    """A1111's is by default that of the prompt alone, which is the sampler's last latent; Forge's is behind CFG."""
+    from demo.miniwebui import samplers, shared
+
+    shown: list[torch.Tensor] = []
+    is_forge = hasattr(shared.sd_model, "forge_objects")
+    original = samplers.Sampler.callback_state
+
+    def note(self, d):
+        shown.append((shared.state.current_latent if is_forge else self.last_latent).clone())
+        return original(self, d)
+
+    monkeypatch.setattr(samplers.Sampler, "callback_state", note)
+    levels = record(any_host, sampler_name="Euler")
+    for (step, predictions, delta, _), preview in zip(levels, shown, strict=True):
+        plain, scale = (step.denoised, step.guidance) if is_forge else (predictions.semantic, 1.0)
+        assert torch.allclose(preview, plain + scale * delta, atol=1e-3 * float(preview.abs().max()))
+
+
 @pytest.mark.parametrize("any_host", ["a1111"], indirect=True)
 def test_guidance_of_cfg_plus_plus_is_scaled_down(any_host, record, monkeypatch):
     from demo.miniwebui.samplers import KDiffusionSampler

@@ -11,6 +11,8 @@ from fastapi import HTTPException
 from demo.nets import vae
 from lib_beyondfacial.faces import FaceAnalyser
 from lib_beyondfacial.method import head_refinement
+from lib_beyondfacial.sampling import crops
+from lib_beyondfacial.sampling.head_refinement import LOOKING
 
 REQUEST = {"prompt": "a photo of man", "steps": 6, "width": 96, "height": 64, "seed": 5, "sampler_name": "DPM++ 2M"}
 NEUTRAL = {"idap_strength": 0.0, "refine_size": 64}
@@ -71,6 +73,22 @@ def test_head_is_refined_and_then_the_line_rests(run, faces, rows):
     assert change[20:36, 60:76].mean() > 3 * change[OUTSIDE].mean()
     (again,), _ = run({"refine_head": True})
     assert np.array_equal(image, again)
+
+
+def test_the_hosts_progress_tells_each_step_of_the_refinement(run, faces, monkeypatch):
+    """Beside the bar, which stands still meanwhile; nothing is left there afterwards."""
+    from demo.miniwebui import shared
+
+    shown: list[str | None] = []
+    text = property(lambda self: shown[-1] if shown else None, lambda self, words: shown.append(words))
+    monkeypatch.setattr(shared.State, "textinfo", text, raising=False)
+    run({"refine_head": True})
+    steps = [crops.REDRAWING.format(n, head_refinement.STEPS) for n in range(1, head_refinement.STEPS + 1)]
+    assert [words for words in shown if words] == [LOOKING, *steps]
+    assert shown[-1] is None
+    shown.clear()
+    run({"refine_head": False})
+    assert not any(shown)
 
 
 def test_without_a_face_it_is_bit_equal_and_warned_of(run, faces):

@@ -109,7 +109,7 @@ def test_each_person_has_a_say_and_nothing_stays(run, unet, persons):
     both, parameters = run({"mask_mode": "whole"})
     assert not same(plain, both)
     assert "Anton" not in str(parameters)
-    assert parameters["BeyondFacial person 1"].endswith("subject man; weight 1")
+    assert parameters["BeyondFacial person 1"].endswith("; weight 1; subject man")
     persons[1]["weight"] = 0.5
     assert not same(both, run({"mask_mode": "whole"})[0])
     assert hooks_on(unet) == before

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lib_beyondfacial.method import head_refinement as eq
 from lib_beyondfacial.method.head_refinement import CropBox, RefinedHeads, VarianceExploding
+from lib_beyondfacial.method.start_noise import Box
 
 
 def test_crop_is_a_square_around_the_head():
@@ -67,12 +68,19 @@ def test_ellipse_lies_in_the_crop():
     assert eq.RADIUS * (1 + eq.EDGE) <= 0.5
 
 
-def test_encode_compensated_adds_what_the_autoencoder_loses():
-    """A decoder that gives back 0.8 of what it was given leaves 0.2 of a picture wanting, then 0.2 of these."""
-    y = torch.rand(3, 8, 8)
-    z = eq.encode_compensated(y, lambda picture: picture, lambda latents: 0.8 * latents)
-    assert torch.allclose(z, 1.2 * y)
-    assert torch.equal(eq.encode_compensated(y, lambda picture: picture / 2, lambda latents: 2 * latents), y / 2)
+def test_window_holds_the_square_and_a_margin():
+    assert eq.window_around(CropBox(100, 200, 40), (512, 768), (64, 96)) == Box(7, 19, 18, 31)
+    assert eq.window_around(CropBox(4, 764, 40), (512, 768), (64, 96)) == Box(0, 90, 6, 96), "cut at the border"
+
+
+@given(y=st.floats(0, 512), x=st.floats(0, 768), side=st.floats(10, 500))
+def test_window_lies_in_the_latents_and_holds_the_ellipse(y, x, side):
+    crop = CropBox(y, x, side)
+    window = eq.window_around(crop, (512, 768), (64, 96))
+    outside = eq.elliptical_mask(crop, (512, 768), (64, 96)).clone()
+    assert window.cut(outside).shape == (1, *window.size)
+    window.cut(outside).zero_()
+    assert not outside.any()
 
 
 @pytest.mark.parametrize(("sigma", "first"), [(0.4, 2.5), (1.0, 2.5), (1.5, 3.0), (2.5, 5.0)])

@@ -82,7 +82,8 @@ def test_error_from_sample(client: TestClient, probe: Any, http: bool) -> None:
 
 
 def test_lists(client: TestClient) -> None:
-    assert {s["name"] for s in client.get("/sdapi/v1/samplers").json()} == {"Euler a", "Euler", "DPM++ 2M", "DDIM"}
+    names = {"Euler a", "Euler", "DPM++ 2M", "DPM++ SDE", "LCM", "DDIM"}
+    assert {s["name"] for s in client.get("/sdapi/v1/samplers").json()} == names
     (model,) = client.get("/sdapi/v1/sd-models").json()
     assert model["model_name"] == "random"
     assert model["title"].startswith("random.safetensors [")

@@ -80,6 +80,7 @@ class HostDouble:
     injection: CountingInjection = field(default_factory=CountingInjection)
     key: object = "first model"
     crops: bool = True
+    joins: bool = True
     interrupted: bool = False
     calls: list[ModelCall] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
@@ -100,6 +101,12 @@ class HostDouble:
         self.encoded.append(Encoded(tuple(texts), size))
         return self.encoded[-1]
 
+    def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
+        return Encoded(tuple(cond.texts[row] for row in rows), cond.size)
+
+    def join_conds(self, cond: Cond, uncond: Cond) -> Cond | None:
+        return Encoded(cond.texts + uncond.texts, cond.size) if self.joins else None
+
     def encode_words(self, words: Sequence[str]) -> Tensor:
         seeds = [torch.Generator().manual_seed(sum(map(ord, word))) for word in words]
         return torch.stack([torch.randn(CONTEXT_DIM, generator=seed) for seed in seeds])
@@ -110,14 +117,14 @@ class HostDouble:
     def first_conds(self) -> Cond:
         return "first conds"
 
-    def encode_image(self, picture: Tensor) -> Tensor:
+    def encode_images(self, pictures: Tensor) -> Tensor:
         self.order.append("encode")
-        z = F.avg_pool2d(picture, FACTOR)
-        return torch.cat([z, z.mean(0, keepdim=True)])
+        z = F.avg_pool2d(pictures, FACTOR)
+        return torch.cat([z, z.mean(1, keepdim=True)], 1)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         self.order.append("decode")
-        return F.interpolate(latents[:, :3], scale_factor=FACTOR, mode="nearest")[0]
+        return F.interpolate(latents[:, :3], scale_factor=FACTOR, mode="nearest")
 
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
         return start

@@ -73,7 +73,10 @@ def test_crops_of_a_batch_are_rows_of_the_same_calls(begin):
     run_level(sampling, 2.0, predict(batch=2))
     assert {call.rows for call in sampling.host.calls if call.is_crop} == {4}
     assert list(sampling.refinement.seeds().values()) == [7, 8, 8, 9]
-    assert sampling.report.refined == (True, True)
+    assert sampling.report.refined == {name: (True, True) for name in NAMES}
+    attached = [line.injections[0].attachments[-1][0] for line in sampling.plan.lines]
+    assert [where.rows for where in attached] == [slice(0, 2), slice(2, 4)], "a line's rows stand together"
+    assert [where.images for where in attached] == [(0, 1), (0, 1)]
 
 
 def test_a_line_without_a_face_goes_on(begin):

@@ -59,7 +59,7 @@ def test_reference_is_encoded_on_grey_and_cut_to_its_box():
     latent = encode_reference(encode, crop, box, SIZE, 8)
     assert latent.shape == (3, 3, 3)
     assert torch.allclose(latent[:, 1, 1], torch.ones(3), atol=1e-3)
-    (picture,) = shown
+    ((picture,),) = shown
     assert picture.shape == (3, 64, 96)
     grey = GREY / 127.5 - 1
     outside = torch.ones(64, 96, dtype=torch.bool)

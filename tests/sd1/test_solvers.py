@@ -42,10 +42,32 @@ def test_ddim_follows_the_exact_flow() -> None:
     assert torch.allclose(out, x, rtol=0.03)
 
 
-def test_ancestral_steps_keep_the_datas_variance() -> None:
+def test_without_its_noise_the_stochastic_solver_is_deterministic() -> None:
+    sigmas = solvers.karras_sigmas(100, 0.03, 14.6)
+    x = torch.tensor([[14.6], [-7.0]])
+    out = solvers.dpmpp_sde(ideal, x, sigmas, lambda: torch.full_like(x, 9.0), lambda d: None, 0.0)
+    assert torch.allclose(out, x / (1 + 14.6**2) ** 0.5, rtol=0.003)
+
+
+def test_consistency_steps_end_at_what_the_model_says_last() -> None:
+    sigmas = torch.tensor([14.6, 3.0, 0.5, 0.0])
+    asked = []
+
+    def model(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        asked.append((x.clone(), float(sigma[0])))
+        return torch.full_like(x, float(len(asked)))
+
+    out = solvers.lcm(model, torch.zeros(2, 1), sigmas, lambda: torch.ones(2, 1), lambda d: None, 0.0)
+    assert [sigma for _, sigma in asked] == pytest.approx([14.6, 3.0, 0.5])
+    assert [x[0].item() for x, _ in asked] == pytest.approx([0, 1 + 3.0, 2 + 0.5])
+    assert out.tolist() == [[3.0], [3.0]]
+
+
+@pytest.mark.parametrize("solver", [solvers.euler_ancestral, solvers.dpmpp_sde])
+def test_ancestral_steps_keep_the_datas_variance(solver: object) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(20000, 1, generator=generator) * (1 + 14.6**2) ** 0.5
-    out = solvers.euler_ancestral(
+    out = solver(
         ideal,
         x,
         solvers.karras_sigmas(300, 0.03, 14.6),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 
 import pytest
 from PIL import Image
 
 from demo.miniwebui import host as miniature
+from lib_beyondfacial.settings import PAGE_FIELDS
 from tests.faces.conftest import draw, save_pack
 from tests.random_adapter import write_faceid_adapter
 from tests.random_model import write_random_model
@@ -22,6 +24,11 @@ def to_base64(picture: object) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def page_args(values: Mapping[str, object]) -> list[object]:
+    """A script's arguments as the page sends them; None, which means the default, for what is not given."""
+    return [values.get(field.key) for field in PAGE_FIELDS]
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import from_numpy
 
 from demo.miniwebui import processing, scripts, shared
-from lib_beyondfacial.settings import UI_FIELDS, Settings
+from lib_beyondfacial.settings import PAGE_FIELDS, Settings
 from lib_beyondfacial.webui import cells, forwarding, xyz
 from tests.faces.conftest import draw
-from tests.webui.conftest import to_base64
+from tests.webui.conftest import page_args, to_base64
 from tests.webui.test_neighbour_scripts import PLAIN, Neighbour, reports_of
 
 
@@ -110,7 +110,7 @@ def page_values(tmp_path):
         upload = tempfile.NamedTemporaryFile(suffix=".png")  # noqa: SIM115  gradio keeps it open, too
         Image.fromarray(draw(1)).save(upload.name)
         made = Settings(adapter="fits", refine_head=False, **changes).to_dict() | {"references": [upload]}
-        return [made[field.key] for field in UI_FIELDS]
+        return page_args(made)
 
     return values
 
@@ -161,6 +161,23 @@ def test_the_pages_photos_and_masks_stay_here(make, page_values):
     assert unit_of(neighbour).keys() == {"enabled", "embedding", "adapter", "refine_head"}
     assert len(processed.images) == 3  # two pictures, and the mask of the one that was made here
     assert "Other machines send no masks, so pictures 2" in processed.comments
+
+
+def test_two_persons_of_the_page_go_as_exports(make, page_values, photo, tmp_path):
+    second = tmp_path / "second.png"
+    Image.fromarray(draw(1, noise=1)).save(second)
+    values = page_values(enabled=True, subject="man")
+    extra = {"person_2_references": [str(second)], "person_2_position": "1", "person_2_weight": 0.7}
+    names = [field.key for field in PAGE_FIELDS]
+    values = [extra.get(key, value) for key, value in zip(names, values, strict=True)]
+    p, neighbour = make(values, is_api=False, batch_size=2, prompt="photo of a man and a woman")
+    processed = processing.process_images(p)
+    one, two = unit_of(neighbour)["persons"]
+    assert (one["subject"], two["position"], two["weight"]) == ("man", "1", 0.7)
+    assert all(each["embedding"] and not each["references"] for each in (one, two))
+    assert "BeyondFacial person 2" in processed.infotexts[0]
+    assert "BeyondFacial person 2" in processed.infotexts[1]
+    assert "BeyondFacial picture 1, person 2: " in processed.comments
 
 
 def test_names_of_this_machine_stay_here(make, photo, client):

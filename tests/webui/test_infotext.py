@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import pytest
 from fastapi.testclient import TestClient
 
 from demo.miniwebui import shared
-from lib_beyondfacial.settings import BY_KEY, Settings
+from lib_beyondfacial.settings import BY_KEY, PAGE_PERSON_FIELDS, Settings
+from lib_beyondfacial.webui import infotext
 from lib_beyondfacial.webui.infotext import (
     ENABLED_KEY,
     PASTED_FIELDS,
     PHOTOS_KEY,
     Report,
     Reports,
+    describe_persons,
     missing_person,
     paste_key,
 )
@@ -54,7 +57,34 @@ def test_paste_gives_each_component_its_own_type():
         key: BY_KEY[key].empty if value == "" else value
         for key, value in made.to_dict().items()
         if not BY_KEY[key].is_biometric
-    }
+    } | {field.key: field.empty or field.default for field in PASTED_FIELDS if field in PAGE_PERSON_FIELDS}
+
+
+@pytest.mark.parametrize("subject", ["", "woman", "the woman; position 4; in red"])
+def test_both_persons_come_back_from_an_infotext(monkeypatch, subject):
+    """The names of saved identities are found by the photos' hashes; what the page calls the persons stays here."""
+    first = {"references": ["x"], "name": "Bob", "subject": "man", "position": 2, "weight": 0.8}
+    second = {"references": ["y"], "subject": subject, "position": 1, "weight": 1.2}
+    made = Settings(enabled=True, weight=0.8, start=0.1, persons=[first, second])
+    parameters = {**made.to_infotext(), **describe_persons(made, ["aa11", "bb22"])}
+    assert "Bob" not in str(parameters)
+    monkeypatch.setattr(infotext.identities, "name_of_photos", {"aa11": "Bob", "bb22": "Eve"}.get)
+    pasted = {field.key: paste_key(field)(parameters) for field in PASTED_FIELDS}
+    wanted = {"identity": "Bob", "person_2_identity": "Eve", "subject": "man", "person_2_subject": subject}
+    wanted |= {"weight": 0.8, "person_2_weight": 1.2, "person_1_position": "2", "person_2_position": "1"}
+    assert {key: pasted[key] for key in wanted} == wanted
+    assert pasted["start"] == 0.1
+    assert missing_person(parameters) == ""
+
+
+def test_each_missing_person_is_named(monkeypatch):
+    made = Settings(enabled=True, persons=[{"references": ["x"]}, {"references": ["y"]}])
+    parameters = {**made.to_infotext(), **describe_persons(made, ["aa11", "bb22"])}
+    monkeypatch.setattr(infotext.identities, "name_of_photos", {"aa11": "Bob"}.get)
+    assert '(hash "bb22"), which are not saved here' in html.unescape(missing_person(parameters))
+    assert "aa11" not in missing_person(parameters)
+    more = {**parameters, "BeyondFacial person 3": "cc33; weight 1"}
+    assert "3 persons; the page takes two" in missing_person(more)
 
 
 def test_foreign_infotext_only_switches_off():

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from demo.miniwebui import api as host_api
-from lib_beyondfacial.settings import UI_FIELDS, Settings
+from lib_beyondfacial.settings import Settings
+from tests.webui.conftest import page_args
 
 PLAIN = {"prompt": "photo of a man", "seed": 7, "steps": 4, "width": 64, "height": 64, "sampler_name": "Euler"}
 NEVER = "the identity never acted"
@@ -86,6 +87,6 @@ def test_the_page_speaks_its_own_labels(host, tmp_path):
     values = Settings(adapter="fits", start=0.96, refine_head=False).to_dict() | {"enabled": True}
     args = list(host.api.default_script_args)
     values["references"] = [str(path)]
-    args[script.args_from : script.args_to] = [values[field.key] for field in UI_FIELDS]
+    args[script.args_from : script.args_to] = page_args(values)
     processed = host_api.run_job(tuple(args), **PLAIN)
     assert '"Start" 0.96 to "Stop" 1' in processed.comments

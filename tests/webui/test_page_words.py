@@ -15,11 +15,12 @@ from demo.miniwebui.host import REPOSITORY
 from lib_beyondfacial.adapters.attention import check_fits
 from lib_beyondfacial.adapters.checkpoints import AdapterSpec
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.settings import AUTOMATIC, FIELDS, NONE, UI_FIELDS, Settings, keys_to_labels
+from lib_beyondfacial.settings import AUTOMATIC, FIELDS, NONE, PAGE_FIELDS, Settings, keys_to_labels
 from lib_beyondfacial.unet.sites import Site
 from lib_beyondfacial.webui import components, face_check, identities, listings, photos_ui, ui
 from lib_beyondfacial.webui import identities_ui as page
 from tests.faces.conftest import draw
+from tests.webui.conftest import page_args
 
 
 def test_errors_are_marked_and_red_in_both_themes():
@@ -59,7 +60,7 @@ def test_an_empty_choice_has_words(models_dir, monkeypatch):
     monkeypatch.setattr(basics, "models_path", str(models_dir))
     with gr.Blocks():
         built = ui.build(False)
-    by_key = {field.key: component for field, component in zip(UI_FIELDS, built.components, strict=True)}
+    by_key = {field.key: component for field, component in zip(PAGE_FIELDS, built.components, strict=True)}
     for key, words in (("adapter", AUTOMATIC), ("face_pack", AUTOMATIC), ("identity", NONE)):
         choices = [each[0] if isinstance(each, tuple) else each for each in by_key[key].choices]
         assert choices[0] == by_key[key].value == words
@@ -73,7 +74,7 @@ def test_empty_words_mean_none_wherever_a_list_is_read(models_dir, monkeypatch):
     assert face_check.settings_of(None, AUTOMATIC, AUTOMATIC, "auto", "largest", 1).adapter == ""
     none_chosen = {"identity": NONE, "adapter": AUTOMATIC, "face_pack": AUTOMATIC}
     values = Settings().to_dict() | none_chosen
-    assert Settings.from_script_args(*(values[field.key] for field in UI_FIELDS)) == Settings()
+    assert Settings.from_script_args(*page_args(values)) == Settings()
 
 
 def test_an_adapter_that_does_not_fit_is_last_and_has_its_reason(host):

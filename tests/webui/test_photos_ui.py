@@ -12,7 +12,7 @@ from PIL import Image
 
 from demo.miniwebui import shared
 from lib_beyondfacial.settings import NONE
-from lib_beyondfacial.webui import components, host_settings, identities_ui, photos_ui, ui
+from lib_beyondfacial.webui import components, host_settings, identities_ui, persons_ui, photos_ui
 from tests.faces.conftest import draw
 from tests.webui.test_face_check import BLANK, person
 
@@ -73,21 +73,21 @@ def test_more_than_the_most_are_left_out_with_words(files):
 def test_one_is_taken_out_by_its_cross(files):
     given = files(first=draw(1), second=draw(1, noise=1), third=draw(1, noise=2))
     line = actions(photos_ui.show_photos(given))[1]
-    paths, shown, identity = ui.act(f"{line} #3", given)
+    paths, shown, identity = persons_ui.act(f"{line} #3", given)
     assert paths["value"] == [given[0], given[2]]
     assert captions(shown) == ["first.png", "third.png"]
     assert "value" not in identity
-    paths, shown, _ = ui.act(f"{line} #4", paths["value"])  # of the list before
+    paths, shown, _ = persons_ui.act(f"{line} #4", paths["value"])  # of the list before
     assert "value" not in paths
-    paths, shown, _ = ui.act(actions(photos_ui.show_photos(given[:1]))[0], given[:1])
+    paths, shown, _ = persons_ui.act(actions(photos_ui.show_photos(given[:1]))[0], given[:1])
     assert paths["value"] is None
     assert photos_ui.NOBODY in shown
 
 
 def test_a_card_chooses_a_saved_identity():
-    assert ui.act("choose Anna #7 #1", None)[2]["value"] == "Anna #7"
-    assert ui.act("choose #2", None)[2]["value"] == NONE
-    assert all("value" not in each for each in ui.act("", None))
+    assert persons_ui.act("choose Anna #7 #1", None)[2]["value"] == "Anna #7"
+    assert persons_ui.act("choose #2", None)[2]["value"] == NONE
+    assert all("value" not in each for each in persons_ui.act("", None))
 
 
 def test_bad_files_are_named_at_once_and_can_be_taken_out(files):

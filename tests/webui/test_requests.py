@@ -15,10 +15,10 @@ from PIL import Image
 
 from demo.miniwebui import api as host_api
 from lib_beyondfacial.hosts.run import ATTRIBUTE, run_of
-from lib_beyondfacial.settings import UI_FIELDS, Settings
+from lib_beyondfacial.settings import Settings
 from lib_beyondfacial.webui import run as requests
 from tests.faces.conftest import draw
-from tests.webui.conftest import to_base64
+from tests.webui.conftest import page_args, to_base64
 
 PLAIN = {"prompt": "photo of a man", "seed": 7, "steps": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
 
@@ -200,7 +200,7 @@ def test_the_page_gets_heat_maps_comments_and_the_sentence(host, tmp_path):
 
     def ask(**changes):
         values = Settings(show_mask=True, adapter="fits").to_dict() | {"enabled": True} | changes
-        defaults[script.args_from : script.args_to] = [values[field.key] for field in UI_FIELDS]
+        defaults[script.args_from : script.args_to] = page_args(values)
         return host_api.run_job(tuple(defaults), **PLAIN)
 
     processed = ask(references=[str(good), str(blank)])

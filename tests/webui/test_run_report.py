@@ -6,19 +6,22 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from demo.miniwebui import shared
+from lib_beyondfacial.sampling.report import Report
+from lib_beyondfacial.settings import Settings
 from lib_beyondfacial.webui import host_settings, infotext, neighbours, run_report
 from lib_beyondfacial.webui.pictures import Picture
 from tests.webui.test_person import RUN
 
 
-def picture(similarity, area=0.05, is_refined=True, note=""):
+def picture(similarity, area=0.05, refined=(True,), note=""):
     report = infotext.Report(similarity=similarity, face_area=area, mask_coverage=0.1)
     if note:
         report["note"] = note
-    return Picture(None, 0, report, None, None, is_refined=is_refined)
+    return Picture(None, 0, report, None, None, refined=refined)
 
 
 @pytest.mark.parametrize(
@@ -26,22 +29,44 @@ def picture(similarity, area=0.05, is_refined=True, note=""):
     [
         (picture(0.951), "buffalo_l", "likeness .95 (same person), face 5% of the picture, head refined"),
         (picture(0.3, 0.004), "antelopev2", "likeness .30 (similar), face 0.4% of the picture, head refined"),
-        (picture(-0.02, 0.2, False), "buffalo_l", "likeness -.02 (another face), face 20% of the picture"),
+        (picture(-0.02, 0.2, ()), "buffalo_l", "likeness -.02 (another face), face 20% of the picture"),
         (picture(0.5), "someones", "likeness .50, face 5% of the picture, head refined"),
         (
-            picture(None, 0.0, False, "the identity never acted"),
+            picture(None, 0.0, (), "the identity never acted"),
             "buffalo_l",
             "no face found, the identity never acted",
         ),
     ],
 )
 def test_a_picture_is_told_in_one_line(shown, pack, expected):
-    assert run_report.describe(shown, pack) == expected
+    assert run_report.describe(shown, pack) == [expected]
+
+
+def output_of(pictures, **settings):
+    analyser = SimpleNamespace(name="buffalo_l")
+    return SimpleNamespace(
+        pictures=pictures, persons=(SimpleNamespace(analyser=analyser),), settings=Settings(**settings)
+    )
+
+
+def test_each_of_two_persons_has_a_line_with_a_name():
+    shown = picture(0.1, refined=(True, False), note="the head was not refined")
+    shown.report["persons"] = [{"similarity": 0.95, "face_area": 0.05}, {"similarity": 0.1, "face_area": 0.02}]
+    persons = [{"references": ["x"], "name": "Anna"}, {"references": ["y"]}]
+    assert run_report.report_lines(output_of({0: shown}, persons=persons)) == [
+        "BeyondFacial picture 1, Anna: likeness .95 (same person), face 5% of the picture, head refined",
+        "BeyondFacial picture 1, person 2: likeness .10 (another face), face 2% of the picture, "
+        "the head was not refined",
+    ]
+    assert run_report.person_names(Settings(persons=[{"identity": "Eve"}, {"identity": "Bob", "name": "B"}])) == [
+        "Eve",
+        "B",
+    ]
 
 
 def test_the_best_of_several_is_marked():
     pictures = {0: picture(0.4), 1: picture(0.9), 2: picture(None)}
-    output = SimpleNamespace(pictures=pictures, persons=(SimpleNamespace(analyser=SimpleNamespace(name="buffalo_l")),))
+    output = output_of(pictures)
     lines = run_report.report_lines(output)
     assert [line.endswith("; the best of 3") for line in lines] == [False, True, False]
     assert lines[0].startswith("BeyondFacial picture 1: likeness .40")
@@ -105,3 +130,11 @@ def test_our_settings_are_declared_with_their_defaults(host):
     assert {key: shared.opts.data[key] for key in host_settings.SETTINGS} == {
         key: default for key, (default, _) in host_settings.SETTINGS.items()
     }
+
+
+def test_the_line_on_the_cost_is_of_what_was_counted():
+    report, latents = Report(), torch.zeros(1, 4, 64, 96)
+    assert run_report.cost_lines(report) == []
+    report.note_host(30, 2, latents)
+    report.note_rows(9, latents)
+    assert run_report.cost_lines(report) == ["BeyondFacial: 15% more work for the model"]

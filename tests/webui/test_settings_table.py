@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from lib_beyondfacial.settings import FIELDS, UI_FIELDS, Settings
+from lib_beyondfacial.settings import FIELDS, PAGE_PERSON_FIELDS, UI_FIELDS, Settings
 from lib_beyondfacial.webui import ui
 from lib_beyondfacial.webui.cells import AXES
 from lib_beyondfacial.webui.infotext import PASTED_FIELDS, paste_key
@@ -48,7 +48,13 @@ def test_each_setting_is_everywhere(field, page):
     assert f"| `{field.key}` | {field.describe_range()} |" in table_in(DOCUMENT.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("field", PASTED_FIELDS, ids=lambda field: field.key)
+@pytest.mark.parametrize("field", PAGE_PERSON_FIELDS, ids=lambda field: field.key)
+def test_two_persons_stand_behind_all_else(field, page):
+    component = page.components[len(UI_FIELDS) + PAGE_PERSON_FIELDS.index(field)]
+    assert component.elem_id == f"beyondfacial_txt2img_{field.key}"
+
+
+@pytest.mark.parametrize("field", [f for f in PASTED_FIELDS if f in UI_FIELDS], ids=lambda field: field.key)
 def test_each_setting_comes_back_from_an_infotext(field):
     value = other_value(field)
     more = {"identity_in_infotext": True} if field.key == "identity" else {}

@@ -6,8 +6,9 @@ import gradio as gr
 import pytest
 
 from demo.miniwebui import basics
-from lib_beyondfacial.settings import AUTOMATIC, BY_KEY, FIELDS, UI_FIELDS, Settings
+from lib_beyondfacial.settings import AUTOMATIC, BY_KEY, FIELDS, PAGE_FIELDS, Settings
 from lib_beyondfacial.webui import components, folders, setup_ui, ui
+from lib_beyondfacial.webui.infotext import PASTED_FIELDS
 from tests.random_adapter import write_faceid_adapter
 
 
@@ -24,7 +25,7 @@ def build(is_img2img=False):
 
 def test_components_stand_in_the_order_of_the_table(models):
     _, page = build()
-    for field, component in zip(UI_FIELDS, page.components, strict=True):
+    for field, component in zip(PAGE_FIELDS, page.components, strict=True):
         assert component.value == (None if field.kind == "photos" else field.empty or field.default), field.key
         for limit in ("minimum", "maximum"):
             assert getattr(component, limit, None) == getattr(field, limit), field.key
@@ -51,14 +52,14 @@ def test_elem_ids_are_there_and_differ_between_tabs(models):
 def test_nothing_is_remembered_by_label(models):
     blocks, _ = build()
     shown = [block for block in blocks.blocks.values() if getattr(block, "elem_id", None)]
-    assert len(shown) > len(UI_FIELDS)
+    assert len(shown) > len(PAGE_FIELDS)
     assert all(block.do_not_save_to_config for block in shown)
 
 
 def test_building_again_gives_the_same(models):
     first, second = build()[1], build()[1]
     assert [type(a) for a in first.components] == [type(b) for b in second.components]
-    assert first.paste_field_names == second.paste_field_names == [f.infotext for f in UI_FIELDS if not f.is_biometric]
+    assert first.paste_field_names == second.paste_field_names == [f.infotext for f in PASTED_FIELDS]
 
 
 def test_components_are_gradios_own(models):

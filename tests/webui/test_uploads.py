@@ -15,10 +15,11 @@ from PIL import Image
 
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.faces import photos
-from lib_beyondfacial.settings import BY_KEY, UI_FIELDS, Settings
+from lib_beyondfacial.settings import BY_KEY, Settings
 from lib_beyondfacial.webui import person
 from lib_beyondfacial.webui.components import field_component
 from tests.faces.conftest import draw
+from tests.webui.conftest import page_args
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_pickled_arguments_outlive_the_upload(upload):
 def test_a_run_takes_them(upload, host):
     values = Settings(adapter="fits").to_dict() | {"references": pickle.loads(pickle.dumps(handed_out(upload)))}
     upload.unlink()
-    settings = Settings.from_script_args(*(values[field.key] for field in UI_FIELDS))
+    settings = Settings.from_script_args(*page_args(values))
     assert person.load_photos(settings, False)[0].name == "Anna.png"
 
 

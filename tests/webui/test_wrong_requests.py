@@ -7,7 +7,8 @@ from fastapi.testclient import TestClient
 
 from demo.miniwebui import scripts
 from lib_beyondfacial.errors import BeyondFacialError
-from lib_beyondfacial.settings import FIELDS, UI_FIELDS, Settings
+from lib_beyondfacial.settings import FIELDS, Settings
+from tests.webui.conftest import page_args
 
 PLAIN = {"prompt": "photo of a man", "seed": 7, "steps": 2, "width": 64, "height": 64, "sampler_name": "Euler"}
 
@@ -68,7 +69,7 @@ def test_errors_keep_ordinary_names():
 def infotext_values(made: Settings) -> list:
     """The script's arguments as the host's API sets them from an infotext: all fields but the photos."""
     values = made.to_dict() | {"references": None, "enabled": True}
-    return [values[field.key] for field in UI_FIELDS]
+    return page_args(values)
 
 
 def test_an_infotext_that_switches_us_on_without_photos_is_told(host, photo):

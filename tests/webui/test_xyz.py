@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from fastapi import HTTPException
 from demo.miniwebui import processing, scripts, shared
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.sampling import sampling_pass
-from lib_beyondfacial.settings import FIELDS, PRESETS, UI_FIELDS
+from lib_beyondfacial.settings import FIELDS, PRESETS, Settings
 from lib_beyondfacial.webui import cells, xyz
+from tests.webui import conftest
 from tests.webui.plot_double import loaded_module, plot
 
 PLAIN = {"prompt": "photo of a man", "seed": 7, "steps": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
@@ -96,8 +98,7 @@ def page_args(p):
     """The same request as the page sends it: a value a setting."""
     script = next(each for each in p.scripts.scripts if each.name == "beyondfacial")
     unit = p.script_args[script.args_from]
-    values = [unit.get(field.key, field.default) for field in UI_FIELDS]
-    values[0] = True
+    values = conftest.page_args({**unit, "enabled": True})
     args = list(p.script_args)
     args[script.args_from : script.args_to] = values
     return tuple(args)
@@ -114,6 +115,22 @@ def test_identities_by_name_take_the_place_of_photos(axes, make, host, photo):
     alone = processing.process_images(make({"references": [], "identity": "Anna"}))
     assert same(cell.image, alone.images[0])
     assert cell.legend == ["Saved identity: Anna"]
+
+
+def test_with_two_persons_the_likeness_is_boths_and_the_identity_the_firsts():
+    """On the page and in the API's object."""
+    persons = [{"references": ["x"], "weight": 0.5}, {"references": ["y"]}]
+    unit = ({"persons": persons, "weight": 0.9},)
+    page = tuple(conftest.page_args({"enabled": True, "references": ["x"], "person_2_references": ["y"]}))
+    for args in (unit, page):
+        p = SimpleNamespace()
+        cells.set_value(p, cells.AXES["weight"], 1.5)
+        assert [each.weight for each in Settings.from_script_args(*cells.apply_cell(p, args)).persons] == [1.5, 1.5]
+        p = SimpleNamespace()
+        cells.set_value(p, cells.AXES["identity"], "Anna")
+        one, two = Settings.from_script_args(*cells.apply_cell(p, args)).persons
+        assert (one.references, one.identity, two.references) == ((), "Anna", ("y",))
+        assert persons[0] == {"references": ["x"], "weight": 0.5}
 
 
 def test_choices_follow_the_table(axes):

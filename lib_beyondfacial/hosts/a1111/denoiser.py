@@ -24,7 +24,7 @@ from .and_prompts import add_to_cond_rows, compose
 from .controlnet import find_network, fixes_rows, marked_like
 from .host_calls import HostCall, recorded, repeat
 from .identity_units import confined_params
-from .model import A1111Host, cond_dict
+from .model import A1111Host, batches_cond_uncond, cond_dict
 from .neighbours import splits_rows
 
 
@@ -130,7 +130,7 @@ def evaluate_line(
         with line.attached(run.sampling.sites, part_rows) as each:
             outs.append(params.inner_model(x[part], sigma[part], cond=cond_dict(cond, image_cond, part)))
         attached.append(each)
-    run.report.identity_rows += len(rows)
+    run.report.note_rows(len(rows), x)
     return host.to_x0(torch.cat(outs), x, step.sigma), where, merge(attached)
 
 
@@ -140,7 +140,7 @@ def repeat_line(
     """Like evaluate_line, but in calls with the same rows as the host's calls."""
     line_cond, sampling = run.sampling.prompts.lines.get(line.name), run.sampling
     result = repeat(step.calls, params.inner_model, line, sampling.sites, step.where, line_cond)
-    run.report.identity_rows += result.rows
+    run.report.note_rows(result.rows, step.params.x)
     rows = [step.where.parts_of(image)[0] for image in result.where.images]  # AND parts of a picture share its x
     x0 = host_of(run).to_x0(result.prediction, step.params.x[rows], step.sigma)
     return x0, result.where, merge(result.attached)
@@ -179,12 +179,6 @@ def cond_rows(params: DenoiserParams) -> LineRows:
 def cfg_plus_plus_factor(denoiser: Denoiser) -> float:
     """CFG++ samplers scale the CFG down (the name's spelling is the host's)."""
     return float(getattr(denoiser, "cond_scale_miltiplier", 1.0))
-
-
-def batches_cond_uncond() -> bool:
-    from modules import shared
-
-    return bool(shared.opts.batch_cond_uncond)
 
 
 def host_of(run: Run) -> A1111Host:

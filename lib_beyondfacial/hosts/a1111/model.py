@@ -31,6 +31,12 @@ def refuse_unfit(p: Processing) -> None:
     refuse_neutral_prompt(p)
 
 
+def batches_cond_uncond() -> bool:
+    from modules import shared
+
+    return bool(shared.opts.batch_cond_uncond)
+
+
 def cond_dict(cond: Tensor | Mapping[str, Tensor], image_cond: Tensor, rows: slice) -> dict[str, object]:
     """The cond argument of `inner_model` for some rows, built as in the host's denoiser."""
     if isinstance(cond, Mapping):
@@ -75,18 +81,37 @@ class A1111Host(model.WebUIHost):
     def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
         return model.encode_prompts(self.p, texts, size)
 
+    def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
+        encoded = cast("Tensor | Mapping[str, Tensor]", cond)
+        chosen = list(rows)
+        return {k: v[chosen] for k, v in encoded.items()} if isinstance(encoded, Mapping) else encoded[chosen]
+
+    def join_conds(self, cond: Cond, uncond: Cond) -> Cond | None:
+        """None by the option "batch cond/uncond", and for prompts of different lengths, as the host has it."""
+        one, other = (c if isinstance(c, Mapping) else {"": c} for c in (cond, uncond))
+        if not batches_cond_uncond() or any(one[key].shape[1:] != other[key].shape[1:] for key in one):
+            return None
+        joined = {key: torch.cat([one[key], other[key]]) for key in one}
+        return joined if isinstance(cond, Mapping) else joined[""]
+
     def first_conds(self) -> Cond:
         return model.first_conds(self.sampler)
 
-    def encode_image(self, picture: Tensor) -> Tensor:
+    def encode_images(self, pictures: Tensor) -> Tensor:
+        """The scaled means of the posteriors. SD1.5's autoencoder returns the posterior, SDXL's a scaled sample of it,
+        drawn on the CPU; so its moments are read where both compute them, and the random state stays as it was."""
         from modules import devices
 
-        sd_model = self.p.sd_model
+        sd_model, moments = self.p.sd_model, []
         first = next(sd_model.first_stage_model.parameters())
-        with torch.no_grad(), devices.without_autocast():
-            posterior = sd_model.encode_first_stage(picture[None].to(devices.device, first.dtype))
-        mean = posterior.mode() if hasattr(posterior, "mode") else posterior
-        return (sd_model.scale_factor * mean)[0].float()
+        handle = sd_model.first_stage_model.quant_conv.register_forward_hook(lambda *call: moments.append(call[-1]))
+        try:
+            with torch.no_grad(), devices.without_autocast(), torch.random.fork_rng([]):
+                sd_model.encode_first_stage(pictures.to(devices.device, first.dtype))
+        finally:
+            handle.remove()
+        mean, _ = torch.cat(moments).float().chunk(2, dim=1)
+        return sd_model.scale_factor * mean
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         from modules import devices
@@ -94,7 +119,7 @@ class A1111Host(model.WebUIHost):
         sd_model = self.p.sd_model
         first = next(sd_model.first_stage_model.parameters())
         with torch.no_grad(), devices.without_autocast():
-            return sd_model.decode_first_stage(latents.to(first.dtype))[0]
+            return sd_model.decode_first_stage(latents.to(first.dtype))
 
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
         return start * (1 + sigma**2) ** 0.5 if self.predicts_eps else start

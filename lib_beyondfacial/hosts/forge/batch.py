@@ -150,7 +150,7 @@ class Call:
                     one.energy.extend(other.energy)
             tags = self.tags_of(line)
             level.predicted.update(zip(tags, out[self.rows_of(tags)].clone().split(level.batch), strict=True))
-            level.sampling.report.identity_rows += len(tags) * level.batch
+            level.sampling.report.note_rows(len(tags) * level.batch, out)
 
     def without_lines(self, out: Tensor) -> Tensor:
         """Set the identity lines' rows to 0: the host weights them with strength 0, and 0 times NaN would be NaN."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,19 @@ def compile_cond(cond: Tensor | Mapping[str, Tensor]) -> Entry:
     except ImportError:
         from modules_forge.forge_sampler import cond_from_a1111_to_patched_ldm as compiled
     return compiled(cond)[0]
+
+
+def with_tensors(work: Callable[..., Tensor], *entries: Entry) -> Entry:
+    """The first of some compiled conds, with what `work` makes of their tensors in place of its own."""
+    made = dict(entries[0])
+    for key, value in entries[0].items():
+        if isinstance(value, Tensor):
+            made[key] = work(*(entry[key] for entry in entries))
+    made["model_conds"] = {
+        key: type(value)(work(*(entry["model_conds"][key].cond for entry in entries)))
+        for key, value in entries[0]["model_conds"].items()
+    }
+    return made
 
 
 def host_sampling() -> tuple[Callable, Callable]:
@@ -93,6 +107,16 @@ class ForgeHost(WebUIHost):
     def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
         return compile_cond(encode_prompts(self.p, texts, size))
 
+    def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
+        return with_tensors(lambda tensor: tensor[list(rows)], cast("Entry", cond))
+
+    def join_conds(self, cond: Cond, uncond: Cond) -> Cond | None:
+        """None for prompts of different lengths, which the host repeats to one length."""
+        one, other = cast("Entry", cond), cast("Entry", uncond)
+        if one["cross_attn"].shape[1:] != other["cross_attn"].shape[1:]:
+            return None
+        return with_tensors(lambda *tensors: torch.cat(tensors), one, other)
+
     def first_conds(self) -> Cond:
         """The first conds, with the ControlNets and the inpainting condition of the picture."""
         unet, entry = self.p.sd_model.forge_objects.unet, compile_cond(first_conds(self.sampler))
@@ -105,22 +129,22 @@ class ForgeHost(WebUIHost):
             entry["control"] = unet.controlnet_linked_list
         return entry
 
-    def encode_image(self, picture: Tensor) -> Tensor:
+    def encode_images(self, pictures: Tensor) -> Tensor:
         """Use the host's own `VAE.encode` (memory, dtype, tiles), with a network that gives the mean, not a sample."""
         objects = self.p.sd_model.forge_objects
         network, patches = objects.vae.first_stage_model, Patches()
         patches.set(network, "encode", functools.partial(posterior_mean, network))
         try:
             with torch.no_grad():
-                latent = objects.vae.encode(picture.permute(1, 2, 0)[None] / 2 + 0.5)
+                latent = objects.vae.encode(pictures.movedim(1, -1) / 2 + 0.5)
         finally:
             patches.undo()
         scale = getattr(network, "process_in", None) or objects.unet.model.process_latent_in
-        return scale(latent)[0].float()
+        return scale(latent).float()
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.p.sd_model.decode_first_stage(latents.to(self.sampler.last_latent.dtype))[0].clone()
+            return self.p.sd_model.decode_first_stage(latents.to(self.sampler.last_latent.dtype)).clone()
 
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
         return start if hasattr(self.sampler, "get_sigmas") else start * (1 + sigma**2) ** 0.5

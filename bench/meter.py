@@ -1,0 +1,95 @@
+"""Counts what one request asks of the UNet and of the autoencoder, and how long it is in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+MEGA = 1e6
+PX = 8  # of a picture, a latent px
+
+
+@dataclass
+class Meter:
+    """The counts of one request.
+
+    unet_rows: of all UNet calls; latent_px: summed over these rows.
+    vae_decodes, vae_encodes: pictures or parts of pictures; vae_megapixels: of all of them.
+    seconds: CPU seconds of the whole request (on one thread other work on the machine does not count);
+    inside: of these, in the UNet and the autoencoder. wall_seconds: by the clock.
+    """
+
+    unet_rows: int = 0
+    latent_px: int = 0
+    vae_decodes: int = 0
+    vae_encodes: int = 0
+    vae_megapixels: float = 0.0
+    seconds: float = 0.0
+    wall_seconds: float = 0.0
+    inside: float = 0.0
+    _began: float = 0.0
+
+    @property
+    def outside_unet(self) -> float:
+        """The share of the time that is spent outside UNet and autoencoder."""
+        return 1 - self.inside / self.seconds if self.seconds else 0.0
+
+    @contextmanager
+    def measuring(self, unet: nn.Module, vae: Any) -> Iterator[None]:
+        """Count every call of these networks made inside the context."""
+        counters: dict[nn.Module, Callable[[torch.Tensor], None]] = {
+            unet: self._count_unet,
+            vae.decoder: self._count_decoding,
+            vae.encoder: self._count_encoding,
+        }
+        with ExitStack() as hooks:
+            for module, count in counters.items():
+                hooks.callback(module.register_forward_pre_hook(self._enter(count)).remove)
+                hooks.callback(module.register_forward_hook(self._leave).remove)
+            wall, cpu = time.perf_counter(), time.process_time()
+            yield
+            self.seconds += time.process_time() - cpu
+            self.wall_seconds += time.perf_counter() - wall
+
+    def _enter(self, count: Callable[[torch.Tensor], None]) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple) -> None:
+            count(args[0])
+            self._began = time.process_time()
+
+        return hook
+
+    def _leave(self, module: nn.Module, args: tuple, out: object) -> None:
+        self.inside += time.process_time() - self._began
+
+    def _count_unet(self, x: torch.Tensor) -> None:
+        self.unet_rows += len(x)
+        self.latent_px += len(x) * x.shape[-2] * x.shape[-1]
+
+    def _count_decoding(self, z: torch.Tensor) -> None:
+        self.vae_decodes += len(z)
+        self.vae_megapixels += len(z) * z.shape[-2] * z.shape[-1] * PX**2 / MEGA
+
+    def _count_encoding(self, picture: torch.Tensor) -> None:
+        self.vae_encodes += len(picture)
+        self.vae_megapixels += len(picture) * picture.shape[-2] * picture.shape[-1] / MEGA
+
+
+def peak_of(work: Callable[[], Any]) -> float:
+    """MB of tensors that are allocated at once at most while `work` runs, beyond what was there before: the sum of
+    what torch's profiler sees allocated and freed."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    results = profiler.profiler.kineto_results  # type: ignore[union-attr]
+    now = peak = 0
+    for event in sorted((e for e in results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak / MEGA
