@@ -9,6 +9,7 @@ from typing import Any
 
 MAX_REFERENCES = 16
 MAX_PERSONS = 4
+MAX_UNITS = 10  # A1111's ControlNet offers as many units
 MAX_TEXT = 2000
 MAX_EMBEDDING = 8_000_000  # letters of base64; faces/identity_file.py says how many bytes an identity has
 PREFIX = "BeyondFacial"

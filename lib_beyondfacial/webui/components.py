@@ -14,6 +14,7 @@ from ..settings import AUTOMATIC, NONE, Field, keys_to_labels
 from .failures import MARK, ui_sentence_of
 
 ERROR_CLASS, HIDDEN_CLASS = "beyondfacial-error", "beyondfacial-hidden"  # style.css
+MOST_BUTTONS = 6  # of a choice; more become a dropdown
 REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
 
 
@@ -50,7 +51,8 @@ def field_component(tab: str, field: Field) -> Any:
     if field.kind == "bool":
         return component(gr.Checkbox, tab, field.key, value=field.default, **common)
     if field.kind == "choice":
-        return component(gr.Radio, tab, field.key, choices=list(field.choices), value=field.default, **common)
+        kind = gr.Radio if len(field.choices) <= MOST_BUTTONS else gr.Dropdown
+        return component(kind, tab, field.key, choices=list(field.choices), value=field.default, **common)
     if field.kind == "text":
         return component(gr.Textbox, tab, field.key, value=field.default, **common)
     limits = {"minimum": field.minimum, "maximum": field.maximum, "step": field.step}

@@ -13,7 +13,9 @@ from .pictures import Output, Picture
 
 def report_lines(output: Output) -> list[str]:
     """A line for each picture, or for each person in it: likeness in numbers and words, size of the face, what became
-    of the head."""
+    of the head; none without a face pack."""
+    if output.persons[0].analyser is None:
+        return []
     best = best_position(output)
     pack, names = output.persons[0].analyser.name, person_names(output.settings)
     lines = []

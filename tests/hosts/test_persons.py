@@ -77,7 +77,8 @@ def faces(monkeypatch):
 
     def find_in_scene(self, image, wanted=1):
         embedding = np.zeros(512)
-        return [SimpleNamespace(box=np.array(box), normed_embedding=embedding, gender=None) for box in found]
+        face = {"landmarks": np.zeros((5, 2)), "normed_embedding": embedding, "gender": None}
+        return [SimpleNamespace(box=np.array(box), **face) for box in found]
 
     monkeypatch.setattr(FaceAnalyser, "find_in_scene", find_in_scene)
     return found
