@@ -16,7 +16,7 @@ from tests.forge_double import patcher, sampling
 from tests.forge_double.host import booted
 
 HEAD = (60.0, 20.0, 76.0, 36.0)
-REQUEST = {"prompt": "a photo of man", "steps": 6, "width": 96, "height": 64, "seed": 5, "sampler_name": "DPM++ 2M"}
+REQUEST = {"prompt": "a photo of man", "steps": 12, "width": 96, "height": 64, "seed": 5, "sampler_name": "DPM++ 2M"}
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ MUTATIONS = [
         HEAD,
         "the refined head is overshot by the CFG scale",
     ),
-    M("method/head_refinement.py", "z + (z - ", "z - (z - ", HEAD, "eq. 14's sign: the loss is doubled"),
+    M("method/head_refinement.py", ") - MARGIN, 0)", "), 0)", HEAD, "the head is encoded without what surrounds it"),
     M(
         "method/start_noise.py",
         "(1 - g * g) ** 0.5 * noise",

@@ -23,7 +23,7 @@ MUTATIONS = [
     ),
     M(
         "sampling/sampling_pass.py",
-        "refuse_nan(identity, step.sigma)",
+        "refuse_nan(each, step.sigma)",
         "pass",
         PASS,
         "NaN in an identity line is a plain picture without a message",
@@ -56,7 +56,8 @@ MUTATIONS = [
         HEAD,
         "the UNet stays pushed out by the autoencoder",
     ),
-    M("sampling/crops.py", "int(seed) % 2**63", "0", HEAD, "all heads of a batch get the same noise"),
+    M("sampling/crops.py", "lost[:, None]", "-lost[:, None]", HEAD, "eq. 14's sign: the loss is doubled"),
+    M("sampling/crops.py", "int(seeds[spot]) % 2**63", "0", HEAD, "all heads of a batch get the same noise"),
     M(
         "sampling/encoded_prompts.py",
         "[image.negative_prompt for",
