@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from dataclasses import make_dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -124,12 +124,9 @@ class ScriptRunner:
         titles = ["None", *(script.title() for script in self.selectable_scripts)]
         self.inputs[0] = gr.Dropdown(titles, value="None", type="index", label="Script", elem_id="script_list")
         self._create_uis(self.selectable_scripts)
-        if groups := [script.group for script in self.selectable_scripts]:
-            self.inputs[0].change(
-                lambda chosen: [gr.update(visible=place == chosen) for place in range(1, len(titles))],
-                [self.inputs[0]],
-                groups,
-            )
+        for place, script in enumerate(self.selectable_scripts, 1):
+            show = partial(_show_chosen, place)
+            self.inputs[0].change(show, [self.inputs[0]], [script.group], show_progress="hidden")
 
     def _create_uis(self, listed: list[Script]) -> None:
         import gradio as gr
@@ -182,6 +179,12 @@ class ScriptRunner:
                 getattr(script, method)(p, *lead, *args, **kwargs)
             except Exception:
                 errors.report(f"Error running {method}: {script.filename}", exc_info=True)
+
+
+def _show_chosen(place: int, chosen: int | None) -> Any:
+    import gradio as gr
+
+    return gr.update(visible=place == chosen)
 
 
 for _method in METHODS.split():

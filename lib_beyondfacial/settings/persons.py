@@ -104,9 +104,10 @@ def gather_persons(values: Mapping[str, Any]) -> dict[str, Any]:
     if not (changed := [key for key, value in second.items() if is_changed(BY_PERSON_KEY[key], value)]):
         return rest
     if rest.get("enabled") and not any(key in PERSON_KEYS for key in changed):
+        label = SECOND_LABELS.get(changed[0], BY_PERSON_KEY[changed[0]].label)
         raise BeyondFacialError(
-            f'The second person has no photos, but "{changed[0]}" is set; give a photo or a saved identity of the '
-            f'second person, or set "{changed[0]}" back.'
+            f'The second person has no photos, but "{label}" is set; give a photo or a saved identity of the second '
+            f'person, or set "{label}" back.'
         )
     moved = {key: rest.pop(key) for key in (*PERSON_KEYS, "subject") if key in rest}
     weight = {key: rest[key] for key in ("weight",) if key in rest}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..settings import BY_KEY, FIELDS, OF_SECOND, PAGE_FIELDS, PERSON_KEYS, Field
+from ..settings import BY_KEY, FIELDS, NONE, OF_SECOND, PAGE_FIELDS, PERSON_KEYS, Field
 from . import presets
 
 ATTRIBUTE = "_beyondfacial_cell"  # of a cell's `p`: key -> value
@@ -36,9 +36,15 @@ def apply_cell(p: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return args
     if isinstance(args[0], Mapping):
         return (over_unit(args[0], values, cell), *args[1:]) if args[0] else args
-    if "weight" in cell:
+    page = {field.key: arg for field, arg in zip(PAGE_FIELDS, args, strict=False)}
+    if "weight" in cell and has_second(page):
         values[f"{OF_SECOND}weight"] = cell["weight"]
-    return tuple(values.get(field.key, arg) for field, arg in zip(PAGE_FIELDS, args, strict=False))
+    return tuple(values.get(key, arg) for key, arg in page.items())
+
+
+def has_second(page: Mapping[str, Any]) -> bool:
+    """Whether the page's values say who the second person is."""
+    return any(page.get(OF_SECOND + key) not in (None, "", NONE, [], ()) for key in PERSON_KEYS)
 
 
 def over_unit(unit: Mapping[str, Any], values: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,13 @@ def test_presets_come_first_and_other_axes_vary_them(axes, make, is_page):
         assert "BeyondFacial idap strength: 0.1" in cell.text
 
 
+def test_the_likeness_of_the_pages_one_person_is_an_axis_too(axes, make):
+    p = make()
+    p.script_args = page_args(p)
+    (cell,) = plot_cells(p, [(axes["Likeness"], ["0.5"])])
+    assert same(cell.image, processing.process_images(make({"weight": 0.5})).images[0])
+
+
 def page_args(p):
     """The same request as the page sends it: a value a setting."""
     script = next(each for each in p.scripts.scripts if each.name == "beyondfacial")
