@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import TimeoutError
 
 from lib_beyondfacial.settings import Field
@@ -71,18 +74,23 @@ def says(page, part, words):
 
 
 def choose(page, part, name):
+    """Pick a name from the list of one of our dropdowns."""
+    pick(page, f"{TAB}_{part}", name)
+
+
+def pick(page, dropdown, name):
     """Pick a name from a dropdown's list, as gradio 3 and 4 draw it; gradio 3 draws an open list once."""
     words = f":has-text({json.dumps(name)})"
-    item = page.locator(f"{TAB}_{part} [role=option]{words}, .options .item{words}").first
+    item = page.locator(f"{dropdown} [role=option]{words}, .options .item{words}").first
     for _ in range(20):
-        page.click(f"{TAB}_{part} input")
+        page.click(f"{dropdown} input")
         try:
             item.click(timeout=2000)
         except TimeoutError:
             page.click(f"{TAB}_weight input[type=number]")  # closes the list
         else:
             return
-    pytest.fail(f"{name} is not in the list {part}")
+    pytest.fail(f"{name} is not in the list {dropdown}")
 
 
 def generate(page, steps=4, prompt="photo of a man running in the forest, full body shot"):
@@ -95,6 +103,21 @@ def infotext(page):
     """What stands under the pictures once the run that was just begun is done."""
     page.wait_for_selector("#html_info_txt2img:has-text('BeyondFacial report')", timeout=RUN_MS)
     return page.text_content("#html_info_txt2img p")
+
+
+def run(page, **values):
+    """Generate, and wait for the answer: the gallery's pictures as files hold them, infotexts among them."""
+    page.evaluate("document.querySelectorAll('#html_info_txt2img p').forEach((each) => { each.dataset.old = 1; })")
+    generate(page, **values)
+    page.wait_for_selector("#html_info_txt2img p:not([data-old])", timeout=RUN_MS)
+    page.wait_for_timeout(HAND_MS)  # the gallery is drawn after the text
+    contents = page.evaluate(
+        """() => Promise.all([...document.querySelectorAll('#txt2img_gallery .grid-wrap img')].map(async (image) => {
+            const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+            return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+        }))"""
+    )
+    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in contents]
 
 
 def value_of(page, field: Field):

@@ -52,14 +52,6 @@ def test_upload_generate_and_see_picture_mask_and_report(page, photo_file):
     shoot(page, "picture_and_mask")
 
 
-def test_without_photos_the_sentence_stands_under_the_picture(page):
-    open_accordion(page)
-    generate(page)
-    page.wait_for_selector("#html_info_txt2img .error:has-text('\"Photos\" is empty')")
-    assert page.locator("#txt2img_gallery .grid-wrap img").count() == 0
-    shoot(page, "error")
-
-
 def test_a_bad_photo_is_named_at_once_in_red_and_taken_out(page, tmp_path, photo_file):
     bad = tmp_path / "holiday.png"
     bad.write_text("not a picture", encoding="utf-8")

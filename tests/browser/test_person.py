@@ -8,23 +8,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from lib_beyondfacial.settings import NONE
 from tests.browser.hands import TAB, checked, choose, generate, infotext, open_accordion, says, shoot, title, upload
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def landscape(tmp_path_factory):
-    """A picture without a face."""
-    path = tmp_path_factory.mktemp("photos") / "landscape.png"
-    grey = np.random.default_rng(0).integers(100, 160, (200, 300, 1)).repeat(3, 2)
-    Image.fromarray(grey.astype(np.uint8)).save(path)
-    return path
 
 
 def save_as(page, name):
