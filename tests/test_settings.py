@@ -18,7 +18,6 @@ from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.settings import (
     BY_KEY,
     FIELDS,
-    FOLDS,
     MAX_EMBEDDING,
     MAX_REFERENCES,
     PAGE_FIELDS,
@@ -29,6 +28,7 @@ from lib_beyondfacial.settings import (
     Settings,
     preset_values,
 )
+from lib_beyondfacial.settings.fields import SECTIONS
 
 PHOTO = "aGVsbG8="
 
@@ -280,7 +280,7 @@ def test_defaults_have_their_annotations_type():
 def test_fields_stand_by_section():
     assert [field.key for field in UI_FIELDS[:5]] == ["enabled", "references", "identity", "adapter", "weight"]
     sections = [section for section, _ in itertools.groupby(field.section for field in FIELDS)]
-    assert sections == ["person", "main", *FOLDS]
+    assert tuple(sections) == SECTIONS
 
 
 def test_settings_serve_as_method_parameters():

@@ -157,7 +157,8 @@ def test_overflowing_identity_line_fails_with_a_message(client, ask, payload, sh
     unit = {"start": 0.0, "adapter": client.broken_adapter}
     status, body = client.post("/sdapi/v1/txt2img", payload(unit, **request))
     assert status == 422, body
-    assert "NaN" in json.dumps(body)
+    # With SD1.5 its tokens are finite and overflow inside the attention; with SDXL they overflow before.
+    assert any(words in json.dumps(body) for words in ("NaN", "numbers that are not finite"))
     assert same(plain, ask(**request)[0])
 
 
