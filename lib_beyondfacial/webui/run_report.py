@@ -80,7 +80,7 @@ def other_faces(output: Output) -> list[str]:
     sentences = []
     for k, name in enumerate(names):
         measured = {
-            position: (picture.report.get("persons") or [picture.report])[k]["similarity"]
+            position: (picture.report.get("persons") or [picture.report])[k].get("similarity")
             for position, picture in sorted(output.pictures.items())
             if not (picture.report.get("note") == NOT_ACTED or picture.report.get("swapped"))
         }

@@ -141,9 +141,9 @@ def test_the_line_on_the_cost_is_of_what_was_counted():
     assert run_report.cost_lines(report) == []
     report.note_host(30, 2, latents)
     report.note_rows(9, latents)
-    said = "BeyondFacial: 15% more UNet work (without the autoencoder)"
-    assert run_report.cost_lines(report) == [said]
-    assert run_report.cost_lines(report, has_plain=True) == [f"{said}; the plain picture comes on top"]
+    expected = "BeyondFacial: 15% more UNet work (without the autoencoder)"
+    assert run_report.cost_lines(report) == [expected]
+    assert run_report.cost_lines(report, has_plain=True) == [f"{expected}; the plain picture comes on top"]
 
 
 def test_a_mask_is_told_of_where_it_is_shown_and_covers_something():
