@@ -215,10 +215,16 @@ def test_start_must_come_before_stop():
 
 @pytest.mark.parametrize(
     "args",
-    [({"enabled": True},), ({"enabled": True, "references": []},), ({"weight": 1.0},), (True, None), (True, [])],
+    [({"enabled": True},), ({"enabled": True, "references": []},), ({"weight": 1.0},)],
 )
 def test_enabled_without_photos_is_refused(args):
     with pytest.raises(BeyondFacialError, match='"references" is empty'):
+        Settings.from_script_args(*args)
+
+
+@pytest.mark.parametrize("args", [(True, None), (True, [])])
+def test_on_the_page_the_sentence_says_what_to_do_there(args):
+    with pytest.raises(BeyondFacialError, match="nobody is given: drop a photo"):
         Settings.from_script_args(*args)
 
 

@@ -56,16 +56,18 @@ def part_sizes(data: bytes) -> Parts:
         directory = _directory(data)
         starts = _numbers(data, directory, TILES if TILES in directory else STRIPS)
         sizes = _numbers(data, directory, TILE_BYTES if TILES in directory else STRIP_BYTES)
+        decoded = _decoded_size(data, directory)
+        compression = _number(data, directory, COMPRESSION, 1)
+        orientation = _orientation(data, directory)
     except struct.error as error:
         raise TiffError("that is cut off") from error
-    if _decoded_size(data, directory) > MAX_DECODED:
+    if decoded > MAX_DECODED:
         raise TiffError("whose tiles or strips hold far more than 25 megapixels")
     if sum(sizes) > len(data):
         raise TiffError("whose tiles or strips overlap")
-    compression = _number(data, directory, COMPRESSION, 1)
     if compression == OLD_JPEG:
         raise TiffError("in the JPEG compression of 1992")
-    return Parts(tuple(zip(starts, sizes, strict=False)), compression == JPEG, _orientation(data, directory))
+    return Parts(tuple(zip(starts, sizes, strict=False)), compression == JPEG, orientation)
 
 
 def _decoded_size(data: bytes, directory: dict[int, Entry]) -> int:

@@ -72,6 +72,9 @@ __all__ = [
     "text_to_value",
 ]
 
+# What the page says; the API's sentence names its keys.
+NOBODY = f"{PREFIX} is on, but nobody is given: drop a photo, choose a saved identity, or switch {PREFIX} off."
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(MethodParameters):
@@ -186,6 +189,8 @@ class Settings(MethodParameters):
         settings = cls.from_dict(args_to_values(args, UI_FIELDS))
         if settings.enabled:
             has_object = bool(args) and isinstance(args[0], Mapping)
+            if not (has_object or is_api or settings.persons or any(getattr(settings, key) for key in PERSON_KEYS)):
+                raise BeyondFacialError(NOBODY)
             settings._check_persons(is_from_infotext=is_api and not has_object)
         return settings
 

@@ -22,7 +22,7 @@ from ..settings import FIELDS, Settings
 from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures, plain_pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
 from .pictures import Output, saves_pictures
-from .run_report import best_position, cost_lines, report_lines
+from .run_report import best_position, cost_lines, other_faces, report_lines
 
 CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
@@ -158,12 +158,10 @@ def finish(p: Any, processed: Any) -> None:
     output.reports.first = 0
     with report_errors(p, processed):
         places = pictures.find_pictures(output, processed)
-        for sentence in (*pictures.tell_changes(p, output, processed, places), *pictures.tell_lacks(output)):
+        changes = pictures.tell_changes(p, output, processed, places)
+        for sentence in (*changes, *pictures.tell_lacks(output), *other_faces(output)):
             run.report.warn(sentence)
         masks = show_masks(p, run, output, processed, places)
-        if not output.is_api and not neighbours.running_script(p):  # a grid's cells would all tell of a picture 1
-            for line in (*report_lines(output), *cost_lines(run.report)):
-                add_line(p, line, processed)
         for warning in run.report.warnings:
             add_comment(p, warning, processed)
         if output.is_api:
@@ -173,7 +171,10 @@ def finish(p: Any, processed: Any) -> None:
                 processed.extra_generation_params[infotext.BEST_KEY] = places[best]
     request.end(p)
     with report_errors(p, processed):
-        plain_pictures.add_plain(p, output, processed)
+        has_plain = plain_pictures.add_plain(p, output, processed)
+        if not output.is_api and not neighbours.running_script(p):  # a grid's cells would all tell of a picture 1
+            for line in (*report_lines(output), *cost_lines(run.report, has_plain)):
+                add_line(p, line, processed)
 
 
 def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:

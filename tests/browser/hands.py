@@ -146,4 +146,4 @@ def set_value(page, field: Field, value):
     elif field.empty:
         choose(page, field.key, value)
     else:
-        page.fill(f"{place} textarea", value)
+        page.fill(f"{place} textarea, {place} input", value)

@@ -105,7 +105,7 @@ def ask(given, method, path, body=None):
 @pytest.mark.parametrize(
     ("cause", "sentence"),
     [
-        (nobody, '"Photos" is empty'),
+        (nobody, "BeyondFacial is on, but nobody is given"),
         (photo_without_face, 'No face was found in "landscape.png"'),
         (no_image, '"holiday.png" is not an image that can be read'),
         (second_nobody, 'The second person has no photos, but "Likeness of the second person" is set'),
@@ -123,7 +123,7 @@ def test_each_error_is_a_sentence_with_the_pages_labels(given, cause, sentence):
     page.wait_for_selector("#html_info_txt2img .error", timeout=RUN_MS)
     shown = page.inner_text("#html_info_txt2img .error")
     shoot(page, f"error_{cause.__name__}")
-    assert shown.startswith(f"BeyondFacialError: {sentence}")
+    assert shown.startswith(f"\u26a0 {sentence}")
     assert not KEYS & set(re.findall(r'"(\w+)"', shown)), "keys of the API"
     assert shown.endswith(".")
     assert page.locator("#txt2img_gallery .grid-wrap img").count() == 0

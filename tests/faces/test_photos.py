@@ -8,6 +8,7 @@ import struct
 import tempfile
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -175,12 +176,12 @@ def test_too_many_bytes_are_refused_before_decoding(monkeypatch):
         ("https://example.org/face.jpg", "URL"),
         ("file:///etc/passwd", "URL"),
         ("data:text/plain,hello", "without base64"),
-        ("/etc/passwd", "not base64|not an image"),
+        ("/etc/passwd", "not base64|cannot be read"),
         ("C:\\faces\\me.png", "not base64"),
         ("me.png", "not base64"),
         ("", "empty"),
         ("data:image/png;base64,", "empty"),
-        (as_base64(b"this is no picture at all"), "not an image"),
+        (as_base64(b"this is no picture at all"), "cannot be read"),
         (as_base64(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"), "not an image"),
         (b"", "not an image"),
         (None, "NoneType"),
@@ -245,6 +246,13 @@ GOOD = [
     encode(Image.fromarray(RAMP), "TIFF", compression="tiff_lzw"),
     encode(Image.fromarray(RAMP), "BMP"),
 ]
+
+
+def test_a_tiff_that_is_cut_off_in_its_last_numbers_is_refused():
+    tiff = GOOD[4]
+    for cut in range(1, 30):  # the bits of a sample are the last six bytes
+        with suppress(BeyondFacialError):
+            decode_photo("photo 1", tiff[:-cut])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
