@@ -56,7 +56,7 @@ def photo_without_face(given):
 
 
 def no_image(given):
-    upload_checked(given, given.no_image, 0)
+    upload_checked(given, given.no_image)
 
 
 def second_without_face(given):
