@@ -71,6 +71,8 @@ class CountingInjection:
 class HostDouble:
     """sampling.host.Host. x0: what every model call predicts for (x, sigma); calls: what was asked of the model.
 
+    lost: what the autoencoder takes off every latent.
+
     order: the names of what was asked of the host, as it came.
     """
 
@@ -81,6 +83,7 @@ class HostDouble:
     key: object = "first model"
     crops: bool = True
     joins: bool = True
+    lost: float = 0.0
     interrupted: bool = False
     calls: list[ModelCall] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
@@ -120,7 +123,7 @@ class HostDouble:
     def encode_images(self, pictures: Tensor) -> Tensor:
         self.order.append("encode")
         z = F.avg_pool2d(pictures, FACTOR)
-        return torch.cat([z, z.mean(1, keepdim=True)], 1)
+        return torch.cat([z, z.mean(1, keepdim=True)], 1) - self.lost
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         self.order.append("decode")

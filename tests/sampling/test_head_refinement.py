@@ -97,6 +97,13 @@ def test_head_is_refined_once_and_then_the_line_rests(refining):
     assert len(find.pictures) == 2, "before the refinement and after it"
 
 
+def test_what_the_autoencoder_loses_is_added_again(refining):
+    host = drawing()
+    host.lost = 0.2
+    after = behind_cfg(refining(finding([face()]), host=host), 2.0, drawable(predict()))
+    assert torch.allclose(after[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
+
+
 def test_less_similar_head_is_not_kept(refining):
     sampling, predictions = refining(finding([face(similarity=0.6)], [face(similarity=0.4)])), predict()
     plain = refining(finding([]), refine_head=False)
