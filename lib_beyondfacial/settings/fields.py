@@ -20,6 +20,7 @@ FOLDS = {
     "expert": "Expert (paper)",
 }  # closed at first, by title
 SECTIONS = ("person", "main", *FOLDS, "compare")  # the order of FIELDS, and so of the script's arguments
+MOST_BUTTONS = 6  # of a choice; more become a dropdown
 KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
 
 

@@ -11,10 +11,10 @@ import gradio as gr
 from ..errors import BeyondFacialError
 from ..faces import photos
 from ..settings import AUTOMATIC, NONE, Field, keys_to_labels
+from ..settings.fields import MOST_BUTTONS
 from .failures import MARK, ui_sentence_of
 
 ERROR_CLASS, HIDDEN_CLASS = "beyondfacial-error", "beyondfacial-hidden"  # style.css
-MOST_BUTTONS = 6  # of a choice; more become a dropdown
 REFRESH = "\N{CLOCKWISE OPEN CIRCLE ARROW}"  # hosts make a button of class "tool" as small as its one sign
 
 

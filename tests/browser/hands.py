@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import TimeoutError
 
 from lib_beyondfacial.settings import Field
+from lib_beyondfacial.settings.fields import MOST_BUTTONS
 
 SHOTS = os.environ.get("BEYONDFACIAL_SCREENSHOTS")
 TAB = "#beyondfacial_txt2img"
@@ -120,6 +121,10 @@ def run(page, **values):
     return [Image.open(io.BytesIO(base64.b64decode(content))) for content in contents]
 
 
+def is_radio(field: Field) -> bool:
+    return field.kind == "choice" and len(field.choices) <= MOST_BUTTONS
+
+
 def value_of(page, field: Field):
     """What a setting's component shows; None for the photos."""
     place = f"{TAB}_{field.key}"
@@ -127,7 +132,7 @@ def value_of(page, field: Field):
         return None
     if field.kind == "bool":
         return page.is_checked(f"{TAB}-checkbox input" if field.key == "enabled" else f"{place} input")
-    if field.kind == "choice":
+    if is_radio(field):
         return page.locator(f"{place} input:checked").first.input_value()
     if field.kind in ("float", "int"):
         return float(page.input_value(f"{place} input[type=number]"))
@@ -138,12 +143,12 @@ def set_value(page, field: Field, value):
     place = f"{TAB}_{field.key}"
     if field.kind == "bool":
         page.set_checked(f"{place} input", value)
-    elif field.kind == "choice":
+    elif is_radio(field):
         page.check(f'{place} input[value="{value}"]')
     elif field.kind in ("float", "int"):
         page.fill(f"{place} input[type=number]", str(value))
         page.press(f"{place} input[type=number]", "Tab")
-    elif field.empty:
+    elif field.empty or field.kind == "choice":
         choose(page, field.key, value)
     else:
         page.fill(f"{place} textarea, {place} input", value)

@@ -107,7 +107,7 @@ def ask(given, method, path, body=None):
     [
         (nobody, "BeyondFacial is on, but nobody is given"),
         (photo_without_face, 'No face was found in "landscape.png"'),
-        (no_image, '"holiday.png" is not an image that can be read'),
+        (no_image, '"holiday.png" cannot be read (damaged, or not JPEG'),
         (second_nobody, 'The second person has no photos, but "Likeness of the second person" is set'),
         (second_without_face, 'Person 2: No face was found in "landscape.png"'),
         (two_adapters, 'There are several adapters; set "Identity adapter" to one of '),

@@ -65,7 +65,7 @@ def test_a_saved_person_is_used_again_and_deleted(page, photo_file):
     says(page, "photos", "Nobody yet")
     page.click(f"{TAB}_refresh_identity")
     generate(page)
-    page.wait_for_selector("#html_info_txt2img .error:has-text('\"Photos\" is empty')")
+    page.wait_for_selector("#html_info_txt2img .error:has-text('nobody is given')")
 
 
 def test_photos_take_the_place_of_a_saved_person(page, photo_file):
