@@ -10,6 +10,7 @@
     const PLACES = [...TABS.map((tab) => tab + SECOND), ...TABS]; // where a person is chosen, the inner ones first
     const CHECK_AFTER_MS = 700; // several uploads in a row are checked once
     const MARK = "\u26a0";
+    const ERROR = "BeyondFacialError: ";
 
     function root() {
         return typeof gradioApp === "function" ? gradioApp() : document;
@@ -232,6 +233,16 @@
         }
     }
 
+    // Hosts write an exception's class before its sentence, in the colour of text.
+    function mendErrors(tab) {
+        for (const place of root().querySelectorAll(`#html_log_${tab} .error, #html_info_${tab} .error`)) {
+            if (place.textContent.startsWith(ERROR)) {
+                place.textContent = `${MARK} ${place.textContent.slice(ERROR.length)}`;
+                place.classList.add("beyondfacial-error");
+            }
+        }
+    }
+
     // Hires fix is txt2img's alone, and has two passes only where it is on.
     function showHires(tab) {
         const choice = part(tab, "hires_pass");
@@ -256,6 +267,7 @@
             root().querySelectorAll(`#beyondfacial_${tab} .label-wrap`).forEach((each) => makeButton(each));
             greyUnfit(tab);
             markWarnings(tab);
+            mendErrors(tab);
         }
     }
 

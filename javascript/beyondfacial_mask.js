@@ -1,9 +1,11 @@
-// Sends the mask of a picture, and the picture, to the host's tab "Inpaint upload"; offered beside our lines under the
-// pictures. The masks in the gallery are heat maps: grey pictures with red over them, so red less blue is the mask.
+// Sends the mask of a picture, and the picture, to the host's tab "Inpaint upload", with prompt and size; offered beside
+// our lines under the pictures that tell of a mask. The masks in the gallery are heat maps: grey pictures with red over them, so red less blue is the mask.
 (function () {
     "use strict";
 
-    const LINE = /^\s*BeyondFacial picture (\d+)/;
+    const LINE = /^\s*BeyondFacial picture (\d+):(?:.*;)? mask [\d.]+% of the picture/;
+    const HINT = "Puts this picture and its mask into img2img, Inpaint upload. "
+        + "Switch BeyondFacial on there and add the photos again.";
     const NOTE = /beyondfacial\0mask (\d+) of (-?\d+)/; // a text of the mask's PNG: whose it is, and its place in the gallery
     const OPACITY = 0.65; // of the red, as in previews.py
     const WAIT_MS = 5000;
@@ -25,6 +27,7 @@
                     button.type = "button";
                     button.className = "beyondfacial-action";
                     button.textContent = "Send mask to inpaint";
+                    button.title = HINT;
                     button.dataset.beyondfacialMask = found[1];
                     button.addEventListener("click", () => send(tab, button));
                     node.after(" ", button);
@@ -42,12 +45,36 @@
             const picture = found && found[1] === button.dataset.beyondfacialMask && sources[found[2]];
             if (picture) {
                 showTab(root().querySelector("#img_inpaint_mask"));
-                await put("#img_inpaint_base", await (await fetch(picture)).blob(), "picture.png");
+                const base = await (await fetch(picture)).blob();
+                await carry(tab, base);
+                await put("#img_inpaint_base", base, "picture.png");
                 await put("#img_inpaint_mask", await greyMask(content), "mask.png");
+                root().querySelector("#img_inpaint_base").scrollIntoView({ block: "center" });
                 return;
             }
         }
-        button.replaceWith("(no mask is shown: switch Show mask on, and generate again)");
+        button.replaceWith("(the mask is not in the gallery any more: generate again)");
+    }
+
+    // What img2img is to draw, and how large.
+    async function carry(tab, base) {
+        const { width, height } = await createImageBitmap(base);
+        for (const name of ["prompt", "neg_prompt"]) {
+            const from = root().querySelector(`#${tab}_${name} textarea, #${tab}_${name} input`);
+            if (from) {
+                fill(`#img2img_${name} textarea, #img2img_${name} input`, from.value);
+            }
+        }
+        fill("#img2img_width input[type=number]", width);
+        fill("#img2img_height input[type=number]", height);
+    }
+
+    function fill(selector, value) {
+        const input = root().querySelector(selector);
+        if (input) {
+            input.value = value;
+            input.dispatchEvent(new Event("input", { bubbles: true }));
+        }
     }
 
     async function greyMask(content) {

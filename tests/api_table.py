@@ -12,6 +12,7 @@ from lib_beyondfacial.settings.fields import Field
 DOCUMENT = Path(__file__).parents[1] / "docs/api.md"
 BEGIN, END = "<!-- settings: made by tests/api_table.py -->\n", "<!-- end of settings -->\n"
 HEAD = "| key | value | default | X/Y/Z | what it does |\n|---|---|---|---|---|\n"
+ENABLED = "`false`; in an object that is not empty `true`"
 
 
 def settings_table() -> str:
@@ -22,7 +23,8 @@ def settings_table() -> str:
 def row_of(field: Field) -> str:
     axis = "yes" if field.axis else ""
     values, default = field.describe_range(), json.dumps(field.default)
-    return f"| `{field.key}` | {values} | `{default}` | {axis} | {field.label}. {field.help} |\n"
+    shown = ENABLED if field.key == "enabled" else f"`{default}`"
+    return f"| `{field.key}` | {values} | {shown} | {axis} | {field.label}. {field.help} |\n"
 
 
 def table_in(text: str) -> str:

@@ -41,8 +41,11 @@ def test_presets_say_what_they_cost():
     sentences = {
         name: cost.cost_in_words(MethodParameters(**{**METHOD_DEFAULTS, **PRESETS[name]})) for name in PRESETS
     }
-    assert sentences["Fast"].startswith("About 11% more")
-    assert sentences["Default"].startswith("About 14% more")
+    assert "about 11% more" in sentences["Fast"]
+    assert "about 14% more" in sentences["Default"]
+    assert sentences["Default"].endswith("Fewer steps or a second person: a larger share.")
+    assert sentences["Portrait"].endswith("about 50% more UNet work. A second person: a larger share.")
+    assert "larger" not in cost.cost_in_words(MethodParameters(weight=0.0))
 
 
 def test_the_cost_of_a_run_counts_areas():

@@ -118,7 +118,8 @@ def test_infotext_round_trip_is_exact(made):
 
 @given(settings())
 def test_page_arguments_and_api_dict_mean_the_same(made):
-    if made.enabled and (made.persons or sum(bool(getattr(made, key)) for key in PERSON_KEYS) != 1):
+    sources = sum(bool(getattr(made, key)) for key in PERSON_KEYS)
+    if made.enabled and (made.persons or sources != (made.source == "photos")):
         made = dataclasses.replace(made, enabled=False)
     assert Settings.from_script_args(made.to_dict()) == made
     made = dataclasses.replace(made, embedding="", persons=(), enabled=made.enabled and not made.embedding)
@@ -214,10 +215,16 @@ def test_start_must_come_before_stop():
 
 @pytest.mark.parametrize(
     "args",
-    [({"enabled": True},), ({"enabled": True, "references": []},), ({"weight": 1.0},), (True, None), (True, [])],
+    [({"enabled": True},), ({"enabled": True, "references": []},), ({"weight": 1.0},)],
 )
 def test_enabled_without_photos_is_refused(args):
     with pytest.raises(BeyondFacialError, match='"references" is empty'):
+        Settings.from_script_args(*args)
+
+
+@pytest.mark.parametrize("args", [(True, None), (True, [])])
+def test_on_the_page_the_sentence_says_what_to_do_there(args):
+    with pytest.raises(BeyondFacialError, match="nobody is given: drop a photo"):
         Settings.from_script_args(*args)
 
 

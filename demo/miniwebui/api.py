@@ -39,11 +39,12 @@ def run_job(script_args: tuple, **fields: Any) -> processing.Processed:
     """One at a time."""
     with queue_lock:
         p = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **fields)
+        p.outpath_samples = str(shared.cmd_opts.outdir)
         shared.state.begin(job="txt2img")
         try:
             p.scripts, p.script_args = scripts.scripts_txt2img, script_args
             p.scripts.setup(p)
-            return processing.process_images(p)
+            return p.scripts.run(p, *script_args) or processing.process_images(p)
         finally:
             shared.state.end()
             p.close()
@@ -136,8 +137,12 @@ class Api:
 
     def get_scripts(self) -> dict[str, list]:
         runners = {"txt2img": scripts.scripts_txt2img, "img2img": scripts.scripts_img2img}
-        return {tab: [script.name for script in runner.scripts] for tab, runner in runners.items()}
+        return {
+            tab: [script.name for script in (*runner.scripts, *runner.selectable_scripts)]
+            for tab, runner in runners.items()
+        }
 
     def get_script_info(self) -> list[dict]:
-        both = [*scripts.scripts_txt2img.scripts, *scripts.scripts_img2img.scripts]
-        return [script.api_info for script in both if script.api_info]
+        runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
+        listed = [script for runner in runners for script in (*runner.scripts, *runner.selectable_scripts)]
+        return [script.api_info for script in listed if script.api_info]

@@ -1,4 +1,4 @@
-"""Serves as `modules.errors`, `.paths`, `.devices`, `.rng`, `.images` and `.infotext_utils`."""
+"""Serves as `modules.errors`, `.paths`, `.devices`, `.rng` and `.images`."""
 
 from __future__ import annotations
 
@@ -71,11 +71,29 @@ def parse_infotext(text: str) -> dict[str, str]:
 
 
 def encode_pil_to_base64(image: Image.Image) -> str:
-    """As PNG, with the infotext inside."""
+    """As save_png() writes it."""
+    buffer = io.BytesIO()
+    save_png(image, buffer)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def save_png(image: Image.Image, file: Any) -> None:
+    """The image with its texts, the infotext among them."""
     info = PngImagePlugin.PngInfo()
     for key, value in image.info.items():
         if isinstance(value, str):
             info.add_text(key, value)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return base64.b64encode(buffer.getvalue()).decode()
+    image.save(file, "PNG", pnginfo=info)
+
+
+def save_image(
+    image: Image.Image, path: str, basename: str, seed: Any, *_more: Any, info: str, suffix: str = "", **_others: Any
+) -> tuple[str, None]:
+    """Save into the folder under a number of its own; returns the file's name, and None for the text file's."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.iterdir()))
+    file = folder / f"{number:05}-{basename}{seed}{suffix}.png"
+    image.info["parameters"] = info
+    save_png(image, file)
+    return str(file), None

@@ -17,8 +17,9 @@ from demo.sd1.model import load_model
 from . import basics, denoiser, processing, samplers, script_callbacks, scripts, shared
 
 REPOSITORY = Path(__file__).parents[2]
+XYZ_GRID = Path(__file__).with_name("xyz_grid.py")  # the host's own selectable script
 IMPORT_NAMES = {
-    basics: "errors paths devices rng",
+    basics: "errors paths devices rng images",
     denoiser: "sd_samplers_cfg_denoiser",
     processing: "processing",
     prompts: "prompt_parser sd_hijack_clip",
@@ -62,6 +63,7 @@ def parse_flags(extensions: Sequence[Path], argv: Sequence[str]) -> argparse.Nam
     parser.add_argument("--models-dir", type=Path, default=weights, help="folder with Stable-diffusion/ in it")
     parser.add_argument("--script", type=Path, default=REPOSITORY, help="an extension's folder, or one script of it")
     parser.add_argument("--port", type=int, default=7861)
+    parser.add_argument("--outdir", type=Path, default=REPOSITORY / "demo/out", help="for what scripts save")
     parser.add_argument("--api-auth", help="user:password for the host's own API routes")
     for path in (scripts.folder_of(extension) / "preload.py" for extension in extensions):
         if path.is_file():

@@ -69,7 +69,6 @@ def create_page() -> gr.Blocks:
                 cfg = gr.Slider(1, 30, 7.0, step=0.5, label="CFG Scale", elem_id="txt2img_cfg_scale")
                 seed = gr.Number(-1, label="Seed", precision=0, elem_id="txt2img_seed")
                 batch = gr.Slider(1, 8, 1, step=1, label="Batch size", elem_id="txt2img_batch_size")
-            scripts.scripts_txt2img.inputs[0] = gr.State(0)
             scripts.scripts_txt2img.setup_ui()
         with gr.Column():
             with gr.Row():

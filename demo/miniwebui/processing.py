@@ -47,6 +47,7 @@ class StableDiffusionProcessing:
     enable_hr: bool = False
     is_hr_pass: bool = False
     is_api: bool = False
+    outpath_samples: str = ""
     scripts: Any = None
     script_args: Any = ()
     sampler: Any = None
@@ -131,6 +132,11 @@ def create_infotext(p: StableDiffusionProcessing, index: int) -> str:
     return prompt + (f"\nNegative prompt: {negative}" if negative else "") + f"\n{line}"
 
 
+def get_fixed_seed(seed: Any) -> Any:
+    """The same, or a random one where none is given."""
+    return random.randrange(2**32 - 2) if seed in (-1, None, "") else seed
+
+
 def process_images(p: StableDiffusionProcessing) -> Processed:
     p.scripts.before_process(p)
     data = shared.opts.data
@@ -151,7 +157,7 @@ def process_images_inner(p: StableDiffusionProcessing) -> Processed:
     p.sd_model_name, p.sd_model_hash = p.sd_model.sd_checkpoint_info.name_for_extra, p.sd_model.sd_model_hash
     p.scheduler = p.scheduler or "Automatic"
     p.s_min_uncond = shared.opts.s_min_uncond if p.s_min_uncond is None else p.s_min_uncond
-    seed = random.randrange(2**32 - 2) if p.seed in (-1, None, "") else p.seed
+    seed = get_fixed_seed(p.seed)
     p.setup_prompts()
     p.all_seeds = seed if isinstance(seed, list) else [int(seed) + i for i in range(len(p.all_prompts))]
     p.all_subseeds = [-1] * len(p.all_seeds)

@@ -1,5 +1,5 @@
-"""Serves as `modules.scripts`: loads extensions' always-on scripts and calls their methods. An exception in a method
-is printed, not raised."""
+"""Serves as `modules.scripts`: loads scripts, calls the always-on ones' methods, and runs a selectable one. An
+exception in a method is printed, not raised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from dataclasses import make_dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -41,7 +41,11 @@ class Script:
         """The components whose values become the arguments."""
 
     def show(self, is_img2img: bool) -> Any:
+        """AlwaysVisible, or whether the script is in the dropdown "Script"."""
         return True
+
+    def run(self, p: Any, *args: Any) -> Any:
+        """What makes the pictures in the host's place, where the script is chosen in the dropdown."""
 
     def elem_id(self, item_id: str) -> str:
         tab = ("img2img_" if self.is_img2img else "txt2img_") if self.show(True) == self.show(False) else ""
@@ -92,30 +96,44 @@ def load_scripts(extensions: list[Path]) -> None:
 
 
 class ScriptRunner:
-    """The scripts of one tab. `inputs[0]` belongs to the host, the scripts' arguments follow at args_from..args_to."""
+    """The scripts of one tab. `inputs[0]` is the number of the selectable script that runs, 0 for none; the scripts'
+    arguments follow at args_from..args_to."""
 
     def __init__(self, is_img2img: bool):
         self.scripts: list[Script] = []
+        self.selectable_scripts: list[Script] = []
         self.inputs: list[Any] = [None]
         self.infotext_fields: list[Any] = []
         for data in scripts_data:
             try:
                 script = data.script_class()
                 script.filename, script.is_img2img, script.is_txt2img = data.path, is_img2img, not is_img2img
-                if script.show(is_img2img) is AlwaysVisible:
-                    script.alwayson = True
-                    self.scripts.append(script)
+                shown = script.show(is_img2img)
+                script.alwayson = shown is AlwaysVisible
+                if shown:
+                    (self.scripts if script.alwayson else self.selectable_scripts).append(script)
             except Exception:
                 errors.report(f"Error # failed to initialize Script {data.path}", exc_info=True)
         self.alwayson_scripts = self.scripts
 
     def setup_ui(self) -> None:
-        """Builds every script's accordion in the gradio context that is open."""
+        """Builds in the gradio context that is open: every accordion, the dropdown, what belongs to each choice."""
         import gradio as gr
 
-        for script in self.scripts:
+        self._create_uis(self.scripts)
+        titles = ["None", *(script.title() for script in self.selectable_scripts)]
+        self.inputs[0] = gr.Dropdown(titles, value="None", type="index", label="Script", elem_id="script_list")
+        self._create_uis(self.selectable_scripts)
+        for place, script in enumerate(self.selectable_scripts, 1):
+            show = partial(_show_chosen, place)
+            self.inputs[0].change(show, [self.inputs[0]], [script.group], show_progress="hidden")
+
+    def _create_uis(self, listed: list[Script]) -> None:
+        import gradio as gr
+
+        for script in listed:
             try:
-                with gr.Group() as script.group:
+                with gr.Group(visible=script.alwayson) as script.group:
                     self._create_script_ui(script)
             except Exception:
                 errors.report(f"Error creating UI for {script.filename}", exc_info=True)
@@ -128,7 +146,12 @@ class ScriptRunner:
             info = {key: getattr(control, key, None) for key in ("value", "minimum", "maximum", "step")}
             choices = [c[0] if isinstance(c, tuple) else c for c in getattr(control, "choices", None) or []]
             args.append({"label": control.label or "", **info, "choices": choices or None})
-        script.api_info = {"name": script.name, "is_alwayson": True, "is_img2img": script.is_img2img, "args": args}
+        script.api_info = {
+            "name": script.name,
+            "is_alwayson": script.alwayson,
+            "is_img2img": script.is_img2img,
+            "args": args,
+        }
         self.infotext_fields += script.infotext_fields or []
         self.inputs += script.controls
         script.args_to = len(self.inputs)
@@ -138,7 +161,15 @@ class ScriptRunner:
         import gradio as gr
 
         with gr.Blocks():
-            return [0, *(control.value for script in self.scripts for control in script.ui(script.is_img2img) or [])]
+            listed = [*self.scripts, *self.selectable_scripts]
+            return [0, *(control.value for script in listed for control in script.ui(script.is_img2img) or [])]
+
+    def run(self, p: Any, number: int | None, *_args: Any) -> Any:
+        """What the selectable script of this number makes; None where none is selected."""
+        if not number:
+            return None
+        script = self.selectable_scripts[number - 1]
+        return script.run(p, *p.script_args[script.args_from : script.args_to])
 
     def call(self, method: str, p: Any, *lead: Any, **kwargs: Any) -> None:
         """method(p, *lead, *the script's own arguments, **kwargs) of every script that has it."""
@@ -148,6 +179,12 @@ class ScriptRunner:
                 getattr(script, method)(p, *lead, *args, **kwargs)
             except Exception:
                 errors.report(f"Error running {method}: {script.filename}", exc_info=True)
+
+
+def _show_chosen(place: int, chosen: int | None) -> Any:
+    import gradio as gr
+
+    return gr.update(visible=place == chosen)
 
 
 for _method in METHODS.split():

@@ -18,6 +18,8 @@ from .crops import head_crop
 from .photos import Photo
 from .quality import mean_direction
 
+EMBEDDING = 512  # numbers of every recogniser
+
 
 @dataclass(frozen=True, eq=False)
 class Identity:
@@ -93,6 +95,15 @@ def aggregate_photos(photos: Sequence[Photo], analyser: FaceAnalyser, choice: Fa
         aligned=np.stack([align_face(used[i][0].image, used[i][2].landmarks, ALIGNED) for i in order]),
         gender=gender,
         space=analyser.space,
+    )
+
+
+def unmeasured(photos: Sequence[Photo]) -> Identity:
+    """An identity of photos that no face pack has seen: nothing can be compared with it."""
+    nothing = np.zeros((0, EMBEDDING), np.float32)
+    weights, names = np.zeros(0, np.float32), tuple(photo.name for photo in photos)
+    return Identity(
+        np.zeros(EMBEDDING, np.float32), 0.0, None, names, (), hash_photos(photos), nothing, weights, weights
     )
 
 

@@ -284,8 +284,8 @@ def _unreadable(name: str, data: bytes, kind: str) -> BeyondFacialError:
     kind = kind or next((known for start, known in KNOWN if re.match(start, data, re.DOTALL)), "")
     if kind:
         return BeyondFacialError(f'"{name}" is a damaged {kind}, cut off or changed on its way; send it again.')
-    known = "JPEG, PNG, WebP, GIF, BMP, TIFF"
+    known = "JPEG, PNG, WebP, GIF, BMP or TIFF"
     for start, what in OTHERS:
         if re.match(start, data[:2000], re.DOTALL | re.IGNORECASE):
-            return BeyondFacialError(f'"{name}" is not an image but {what}; send the photo as one of {known}.')
-    return BeyondFacialError(f'"{name}" is not an image that can be read ({known}), or is damaged; send another.')
+            return BeyondFacialError(f'"{name}" is not an image but {what}; send the photo as {known}.')
+    return BeyondFacialError(f'"{name}" cannot be read (damaged, or not {known}); send another.')

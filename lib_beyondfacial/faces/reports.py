@@ -18,6 +18,7 @@ from .recognisers import MOBILE, R50, R100, recogniser_of
 # 5% are at .48, different persons' 95% at .42 and 99% at .64.
 LEVELS = {R50: (0.25, 0.4), R100: (0.25, 0.4), MOBILE: (0.25, 0.4), "dollhouse": (0.42, 0.64)}
 
+ANOTHER = "another face"  # the words for a cosine below both levels
 SWAPPED = 0.1  # by so much two persons' cosines must gain in sum if they changed places
 
 
@@ -105,4 +106,4 @@ def in_words(similarity: float, pack: str) -> str:
     if levels is None:
         return ""
     may_be, is_same = levels
-    return "same person" if similarity >= is_same else "similar" if similarity >= may_be else "another face"
+    return "same person" if similarity >= is_same else "similar" if similarity >= may_be else ANOTHER

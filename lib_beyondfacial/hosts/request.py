@@ -22,6 +22,7 @@ from ..errors import BeyondFacialError
 from ..sampling.plan import Plan
 from ..settings import keys_to_labels
 from .extensions import is_raised_by_us, sentence_of
+from .identity_units import GivenUnit, UnitInjection, find_given
 from .run import ATTRIBUTE, Adapter, Run, begin_pass, check_fits, is_copy_in_request, run_of
 from .types import Processing
 
@@ -41,6 +42,16 @@ def host_adapter() -> Adapter:
 def install_callbacks() -> None:
     """Register the host's denoiser callbacks, when the script is loaded. They do nothing if `p` has no run."""
     host_adapter().install_callbacks()
+
+
+def find_unit(p: Processing, number: int) -> GivenUnit:
+    """The ControlNet unit of this number; BeyondFacialError if there is none, it is off, or has no image."""
+    return find_given(p, number, host_adapter().UNITS_ON)
+
+
+def make_unit(given: GivenUnit) -> UnitInjection:
+    """The injection of a ControlNet unit, which then acts on its identity line alone."""
+    return host_adapter().make_unit(given)
 
 
 def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:

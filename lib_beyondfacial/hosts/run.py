@@ -18,6 +18,7 @@ from ..sampling.report import Report
 from ..sampling.sampling_pass import SamplingPass
 from ..sampling.start_noise import find_scale
 from ..unet.sites import enumerate_sites
+from .identity_units import GivenUnit, UnitInjection, units_of
 from .model import refuse_compiled
 from .patches import Patches
 from .types import Processing, Sampler
@@ -94,7 +95,11 @@ def is_copy_in_request(p: Processing) -> bool:
 class Adapter(Protocol):
     """The functions of a host that hosts/request.py needs: the module a1111.callbacks or forge.callbacks."""
 
+    UNITS_ON: bool  # whether a ControlNet unit of the API that does not say "enabled" is on
+
     def install_callbacks(self) -> None: ...
+
+    def make_unit(self, given: GivenUnit) -> UnitInjection: ...
 
     def refuse_unfit(self, p: Processing) -> None: ...
 
@@ -123,6 +128,9 @@ def check_fits(p: Processing, plan: Plan, adapter: Adapter) -> None:
 def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) -> None:
     """Prepare the pass that begins on `p.sampler`; release the previous one (hosts announce some passes twice)."""
     run.release()
+    patches = Patches()
+    run.scope.callback(patches.undo)
+    wrap_launch(patches, p, run, adapter)
     batch, is_hires = getattr(p, "iteration", 0), bool(getattr(p, "is_hr_pass", False))
     wanted, is_left_out = run.plan.parameters.hires_pass, False
     if wanted != "both" and getattr(p, "enable_hr", False):
@@ -145,9 +153,6 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
             raise
         run.report.warn(f"{HIRES_WITHOUT} {str(error).removeprefix('BeyondFacial: ')}")
         return
-    patches = Patches()
-    run.scope.callback(patches.undo)
-    wrap_launch(patches, p, run, adapter)
     run.noise, run.host = noise, adapter.make_host(p)
     run.scope.enter_context(run.host.counting_weight_loads())
     run.sampling = SamplingPass(run.plan, run.host, images_of(p), run.report, run.masks_before)
@@ -174,7 +179,8 @@ def note_levels(patches: Patches, run: Run, sampler: Sampler) -> None:
 
 
 def wrap_launch(patches: Patches, p: Processing, run: Run, adapter: Adapter) -> None:
-    """Edit the start just before the sampler runs, when model and conds are ready."""
+    """Just before the sampler runs, when model, conds and ControlNet's units are ready: confine the units that draw
+    persons, in passes without the identity, too, and edit the start."""
     sampler = p.sampler
     launch = sampler.launch_sampling
 
@@ -182,6 +188,8 @@ def wrap_launch(patches: Patches, p: Processing, run: Run, adapter: Adapter) -> 
         try:
             if run.error is None and run.host is not None:
                 adapter.before_launch(p, run)
+            if run.error is None:
+                confine_units(p, run)
                 edit_start(run, sampler)
         except Exception as error:
             run.error = error
@@ -189,6 +197,15 @@ def wrap_launch(patches: Patches, p: Processing, run: Run, adapter: Adapter) -> 
         return launch(steps, func) if run.error is None else sampler.last_latent
 
     patches.set(sampler, "launch_sampling", launching)
+
+
+def confine_units(p: Processing, run: Run) -> None:
+    """Let the ControlNet units that draw persons act on their identity lines alone, until the pass ends."""
+    units = units_of(run.plan)
+    for unit in units:
+        unit.find(p)
+    for unit in units:
+        run.scope.enter_context(unit.confined(p))
 
 
 def edit_start(run: Run, sampler: Sampler) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +38,14 @@ class HeadsToRefine:
     faces: Mapping[Spot, Face]
     crops: Mapping[Spot, CropBox]
     done: Mapping[str, tuple[bool, ...]]
+
+    def landmarks_of(self, line: str, image: int) -> np.ndarray | None:
+        """The face in a line's crop of a picture: (5, 2) x, y as shares of the crop's side; None without a crop."""
+        crop = self.crops.get((line, image))
+        if crop is None:
+            return None
+        corner = np.array([crop.x - crop.side / 2, crop.y - crop.side / 2])
+        return (self.faces[line, image].landmarks - corner) / crop.side
 
 
 def encode_heads(

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +42,7 @@ class HeadRefinement:
     """The head refinement of one pass, with its state.
 
     attempts: how many of the levels eq.REFINE_AT are done. heads: the heads refined so far.
+    landmarks: of the faces in the present crops, as shares of a crop's side.
     """
 
     plan: Plan
@@ -52,6 +54,7 @@ class HeadRefinement:
     assignment: HeadAssignment
     attempts: int = 0
     heads: RefinedHeads | None = None
+    landmarks: Mapping[Spot, np.ndarray | None] = field(default_factory=dict)
 
     def all_refined(self, line: str) -> bool:
         """Whether a line's head is refined in every picture."""
@@ -114,6 +117,7 @@ class HeadRefinement:
         side = self.plan.refine_size(self.host.native_side)
         spots = list(found.crops)  # line by line
         is_large = len(spots) * side**2 > len(self.images) * next(iter(found.pictures.values()))[0].numel()
+        self.landmarks = {spot: found.landmarks_of(*spot) for spot in spots}
         predict = self.crop_predictor(spots, min(step.cfg_scale, eq.MAX_CFG), not is_large)
         return denoise_crops(self.host, predict, found, step.sigma, self.seeds(), side)
 
@@ -219,7 +223,8 @@ class HeadRefinement:
             for line in lines:
                 rows = [row for row, (name, _) in enumerate(spots) if name == line.name]
                 images = tuple(spots[row][1] for row in rows)
-                where = LineRows(slice(rows[0], rows[-1] + 1), images, (1.0,) * len(rows))
+                landmarks = tuple(self.landmarks[spots[row]] for row in rows)
+                where = LineRows(slice(rows[0], rows[-1] + 1), images, (1.0,) * len(rows), True, landmarks)
                 scope.enter_context(line.attached(self.sites, where))
             out = self.host.predict_x0(x, sigma, cond, lines[0] if len(lines) == 1 else None, is_crop=True)
         self.report.note_rows(len(x), x)

@@ -112,10 +112,15 @@ def make_line(
     features: for each person, the features named in adapter.spec.features.
     """
     tokens = [project_identity(adapter.spec, adapter.weights, each, settings.clip_weight) for each in features]
+    return make_line_of(settings, persons, AdapterInjection(adapter, torch.cat(tokens)))
+
+
+def make_line_of(settings: Settings, persons: tuple[Identity, ...], injection: Injection) -> IdentityLine:
+    """Make an identity line from the settings, for persons whom this injection draws."""
     return IdentityLine(
         name=PERSON,
         persons=persons,
-        injections=(AdapterInjection(adapter, torch.cat(tokens)),),
+        injections=(injection,),
         weight=settings.weight,
         prompt=settings.id_prompt or "{prompt}",
         follows_gender=settings.gender_alignment == "follow photo",

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..method.head_refinement import REFINE_AT
+from ..settings import FOLDS, MAX_PERSONS
 from .plan import IdentityLine, Plan
 from .report import Batch
 
+COUNTS = dict(zip(range(2, MAX_PERSONS + 1), ("two", "three", "four"), strict=True))
 NOT_ACTED, NOT_REFINED = "the identity never acted", "the head was not refined"
 
 
@@ -32,6 +34,7 @@ class Shortfall:
         return self.sentence.format(
             pictures=f"picture{'s' * several} {listed} of {of}" if of > 1 else "the picture",
             were="were" if several else "was",
+            they="they" if several else "it",
             their_heads="their heads were" if several else "its head was",
         )
 
@@ -79,8 +82,9 @@ def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: boo
     if not batch.acted_on(image):
         return Shortfall(
             NOT_ACTED,
-            "Neither a head nor the person stood out while {pictures} {were} made, so the identity never acted there; "
-            'let the prompt show the person, name its word in "subject", or take a larger picture.',
+            "No head was found while {pictures} {were} made, so {they} came out without the person; name the "
+            'person in the prompt, put the prompt\'s word for them into "subject" (on the page in the fold '
+            f'"{FOLDS["face"]}"), or use a larger size.',
         )
     without = [line for line in plan.lines if not batch.found_head(line.name, image)]
     if not plan.parameters.refine_head or not without or is_interrupted:
@@ -104,11 +108,13 @@ def why_no_face(plan: Plan, batch: Batch, without: Sequence[IdentityLine]) -> Sh
     if not batch.heads_found:  # the search failed, and has warned already
         return Shortfall(NOT_REFINED)
     if len(without) < len(plan.lines):
+        given, found = len(plan.lines), len(plan.lines) - len(without)
         names = " and ".join(line.label for line in without).replace("{", "{{").replace("}", "}}")
         return Shortfall(
             f"no face for {' and '.join(line.name for line in without)}",
-            f"No face could be found for {names} while {{pictures}} {{were}} made; let the prompt show as many people "
-            "as persons are given, or set their positions.",
+            f"Only {found} of {given} people {'was' if found == 1 else 'were'} found in {{pictures}}, so {names} "
+            f"{'is' if len(without) == 1 else 'are'} missing; try another seed or a wider picture, or begin the "
+            f'prompt with "{COUNTS[given]} people".',
         )
     return Shortfall(
         NOT_REFINED,

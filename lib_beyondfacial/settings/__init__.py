@@ -26,7 +26,18 @@ from .fields import (
     setting,
 )
 from .parameters import MethodParameters
-from .persons import OF_SECOND, PAGE_PERSON_FIELDS, PERSON_FIELDS, PERSON_KEYS, PersonSettings, check_together
+from .persons import (
+    OF_SECOND,
+    PAGE_PERSON_FIELDS,
+    PERSON_FIELDS,
+    PERSON_KEYS,
+    PHOTOS,
+    SOURCES,
+    PersonSettings,
+    check_person,
+    check_together,
+    unit_of,
+)
 from .presets import METHOD_DEFAULTS, PRESETS, preset_values
 from .script_args import args_to_values
 from .values import check_value, text_to_value, value_to_text
@@ -38,6 +49,7 @@ __all__ = [
     "PERSON_KEYS",
     "PersonSettings",
     "FOLDS",
+    "PHOTOS",
     "MAX_EMBEDDING",
     "MAX_PERSONS",
     "MAX_REFERENCES",
@@ -59,6 +71,9 @@ __all__ = [
     "preset_values",
     "text_to_value",
 ]
+
+# What the page says; the API's sentence names its keys.
+NOBODY = f"{PREFIX} is on, but nobody is given: drop a photo, choose a saved identity, or switch {PREFIX} off."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -127,6 +142,13 @@ class Settings(MethodParameters):
         "Also in each tile of SD upscale and the like; else not there.",
         section="expert",
     )
+    source: str = setting(
+        PHOTOS,
+        "Drawn by",
+        "Your photos with our adapter, or the face that a unit of the web UI's ControlNet draws.",
+        choices=SOURCES,
+        section="expert",
+    )
     gender_alignment: str = setting(
         "warn",
         "Gender alignment",
@@ -167,6 +189,8 @@ class Settings(MethodParameters):
         settings = cls.from_dict(args_to_values(args, UI_FIELDS))
         if settings.enabled:
             has_object = bool(args) and isinstance(args[0], Mapping)
+            if not (has_object or is_api or settings.persons or any(getattr(settings, key) for key in PERSON_KEYS)):
+                raise BeyondFacialError(NOBODY)
             settings._check_persons(is_from_infotext=is_api and not has_object)
         return settings
 
@@ -174,42 +198,30 @@ class Settings(MethodParameters):
         """The settings of each person alone, in the keys of one person."""
         if not self.persons:
             return (self,)
-        keys = (*PERSON_KEYS, "subject", "weight")
+        keys = (*PERSON_KEYS, "source", "subject", "weight")
         return tuple(
             replace(self, persons=(), **{key: getattr(person, key) for key in keys}) for person in self.persons
         )
 
+    @property
+    def controlnet_unit(self) -> int | None:
+        """The number of the ControlNet unit that draws the person, from 0; None for photos and our adapter."""
+        return unit_of(self.source)
+
     def _check_persons(self, is_from_infotext: bool) -> None:
         if not self.persons:
-            self._check_person(is_from_infotext)
+            check_person(self, is_from_infotext)
             return
-        if given := [key for key in (*PERSON_KEYS, "subject") if getattr(self, key)]:
+        if given := [key for key in (*PERSON_KEYS, "subject", "source") if getattr(self, key) != BY_KEY[key].default]:
             raise BeyondFacialError(
                 f'"persons" and "{given[0]}" are given together; move "{given[0]}" into the person whose it is.'
             )
         for number, each in enumerate(self.each_person(), 1):
             try:
-                each._check_person(is_from_infotext=False)
+                check_person(each, is_from_infotext=False)
             except BeyondFacialError as error:
                 raise BeyondFacialError(f'Person {number} of "persons": {error}') from error
         check_together(self.persons)
-
-    def _check_person(self, is_from_infotext: bool) -> None:
-        given = [key for key in PERSON_KEYS if getattr(self, key)]
-        if not given and is_from_infotext:
-            raise BeyondFacialError(
-                f'The "infotext" of the request switched {PREFIX} on, but an infotext holds no photos; give '
-                f'"references" in "alwayson_scripts": {{"{PREFIX}": {{"args": [{{...}}]}}}}, or take what {PREFIX} '
-                "wrote out of the infotext."
-            )
-        if not given:
-            raise BeyondFacialError(
-                '"references" is empty; give at least one photo of the person, or set "identity" to a saved one.'
-            )
-        if len(given) > 1:
-            name = f' (the saved identity "{self.identity[:60]}")' if self.identity else ""
-            listed = " and ".join(f'"{key}"' for key in given)
-            raise BeyondFacialError(f"{listed} are given together{name}; give one of them and leave the others empty.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:

@@ -32,4 +32,9 @@ def estimate_cost(
 
 def cost_in_words(parameters: MethodParameters) -> str:
     """As the page says it before a run."""
-    return f"About {estimate_cost(parameters):.0%} more work for the model ({STEPS} steps, 512 x 768, one person)."
+    cost = estimate_cost(parameters)
+    example = f"Example: {STEPS} steps, 512 x 768, one person: about {cost:.0%} more UNet work."
+    if not cost:
+        return example
+    is_same_at_few_steps = not (parameters.refine_head and parameters.mask_mode == "adaptive")
+    return f"{example} {'A' if is_same_at_few_steps else 'Fewer steps or a'} second person: a larger share."

@@ -9,12 +9,18 @@ from typing import Any
 
 MAX_REFERENCES = 16
 MAX_PERSONS = 4
+MAX_UNITS = 10  # A1111's ControlNet offers as many units
 MAX_TEXT = 2000
 MAX_EMBEDDING = 8_000_000  # letters of base64; faces/identity_file.py says how many bytes an identity has
 PREFIX = "BeyondFacial"
 AUTOMATIC, NONE = "(automatic)", "(none: use photos)"  # what the page's lists show for ""
-FOLDS = {"mask": "Mask and timing", "face": "Which face", "expert": "Expert (paper)"}  # closed at first, by title
+FOLDS = {
+    "mask": "Mask and timing",
+    "face": "Which face, which person",
+    "expert": "Expert (paper)",
+}  # closed at first, by title
 SECTIONS = ("person", "main", *FOLDS, "compare")  # the order of FIELDS, and so of the script's arguments
+MOST_BUTTONS = 6  # of a choice; more become a dropdown
 KINDS = {bool: "bool", float: "float", int: "int", str: "text", tuple: "photos"}
 
 

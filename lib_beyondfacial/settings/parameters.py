@@ -15,7 +15,10 @@ class MethodParameters:
     are in the UI's last fold.
     """
 
-    weight: float = setting(1.0, "Likeness", "Higher: more the person, less the prompt.", 0, 3, 0.05, axis=True)
+    weight: float = setting(
+        1.0, "Likeness", "Higher: more the person (of two the first), less the prompt.",
+        0, 3, 0.05, axis=True,
+    )  # fmt: skip
     start: float = setting(
         0.3, "Start", "Share of the steps before the person comes in. Higher: more of the plain picture stays.",
         0, 1, 0.01, section="mask", axis=True,
@@ -45,7 +48,7 @@ class MethodParameters:
     refine_head: bool = setting(
         True,
         "Refine head",
-        "Redraws a small head once, as a close-up: much more like the person, a little slower.",
+        "Redraws a small head once, enlarged: more like the person; often most of the extra time.",
         axis=True,
     )
     mask_mode: str = setting(

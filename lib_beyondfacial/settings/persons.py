@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import BeyondFacialError, nearest_name, printable
-from .fields import MAX_PERSONS, NONE, Field, fields_of, setting
+from .fields import MAX_PERSONS, MAX_UNITS, NONE, PREFIX, Field, fields_of, setting
 from .values import check_value
 
 POSITIONS = ("auto", *map(str, range(1, MAX_PERSONS + 1)))
+PERSON_KEYS = ("references", "identity", "embedding")  # who it is: one of them is given
+PHOTOS = "photos"
+SOURCES = (PHOTOS, *(f"ControlNet unit {number}" for number in range(MAX_UNITS)))  # numbered as on ControlNet's tabs
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -28,6 +31,7 @@ class PersonSettings:
         "auto", "Position", "From the left, 1 for the first; auto: by the subject words.", choices=POSITIONS
     )
     weight: float = setting(1.0, "Likeness", "Higher: more like the person, less as the prompt says.", 0, 3, 0.05)
+    source: str = setting(PHOTOS, "Drawn by", "Photos, or the identity unit of ControlNet.", choices=SOURCES)
 
     @classmethod
     def from_dict(cls, number: int, values: Any, weight: float) -> PersonSettings:
@@ -68,8 +72,12 @@ class PersonSettings:
         return frozenset(re.findall(r"[^\W\d_]+", self.subject.lower()))
 
 
+def unit_of(source: str) -> int | None:
+    """The number of the ControlNet unit that a source names, from 0; None for photos."""
+    return None if source == PHOTOS else SOURCES.index(source) - 1
+
+
 PERSON_FIELDS: tuple[Field, ...] = fields_of(PersonSettings)
-PERSON_KEYS = ("references", "identity", "embedding")  # who it is: one of them is given
 OF_FIRST, OF_SECOND = "person_1_", "person_2_"  # before the keys of the page's components
 FIRST_FIELDS = {  # all else of the first person are fields of Settings
     "name": ("First person's name", "With a second person: what the lines under the pictures call the first."),
@@ -86,7 +94,7 @@ PAGE_PERSON_FIELDS: tuple[Field, ...] = (
     *(
         replace(field, key=OF_SECOND + field.key, label=SECOND_LABELS.get(field.key, field.label))
         for field in PERSON_FIELDS
-        if field.kind != "embedding"
+        if field.kind != "embedding" and field.key != "source"
     ),
 )
 
@@ -109,7 +117,7 @@ def gather_persons(values: Mapping[str, Any]) -> dict[str, Any]:
             f'The second person has no photos, but "{label}" is set; give a photo or a saved identity of the second '
             f'person, or set "{label}" back.'
         )
-    moved = {key: rest.pop(key) for key in (*PERSON_KEYS, "subject") if key in rest}
+    moved = {key: rest.pop(key) for key in (*PERSON_KEYS, "subject", "source") if key in rest}
     weight = {key: rest[key] for key in ("weight",) if key in rest}
     return {**rest, "persons": [{**moved, **weight, **first}, second]}
 
@@ -131,3 +139,29 @@ def check_together(persons: Sequence[PersonSettings]) -> None:
             raise BeyondFacialError(
                 f'Persons {i} and {j} have the same "position" ({one.position}); give each another, or "auto".'
             )
+
+
+def check_person(settings: Any, is_from_infotext: bool) -> None:
+    """BeyondFacialError unless Settings of one person say in one way who it is."""
+    given = [key for key in PERSON_KEYS if getattr(settings, key)]
+    if given and settings.source != PHOTOS:
+        raise BeyondFacialError(
+            f'"source" is "{settings.source}" and "{given[0]}" is given, too; the unit\'s own image is the photo, so '
+            f'take "{given[0]}" out, or set "source" to "{PHOTOS}".'
+        )
+    if settings.source != PHOTOS:
+        return
+    if not given and is_from_infotext:
+        raise BeyondFacialError(
+            f'The "infotext" of the request switched {PREFIX} on, but an infotext holds no photos; give '
+            f'"references" in "alwayson_scripts": {{"{PREFIX}": {{"args": [{{...}}]}}}}, or take what {PREFIX} '
+            "wrote out of the infotext."
+        )
+    if not given:
+        raise BeyondFacialError(
+            '"references" is empty; give at least one photo of the person, or set "identity" to a saved one.'
+        )
+    if len(given) > 1:
+        name = f' (the saved identity "{settings.identity[:60]}")' if settings.identity else ""
+        listed = " and ".join(f'"{key}"' for key in given)
+        raise BeyondFacialError(f"{listed} are given together{name}; give one of them and leave the others empty.")

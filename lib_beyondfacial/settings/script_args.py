@@ -45,6 +45,7 @@ def _over_infotext(unit: Mapping[str, Any], behind: Mapping[str, Any], table: Se
     known = {key: behind[key] for key in (*keys, "persons") if key in behind}
     if any(unit.get(key) for key in (*PERSON_KEYS, "persons")):  # they replace those of the infotext
         known = {key: value for key, value in known.items() if key not in ("identity", "persons")}
+        known.pop("source", None)
     if unit.get("persons"):
         known.pop("subject", None)
     return {**known, "enabled": True, **unit}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,11 +23,15 @@ class LineRows:
     rows: their indices in a UNet call; with a RowLedger, counted over several calls.
     images: per row, which picture of the batch it is.
     weights: per row, the weight of its AND part in its picture's prompt.
+    is_crop: whether they show a crop of their picture, not all of it.
+    landmarks: per row of a crop, the face in it: (5, 2) x, y, as shares of the crop's side; None where there is none.
     """
 
     rows: Rows
     images: tuple[int, ...]
     weights: tuple[float, ...]
+    is_crop: bool = False
+    landmarks: tuple[np.ndarray | None, ...] = ()
 
     @classmethod
     def one_each(cls, batch: int) -> LineRows:

@@ -19,7 +19,7 @@ SIDE = 320  # px of a card's picture, the longer side
 class Card:
     """One picture: its caption (text, not HTML), what a tooltip tells, and whether it is in use (None: not known).
 
-    remove: the action of its cross, "" for none.
+    image: None for a file that cannot be read. remove: the action of its cross, "" for none.
     """
 
     image: Any
@@ -47,9 +47,11 @@ def _card(card: Card) -> str:
             f'aria-label="{name}" title="Remove">\N{MULTIPLICATION SIGN}</button>'
         )
     tooltip = html.escape(card.tooltip or card.caption, quote=True)
+    picture = '<div class="beyondfacial-no-picture">?</div>'
+    if card.image is not None:
+        picture = f'<img src="{data_url(card.image)}" alt="{html.escape(card.caption, quote=True)}">'
     return (
-        f'<figure class="beyondfacial-card" title="{tooltip}"><img src="{data_url(card.image)}" '
-        f'alt="{html.escape(card.caption, quote=True)}">{cross}<figcaption>{text}</figcaption></figure>'
+        f'<figure class="beyondfacial-card" title="{tooltip}">{picture}{cross}<figcaption>{text}</figcaption></figure>'
     )
 
 

@@ -31,7 +31,7 @@ def apply_cell(p: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     values = presets.find_preset(cell.pop("preset")) if "preset" in cell else {}
     values |= cell
     if values.get("identity"):
-        values = {key: BY_KEY[key].default for key in PERSON_KEYS} | values
+        values = {key: BY_KEY[key].default for key in (*PERSON_KEYS, "source")} | values
     if not values or not args:
         return args
     if isinstance(args[0], Mapping):

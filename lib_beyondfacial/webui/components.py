@@ -11,6 +11,7 @@ import gradio as gr
 from ..errors import BeyondFacialError
 from ..faces import photos
 from ..settings import AUTOMATIC, NONE, Field, keys_to_labels
+from ..settings.fields import MOST_BUTTONS
 from .failures import MARK, ui_sentence_of
 
 ERROR_CLASS, HIDDEN_CLASS = "beyondfacial-error", "beyondfacial-hidden"  # style.css
@@ -48,11 +49,15 @@ def field_component(tab: str, field: Field) -> Any:
         return with_content(component(gr.File, tab, field.key, file_count="multiple", visible=False, **common))
     common["info"] = field.help
     if field.kind == "bool":
-        return component(gr.Checkbox, tab, field.key, value=field.default, **common)
+        return component(
+            gr.Checkbox, tab, field.key, value=field.default, elem_classes=["beyondfacial-check"], **common
+        )
     if field.kind == "choice":
-        return component(gr.Radio, tab, field.key, choices=list(field.choices), value=field.default, **common)
+        kind = gr.Radio if len(field.choices) <= MOST_BUTTONS else gr.Dropdown
+        return component(kind, tab, field.key, choices=list(field.choices), value=field.default, **common)
     if field.kind == "text":
-        return component(gr.Textbox, tab, field.key, value=field.default, **common)
+        lines = {} if field.section == "expert" else {"max_lines": 1}  # there it is a whole prompt
+        return component(gr.Textbox, tab, field.key, value=field.default, **lines, **common)
     limits = {"minimum": field.minimum, "maximum": field.maximum, "step": field.step}
     return component(gr.Slider, tab, field.key, value=field.default, **limits, **common)
 
@@ -90,6 +95,11 @@ def chosen_name(value: str | None) -> str:
 def error_html(sentence: str) -> str:
     """A sentence as HTML: with a mark, and red in light and dark themes (gradio's own colour of errors is black)."""
     return f'<span class="{ERROR_CLASS}">{MARK} {html.escape(keys_to_labels(sentence))}</span>'
+
+
+def warning_html(sentence: str) -> str:
+    """A sentence as HTML that asks for something, in the colour of warnings, with their mark."""
+    return f'<span class="beyondfacial-warning">{MARK} {html.escape(sentence)}</span>'
 
 
 def exception_html(error: Exception) -> str:

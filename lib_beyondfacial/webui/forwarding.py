@@ -14,7 +14,7 @@ from typing import Any
 from ..adapters.features import compute_portable
 from ..faces.identity_file import HEAD, record_to_embedding
 from ..faces.records import identity_to_record
-from ..settings import BY_KEY, PREFIX, Settings
+from ..settings import BY_KEY, PHOTOS, PREFIX, Settings
 from . import cells, folders, person
 from .failures import sentence_of
 
@@ -65,11 +65,12 @@ def make_unit(p: Any, args: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, 
     warnings: list[str] = []
     local = {key: getattr(settings, key) for key in LOCAL if getattr(settings, key) != BY_KEY[key].default}
     settings = replace(settings, adapter=person.adapter_of(settings))  # the default of another machine may be another
-    if not settings.embedding:
-        loaded = person.load_persons(settings, is_api or isinstance(args[0], Mapping))
+    if not settings.embedding and settings.source == PHOTOS:
+        loaded = person.load_persons(settings, is_api or isinstance(args[0], Mapping), p)
         warnings += [warning for each in loaded for warning in each.identity.warnings]
         exports = [export_person(each) for each in loaded]
-        settings = replace(settings, adapter=loaded[0].adapter.name, **with_exports(settings, exports))
+        adapter = next((each.adapter.name for each in loaded if each.adapter is not None), settings.adapter)
+        settings = replace(settings, adapter=adapter, **with_exports(settings, exports))
     stays = (*LOCAL, "references", "identity")
     unit = {
         key: value for key, value in settings.to_dict().items() if key not in stays and value != BY_KEY[key].default
@@ -86,7 +87,9 @@ def with_exports(settings: Settings, exports: list[str]) -> dict[str, Any]:
 
 
 def export_person(loaded: person.Person) -> str:
-    """The person as one text, with what the adapter asks of a model."""
+    """The person as one text, with what the adapter asks of a model; "" for one whom a ControlNet unit draws."""
+    if loaded.adapter is None:
+        return ""
     features = compute_portable(loaded.identity, loaded.adapter.spec.features, folders.model_roots())
     record = identity_to_record(replace(loaded.identity, features=features), keep_crops=False, side=HEAD)
     return record_to_embedding(record)

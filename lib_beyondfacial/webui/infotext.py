@@ -9,7 +9,7 @@ from typing import Any
 
 from ..common import SHORT_HASH
 from ..errors import BeyondFacialError
-from ..settings import BY_KEY, MAX_PERSONS, PAGE_FIELDS, Field, Settings, check_value, text_to_value
+from ..settings import BY_KEY, MAX_PERSONS, PAGE_FIELDS, PHOTOS, Field, Settings, check_value, text_to_value
 from . import identities
 from .components import error_html
 
@@ -27,7 +27,9 @@ SECOND_PHOTOS_KEY = "BeyondFacial photos of person 2"  # of spread_persons alone
 ADAPTER_HASH_KEY = "BeyondFacial adapter hash"
 ENABLED_KEY = BY_KEY["enabled"].infotext
 PERSON_INFOTEXTS = [f"BeyondFacial person {number}" for number in range(1, MAX_PERSONS + 1)]
-PERSON_PARTS = re.compile(r"(\w*)(?:; position (\d))?(?:; weight ([\d.]+))?(?:; subject (.*))?", re.DOTALL)
+PERSON_PARTS = re.compile(
+    r"(\w*)(?:; position (\d))?(?:; weight ([\d.]+))?(?:; subject (.*?))?(?:; drawn by .*)?", re.DOTALL
+)
 
 
 def describe_persons(settings: Settings, hashes: Sequence[str]) -> dict[str, str]:
@@ -38,6 +40,7 @@ def describe_persons(settings: Settings, hashes: Sequence[str]) -> dict[str, str
     for key, person, photo_hash in zip(PERSON_INFOTEXTS, settings.persons, hashes, strict=False):
         parts = [photo_hash, "" if person.position == "auto" else f"position {person.position}"]
         parts += [f"weight {person.weight:g}", f"subject {person.subject}" if person.subject else ""]
+        parts.append("" if person.source == PHOTOS else f"drawn by {person.source}")
         described[key] = "; ".join(filter(None, parts))
     return described
 
@@ -64,10 +67,10 @@ def spread_persons(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Report(dict):
-    """The report of one picture: similarity (None: no face found), face_area and mask_coverage (None: made by
-    another machine), each 0 to 1, and a note if the picture lacks something. Of several persons similarity and
-    face_area are the least similar one's; persons has each one's, with the box in px; cosines has a row for each face,
-    from the left.
+    """The report of one picture: similarity (None: no face found), face_area (None: no face pack measured it) and
+    mask_coverage (None: made by another machine), each 0 to 1, and a note if the picture lacks something. Of several
+    persons similarity and face_area are the least similar one's; persons has each one's, with the box in px; cosines
+    has a row for each face, from the left.
 
     Its text has no comma and no colon, so that hosts write it into an infotext without quotes.
     """
@@ -77,7 +80,10 @@ class Report(dict):
             return self._of_several()
         similarity = "no face" if self["similarity"] is None else f"{self['similarity']:.3f}"
         mask = "" if self["mask_coverage"] is None else f"; mask {self['mask_coverage']:.4f}"
-        numbers = f"similarity {similarity}; face {self['face_area']:.4f}{mask}"
+        is_measured = self["face_area"] is not None
+        numbers = (
+            f"similarity {similarity}; face {self['face_area']:.4f}{mask}" if is_measured else f"not measured{mask}"
+        )
         return f"{numbers}; {self['note']}" if "note" in self else numbers
 
     def _of_several(self) -> str:
@@ -167,7 +173,7 @@ def missing_person(parameters: Mapping[str, Any]) -> str:
 
     An infotext has no photos; they are found by their hash, or by the name under which they are saved.
     """
-    if str(parameters.get(ENABLED_KEY)) != "True":
+    if str(parameters.get(ENABLED_KEY)) != "True" or BY_KEY["source"].infotext in parameters:
         return ""
     given = spread_persons(parameters)
     name = str(given.get(BY_KEY["identity"].infotext) or "")

@@ -13,8 +13,9 @@ from ..adapters.attention import check_fits
 from ..adapters.families import Family
 from ..adapters.features import FEATURES, list_models
 from ..errors import BeyondFacialError
+from ..settings import AUTOMATIC
 from . import folders, host_settings, loaded_model
-from .components import chosen_name, error_html, exception_html
+from .components import chosen_name, error_html, exception_html, warning_html
 
 
 def models_to_json() -> dict[str, Any]:
@@ -71,7 +72,8 @@ def _adapter_lines(name: str, family: str, listing: Mapping[str, Path], unfit: M
     card = _peek(name, listing, family)
     if card is None:
         count = len(listing) - len(unfit)
-        return [html.escape(f"{count} adapters can be used; choose one." if count else "No adapter fits this model.")]
+        choose = f'Choose an adapter: {count} fit this model, and "{AUTOMATIC}" needs exactly one.'
+        return [warning_html(choose if count else "No adapter fits this model.")]
     if card.spec is None:
         return [error_html(card.sentence)]
     if card.name in unfit and family == "auto":

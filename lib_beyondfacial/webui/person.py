@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..adapters import registry
 from ..adapters.features import Features, compute_features
 from ..errors import BeyondFacialError
 from ..faces import analysis, photos
-from ..faces.aggregate import Identity, aggregate_photos
+from ..faces.aggregate import Identity, aggregate_photos, unmeasured
 from ..faces.choice import FaceChoice
+from ..hosts import request
+from ..hosts.identity_units import UnitInjection
 from ..sampling.advice import advise, persons_advice
 from ..settings import Settings
 from . import exports, folders, host_settings, identities
 
+NOT_MEASURED = (
+    "BeyondFacial: no face pack was found, so the likeness was not measured, no head was refined, and the start "
+    'stayed the host\'s; put an insightface pack such as "buffalo_l" into models/insightface/models.'
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """The loaded data of a request: identity, adapter, face pack, and the features that the adapter needs."""
+    """The loaded data of a request: identity, adapter, face pack, and the features that the adapter needs.
+
+    unit: of ControlNet, which draws the person in place of an adapter. analyser: None with a unit and no face pack.
+    """
 
     identity: Identity
-    adapter: registry.LoadedAdapter
-    analyser: analysis.FaceAnalyser
-    features: Features
+    adapter: registry.LoadedAdapter | None
+    analyser: analysis.FaceAnalyser | None
+    features: Features | None
     warnings: tuple[str, ...]
+    unit: UnitInjection | None = None
 
 
 def load_person(settings: Settings, is_api: bool) -> Person:
@@ -41,14 +53,35 @@ def load_person(settings: Settings, is_api: bool) -> Person:
     return Person(identity, adapter, analyser, features, warnings)
 
 
-def load_persons(settings: Settings, is_api: bool) -> tuple[Person, ...]:
-    """Load every person of the request; BeyondFacialError says whose photos or name cannot be used."""
+def load_drawn_by_unit(settings: Settings, number: int, p: Any) -> Person:
+    """Load the identity of a ControlNet unit's own image; without a face pack it is not measured."""
+    given = request.find_unit(p, number)
+    name = f"the image of ControlNet unit {number}"
+    images = [photos.decode_photo(name, image) for image in given.images]
+    unit = request.make_unit(given)
+    if not folders.packs_by_name() and not settings.face_pack:
+        return Person(unmeasured(images), None, None, None, (NOT_MEASURED,), unit)
+    analyser, _ = open_analyser(settings.face_pack, pack_of_adapter(settings))  # one pack for all persons
+    identity = aggregate_photos(images, analyser, choice_of(settings))
+    return Person(identity, None, analyser, None, (), unit)
+
+
+def load_persons(settings: Settings, is_api: bool, p: Any) -> tuple[Person, ...]:
+    """Load every person of the request; BeyondFacialError says whose photos or name cannot be used.
+
+    p: the host's, whose ControlNet may draw a person.
+    """
+
+    def load(each: Settings) -> Person:
+        number = each.controlnet_unit
+        return load_person(each, is_api) if number is None else load_drawn_by_unit(each, number, p)
+
     if not settings.persons:
-        return (load_person(settings, is_api),)
+        return (load(settings),)
     loaded = []
     for number, each in enumerate(settings.each_person(), 1):
         try:
-            loaded.append(load_person(each, is_api))
+            loaded.append(load(each))
         except BeyondFacialError as error:
             raise BeyondFacialError(f'Person {number} of "persons": {error}') from error
     return tuple(loaded)

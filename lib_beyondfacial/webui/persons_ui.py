@@ -6,18 +6,19 @@ with PLACE; what the page asks about the first person alone stands where the set
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from ..settings import BY_KEY, OF_SECOND, PAGE_PERSON_FIELDS
+from ..settings import BY_KEY, FOLDS, OF_SECOND, PAGE_PERSON_FIELDS
 from . import face_check, identities_ui, photos_ui
 from .components import component, field_component
 
 SECOND = (
-    "Leave this tab empty for one person. With two, name both in the prompt (a man and a woman), and tell them apart "
-    "by subject words or positions; the first person's are in the fold Which face."
+    'Leave this tab empty for one person. For two, name both in the prompt ("a man and a woman"); if they are mixed '
+    f'up, give each its subject words or position (the first person\'s are in the fold "{FOLDS["face"]}").'
 )
 
 
@@ -75,7 +76,12 @@ def build_person(place: str, prefix: str, made: dict[str, Any]) -> PersonUI:
 
 def build_second(tab: str, made: dict[str, Any]) -> None:
     """What else there is to say of the second person."""
-    component(gr.HTML, tab, "second_note", value=f'<div class="beyondfacial-panel beyondfacial-quiet">{SECOND}</div>')
+    component(
+        gr.HTML,
+        tab,
+        "second_note",
+        value=f'<div class="beyondfacial-panel beyondfacial-quiet">{html.escape(SECOND)}</div>',
+    )
     fields = [field for field in PAGE_PERSON_FIELDS if field.key.startswith(OF_SECOND) and field.key not in made]
     for pair in (fields[:2], fields[2:]):
         with component(gr.Row, tab, f"row_{pair[0].key}"):

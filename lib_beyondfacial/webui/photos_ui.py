@@ -11,6 +11,7 @@ import html
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -28,7 +29,7 @@ from .failures import sentence_of
 THUMBNAIL_PIXELS = 1_000_000  # of a photo that is only shown
 NOBODY = "Nobody yet: drop photos of one person, who agreed to it, or choose a saved identity."
 USE = "Use the picture shown as a photo"
-STOPS = "A run would stop there: take it out."
+STOPS = "remove it, or nothing can be generated."
 
 
 @dataclass
@@ -97,14 +98,9 @@ def show_photos(uploads: Sequence[Any], problem: str = "") -> str:
     """The photos as they are, unchecked; what cannot be read as one is named at once."""
     if not uploads:
         return panel("", NOBODY)
-    key, cards, bad = key_of(uploads), [], [error_html(problem)] if problem else []
-    for i, upload in enumerate(uploads):
-        try:
-            photo = photos.decode_upload(upload, pixels=THUMBNAIL_PIXELS)
-            cards.append(Card(photo.image, photo.name, remove=f"remove {key} {i}"))
-        except BeyondFacialError as error:
-            bad.append(f"{error_html(sentence_of(error))} {action_button('Take it out', f'remove {key} {i}')}")
-    return panel(count_of(len(cards)), "", cards, bad, key)
+    cards, lines = unchecked_cards(uploads)
+    bad = [error_html(problem)] if problem else []
+    return panel(count_of(len(uploads) - len(lines)), "", cards, [*bad, *lines], key_of(uploads))
 
 
 def check(*values: Any) -> str:
@@ -119,49 +115,53 @@ def check(*values: Any) -> str:
         saved = chosen_name(*values[len(face_check.INPUTS) :] or ("",))
         if not uploads:
             return show_saved(saved)
-        readable, places, bad = read_uploads(settings.references)
+        readable, refused, bad = read_uploads(settings.references)
         if not readable:
-            return panel("", "", (), bad, key, is_checked=True)
-        checked = face_check.run_check(settings, readable)
+            return panel("", "", list(refused.values()), bad, key, is_checked=True)
+        checked = face_check.run_check(settings, list(readable.values()))
     except Exception as error:
-        return panel(
-            count_of(len(uploads)), "", unchecked_cards(uploads), [exception_html(error)], key, is_checked=True
-        )
-    marked = list(zip(checked.photos, checked.checks, places, strict=True))
-    cards = [card_of(photo, each, checked.pack, f"remove {key} {i}") for photo, each, i in marked]
+        cards, lines = unchecked_cards(uploads)
+        lines = [*lines, exception_html(error)]
+        return panel(count_of(len(uploads)), "", cards, lines, key, is_checked=True)
+    marked = list(zip(checked.photos, checked.checks, readable, strict=True))
+    cards_at = {i: card_of(photo, each, checked.pack, f"remove {key} {i}") for photo, each, i in marked} | refused
+    cards = [cards_at[i] for i in range(len(uploads))]
     used = sum(each.used for each in checked.checks)
-    unusable = [str(i) for i in range(len(uploads)) if i not in {i for _, each, i in marked if each.used}]
+    unusable = [str(i) for i, card in enumerate(cards) if not card.is_used]
     lines = [*bad, *problem_lines(checked)]
-    if unusable and used and not (bad and len(unusable) == 1):  # which has a button of its own
+    if unusable and used:
         text = "Remove the one that cannot be used" if len(unusable) == 1 else f"Remove the {len(unusable)} unusable"
         lines.append(action_button(text, f"remove {key} {' '.join(unusable)}"))
-    return panel(count_of(len(cards)), total(used, len(uploads)), cards, lines, key, is_checked=True)
+    return panel(count_of(len(marked)), total(used, len(uploads)), cards, lines, key, is_checked=True)
 
 
-def unchecked_cards(uploads: Sequence[Any]) -> list[Card]:
-    """The photos that can be read, where the check itself fails."""
-    key, cards = key_of(uploads), []
+def unchecked_cards(uploads: Sequence[Any]) -> tuple[list[Card], list[str]]:
+    """A card for each photo, and a line of HTML for each that cannot be read."""
+    key = key_of(uploads)
+    readable, cards, lines = read_uploads(uploads, THUMBNAIL_PIXELS)
+    for i, photo in readable.items():
+        cards[i] = Card(photo.image, photo.name, remove=f"remove {key} {i}")
+    return [cards[i] for i in range(len(uploads))], lines
+
+
+def read_uploads(
+    uploads: Sequence[Any], pixels: int = 0
+) -> tuple[dict[int, photos.Photo], dict[int, Card], list[str]]:
+    """By their places in the list the photos that can be read, and cards of the others, with a line of HTML for each.
+
+    pixels: to which each is shrunk; 0: as much as a run keeps.
+    """
+    readable, refused, lines, key = {}, {}, [], key_of(uploads)
     for i, upload in enumerate(uploads):
         try:
-            photo = photos.decode_upload(upload, pixels=THUMBNAIL_PIXELS)
-        except BeyondFacialError:
-            continue
-        cards.append(Card(photo.image, photo.name, remove=f"remove {key} {i}"))
-    return cards
-
-
-def read_uploads(uploads: Sequence[Any]) -> tuple[list[photos.Photo], list[int], list[str]]:
-    """The photos that can be read, their places in the list, and a line of HTML for each of the others."""
-    readable, places, bad, pixels, key = [], [], [], photos.pixels_each(len(uploads)), key_of(uploads)
-    for i, upload in enumerate(uploads):
-        try:
-            readable.append(photos.decode_upload(upload, pixels=pixels))
-            places.append(i)
+            readable[i] = photos.decode_upload(upload, pixels=pixels or photos.pixels_each(len(uploads)))
         except BeyondFacialError as error:
-            bad.append(
-                f"{error_html(f'{sentence_of(error)} {STOPS}')} {action_button('Take it out', f'remove {key} {i}')}"
-            )
-    return readable, places, bad
+            name = Path(str(getattr(upload, "orig_name", None) or path_of(upload))).name
+            refused[i] = Card(None, f"{name}: cannot be read", is_used=False, remove=f"remove {key} {i}")
+            sentence = sentence_of(error).removesuffix(".")
+            cause = sentence.rpartition("; ")[0] or sentence
+            lines.append(error_html(f"{cause}; {STOPS}"))
+    return readable, refused, lines
 
 
 def card_of(photo: photos.Photo, each: PhotoCheck, pack: str, remove: str) -> Card:

@@ -110,12 +110,16 @@ def describe_picture(p: Any, run: Run, output: Output, image: Image.Image, posit
 def measure(picture: Picture, output: Output) -> None:
     """Write into the report how similar and how large each person's face is."""
     pixels, persons = np.asarray(picture.image.convert("RGB")), output.persons
+    analyser = persons[0].analyser
+    if analyser is None:
+        picture.report.update(similarity=None, face_area=None)
+        return
     if len(persons) == 1:
-        found = reports.compare(pixels, persons[0].identity, persons[0].analyser)
+        found = reports.compare(pixels, persons[0].identity, analyser)
         picture.report.update(similarity=found.similarity, face_area=found.face_area)
         return
     heads = picture.heads or (None,) * len(persons)
-    several = reports.compare_persons(pixels, [each.identity for each in persons], persons[0].analyser, heads)
+    several = reports.compare_persons(pixels, [each.identity for each in persons], analyser, heads)
     least = min(several.persons, key=lambda each: -2.0 if each.similarity is None else each.similarity)
     picture.report.update(
         similarity=least.similarity,

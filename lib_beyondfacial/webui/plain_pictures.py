@@ -48,14 +48,17 @@ def count_jobs(output: Output) -> None:
         shared.state.job_count = max(shared.state.job_count, 1) * 2
 
 
-def add_plain(p: Any, output: Output, processed: Any) -> None:
-    """In postprocess(), when ours has ended: make the plain pictures and append them, each with its caption."""
+def add_plain(p: Any, output: Output, processed: Any) -> bool:
+    """In postprocess(), when ours has ended: make the plain pictures and append them, each with its caption.
+
+    Returns whether any were made.
+    """
     again, output.plain = output.plain, None
     if again is None:
-        return
+        return False
     if is_interrupted() or len(output.pictures) < len(p.all_seeds):
         add_comment(p, STOPPED, processed)
-        return
+        return False
     made = make_again(p, again)
     first, texts = len(processed.images), made.infotexts[made.index_of_first_image :]
     processed.infotexts += [processed.info] * (first - len(processed.infotexts))  # for pictures of other extensions
@@ -70,6 +73,7 @@ def add_plain(p: Any, output: Output, processed: Any) -> None:
     if output.is_api:
         places = list(range(first, len(processed.images)))
         processed.extra_generation_params = {**processed.extra_generation_params, infotext.PLAIN_KEY: places}
+    return True
 
 
 def make_again(p: Any, again: Any) -> Any:

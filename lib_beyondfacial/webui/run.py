@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,22 +17,19 @@ from ..faces import analysis
 from ..hosts import request
 from ..hosts.run import Run, run_of
 from ..sampling.advice import refuse_subjects
-from ..sampling.plan import PERSON, Plan, make_line
+from ..sampling.plan import PERSON, IdentityLine, Plan, make_line, make_line_of
 from ..settings import FIELDS, Settings
 from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures, plain_pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
 from .pictures import Output, saves_pictures
-from .run_report import best_position, cost_lines, report_lines
+from .run_report import best_position, cost_lines, other_faces, report_lines
 
 CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
 
 def make_plan(settings: Settings, *loaded: person.Person) -> Plan:
     """The plan of a request, with a line for each person."""
-    lines = [
-        make_line(each, (of_person.identity,), of_person.adapter, [of_person.features])
-        for each, of_person in zip(settings.each_person(), loaded, strict=True)
-    ]
+    lines = [make_person_line(each, of_person) for each, of_person in zip(settings.each_person(), loaded, strict=True)]
     if settings.persons:
         lines = [
             replace(
@@ -43,10 +40,25 @@ def make_plan(settings: Settings, *loaded: person.Person) -> Plan:
             )
             for number, (line, given) in enumerate(zip(lines, settings.persons, strict=True), 1)
         ]
-    find_faces = loaded[0].analyser.find_in_scene
+    analyser = loaded[0].analyser
+    if analyser is None:
+        return Plan(replace(settings, refine_head=False, idap_strength=0.0), tuple(lines), lambda picture: [])
+    find_faces = analyser.find_in_scene
     if len(lines) > 1:
         find_faces = functools.partial(find_faces, wanted=len(lines))
     return Plan(settings, tuple(lines), find_faces)
+
+
+def make_person_line(settings: Settings, loaded: person.Person) -> IdentityLine:
+    """The line of one person, drawn by the adapter or by a ControlNet unit."""
+    if loaded.unit is not None:
+        return make_line_of(settings, (loaded.identity,), loaded.unit)
+    return make_line(settings, (loaded.identity,), loaded.adapter, [loaded.features])
+
+
+def first_adapter(loaded: Sequence[person.Person]) -> registry.LoadedAdapter | None:
+    """The adapter, one for all persons; None if ControlNet units draw all of them."""
+    return next((each.adapter for each in loaded if each.adapter is not None), None)
 
 
 def begin(p: Any, args: tuple[Any, ...]) -> None:
@@ -73,8 +85,9 @@ def begin(p: Any, args: tuple[Any, ...]) -> None:
         has_texts = is_api or isinstance(args[0], Mapping)  # ADetailer's inner jobs of an API request have no API flag
         texts = getattr(p, "all_prompts", None) or [str(p.prompt)]
         refuse_subjects(settings, texts)
-        loaded = person.load_persons(settings, has_texts)
-        settings = replace(settings, adapter=loaded[0].adapter.name, **forwarding.kept(p, "settings", {}))
+        loaded = person.load_persons(settings, has_texts, p)
+        adapter = first_adapter(loaded)
+        settings = replace(settings, adapter=adapter.name if adapter else "", **forwarding.kept(p, "settings", {}))
         if settings.embedding and settings.identity_in_infotext:
             settings = replace(settings, identity=identities.name_of_photos(loaded[0].identity.photo_hash))
         unload_with(weakref.ref(p.sd_model))
@@ -101,13 +114,15 @@ def stay_out(p: Any, warning: str) -> None:
 
 def write_infotext(p: Any, output: Output) -> None:
     """Settings, version and hashes (never the photos) into the picture's parameters, and the list of reports."""
-    for key in (*(each.infotext for each in FIELDS), *infotext.PERSON_INFOTEXTS):  # of an earlier request on this `p`
+    ours = (*(each.infotext for each in FIELDS), *infotext.PERSON_INFOTEXTS, infotext.ADAPTER_HASH_KEY)
+    for key in ours:  # of an earlier request on this `p`
         p.extra_generation_params.pop(key, None)
     p.extra_generation_params.update(output.settings.to_infotext())
     p.extra_generation_params[infotext.VERSION_KEY] = __version__
     hashes = [each.identity.photo_hash for each in output.persons]
     p.extra_generation_params.update(infotext.describe_persons(output.settings, hashes))
-    p.extra_generation_params[infotext.ADAPTER_HASH_KEY] = output.persons[0].adapter.short_hash
+    if adapter := first_adapter(output.persons):
+        p.extra_generation_params[infotext.ADAPTER_HASH_KEY] = adapter.short_hash
     p.extra_generation_params[infotext.REPORT_KEY] = output.reports
 
 
@@ -143,12 +158,10 @@ def finish(p: Any, processed: Any) -> None:
     output.reports.first = 0
     with report_errors(p, processed):
         places = pictures.find_pictures(output, processed)
-        for sentence in (*pictures.tell_changes(p, output, processed, places), *pictures.tell_lacks(output)):
+        changes = pictures.tell_changes(p, output, processed, places)
+        for sentence in (*changes, *pictures.tell_lacks(output), *other_faces(output)):
             run.report.warn(sentence)
         masks = show_masks(p, run, output, processed, places)
-        if not output.is_api and not neighbours.running_script(p):  # a grid's cells would all tell of a picture 1
-            for line in (*report_lines(output), *cost_lines(run.report)):
-                add_line(p, line, processed)
         for warning in run.report.warnings:
             add_comment(p, warning, processed)
         if output.is_api:
@@ -158,7 +171,10 @@ def finish(p: Any, processed: Any) -> None:
                 processed.extra_generation_params[infotext.BEST_KEY] = places[best]
     request.end(p)
     with report_errors(p, processed):
-        plain_pictures.add_plain(p, output, processed)
+        has_plain = plain_pictures.add_plain(p, output, processed)
+        if not output.is_api and not neighbours.running_script(p):  # a grid's cells would all tell of a picture 1
+            for line in (*report_lines(output), *cost_lines(run.report, has_plain)):
+                add_line(p, line, processed)
 
 
 def show_masks(p: Any, run: Run, output: Output, processed: Any, places: dict[int, int]) -> list[int]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..faces.reports import in_words
+from ..faces.reports import ANOTHER, in_words
 from ..sampling.report import Report
+from ..sampling.shortfalls import NOT_ACTED
 from ..settings import Settings
 from .pictures import Output, Picture
 
 
 def report_lines(output: Output) -> list[str]:
-    """A line for each picture, or for each person in it: likeness in numbers and words, size of the face, what became
-    of the head."""
+    """A line for each picture, or for each person in it: similarity in numbers and words, size of the face, what
+    became of the head, and how much of the picture its mask covers, if that is shown; none without a face pack."""
+    if output.persons[0].analyser is None:
+        return []
     best = best_position(output)
     pack, names = output.persons[0].analyser.name, person_names(output.settings)
     lines = []
@@ -21,6 +24,12 @@ def report_lines(output: Output) -> list[str]:
         best_of = f"; the best of {len(output.pictures)}" if position == best else ""
         for name, line in zip(names, describe(picture, pack), strict=False):
             lines.append(f"BeyondFacial picture {position + 1}{f', {name}' if name else ''}: {line}{best_of}")
+        if output.shows_mask and picture.mask is not None and (covered := picture.report["mask_coverage"]):
+            mask = f"mask {percent(covered)} of the picture"  # javascript/beyondfacial_mask.js reads it
+            if len(names) > 1:
+                lines.append(f"BeyondFacial picture {position + 1}: {mask}")
+            else:
+                lines[-1] += f"; {mask}"
     return lines
 
 
@@ -30,7 +39,7 @@ def person_names(settings: Settings) -> list[str]:
 
 
 def describe(picture: Picture, pack: str) -> list[str]:
-    """Of each person, as in "likeness .95 (same person), face 5% of the picture, head refined"."""
+    """Of each person, as in "similarity .95 (same person), face 5% of the picture, head refined"."""
     faces = picture.report.get("persons") or [picture.report]
     refined = picture.refined or (False,) * len(faces)
     note = picture.report.get("note", "")
@@ -45,7 +54,7 @@ def describe_face(face: Mapping[str, Any], is_refined: bool, note: str, pack: st
     parts = ["no face found"]
     if similarity is not None:
         words = in_words(similarity, pack)
-        parts = [f"likeness {short(similarity)}{f' ({words})' if words else ''}"]
+        parts = [f"similarity {short(similarity)}{f' ({words})' if words else ''}"]
         parts.append(f"face {percent(face['face_area'])} of the picture")
     parts.append("head refined" if is_refined else note)
     return ", ".join(filter(None, parts))
@@ -58,9 +67,36 @@ def best_position(output: Output) -> int | None:
     return max(found, key=lambda at: found[at]) if found and len(measured) > 1 else None
 
 
-def cost_lines(report: Report) -> list[str]:
-    """What the request cost, in the UNet's rows; no line if nothing was fused."""
-    return [] if report.cost is None else [f"BeyondFacial: {percent(report.cost)} more work for the model"]
+def cost_lines(report: Report, has_plain: bool = False) -> list[str]:
+    """What the request cost, in the UNet's rows; no line if nothing was fused. has_plain: plain pictures were made."""
+    if report.cost is None:
+        return []
+    plain = "; the plain picture comes on top" if has_plain else ""
+    return [f"BeyondFacial: {percent(report.cost)} more UNet work (without the autoencoder){plain}"]
+
+
+def other_faces(output: Output) -> list[str]:
+    """A warning for each person who looks like another one; none where a picture's own warning explains it."""
+    if output.persons[0].analyser is None:
+        return []
+    pack, settings = output.persons[0].analyser.name, output.settings
+    names = [each.name or f"Person {n}" for n, each in enumerate(settings.persons, 1)] or ["The person"]
+    sentences = []
+    for k, name in enumerate(names):
+        measured = {
+            position: (picture.report.get("persons") or [picture.report])[k].get("similarity")
+            for position, picture in sorted(output.pictures.items())
+            if not (picture.report.get("note") == NOT_ACTED or picture.report.get("swapped"))
+        }
+        others = {n: v for n, v in measured.items() if v is not None and in_words(v, pack) == ANOTHER}
+        if others:
+            pictures = " and ".join(", ".join(str(n + 1) for n in others).rsplit(", ", 1))
+            values = " and ".join(", ".join(map(short, others.values())).rsplit(", ", 1))
+            sentences.append(
+                f"{name} in picture{'s' * (len(others) > 1)} {pictures} does not look like the photo "
+                f'(similarity {values}); try another seed, "weight" up or "start" down.'
+            )
+    return sentences
 
 
 def short(value: float) -> str:

@@ -21,6 +21,7 @@ from .failures import PREFIX, sentence_of
 from .run import make_plan
 
 STEPS = 20  # the hosts' default
+OF_THE_REQUEST = 'A ControlNet unit is part of a request, so only the request itself can check the unit of "source".'
 CFG_ROWS = 2  # cond and uncond
 
 
@@ -35,8 +36,11 @@ def validate(given: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         return answer
     settings = Settings.from_script_args({**given, "enabled": True})
+    if any(each.controlnet_unit is not None for each in settings.each_person()):
+        answer["warnings"] = [OF_THE_REQUEST]
+        return answer
     try:
-        loaded = person.load_persons(settings, is_api=True)
+        loaded = person.load_persons(settings, True, None)
         answer |= {"adapter": loaded[0].adapter.name, "pack": loaded[0].analyser.name}
         plan = make_plan(settings, *loaded)
         check_loaded_model(plan)
@@ -60,7 +64,7 @@ def settings_problems(given: Mapping[str, Any]) -> list[str]:
             problems.append(str(error))
     if problems:
         return sorted(problems)
-    person_given = {key: value for key, value in given.items() if key in (*PERSON_KEYS, "persons")}
+    person_given = {key: value for key, value in given.items() if key in (*PERSON_KEYS, "source", "persons")}
     for unit in ({**given, "enabled": False}, {**person_given, "enabled": True}):
         try:
             Settings.from_script_args(unit)

@@ -49,9 +49,30 @@ def photo_file(models_dir, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(models_dir, tmp_path_factory) -> str:
-    """The address of a running miniature host; what it saves goes into a folder of its own."""
-    flags = ["--models-dir", models_dir, "--beyondfacial-models-dir", tmp_path_factory.mktemp("own")]
+def landscape(tmp_path_factory) -> Path:
+    """A picture without a face."""
+    path = tmp_path_factory.mktemp("photos") / "landscape.png"
+    grey = np.random.default_rng(0).integers(100, 160, (200, 300, 1)).repeat(3, 2)
+    Image.fromarray(grey.astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def own_models(tmp_path_factory) -> Path:
+    """The host's --beyondfacial-models-dir."""
+    return tmp_path_factory.mktemp("own")
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory) -> Path:
+    """The folder of the pictures that the host saves."""
+    return tmp_path_factory.mktemp("saved")
+
+
+@pytest.fixture(scope="session")
+def server(models_dir, own_models, saved, tmp_path_factory) -> str:
+    """The address of a running miniature host."""
+    flags = ["--models-dir", models_dir, "--beyondfacial-models-dir", own_models, "--outdir", saved]
     with serving("demo.miniwebui", tmp_path_factory.mktemp("server") / "log.txt", *flags) as served:
         yield served.address
 

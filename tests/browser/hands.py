@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import TimeoutError
 
 from lib_beyondfacial.settings import Field
+from lib_beyondfacial.settings.fields import MOST_BUTTONS
 
 SHOTS = os.environ.get("BEYONDFACIAL_SCREENSHOTS")
 TAB = "#beyondfacial_txt2img"
@@ -71,18 +75,23 @@ def says(page, part, words):
 
 
 def choose(page, part, name):
+    """Pick a name from the list of one of our dropdowns."""
+    pick(page, f"{TAB}_{part}", name)
+
+
+def pick(page, dropdown, name):
     """Pick a name from a dropdown's list, as gradio 3 and 4 draw it; gradio 3 draws an open list once."""
     words = f":has-text({json.dumps(name)})"
-    item = page.locator(f"{TAB}_{part} [role=option]{words}, .options .item{words}").first
+    item = page.locator(f"{dropdown} [role=option]{words}, .options .item{words}").first
     for _ in range(20):
-        page.click(f"{TAB}_{part} input")
+        page.click(f"{dropdown} input")
         try:
             item.click(timeout=2000)
         except TimeoutError:
             page.click(f"{TAB}_weight input[type=number]")  # closes the list
         else:
             return
-    pytest.fail(f"{name} is not in the list {part}")
+    pytest.fail(f"{name} is not in the list {dropdown}")
 
 
 def generate(page, steps=4, prompt="photo of a man running in the forest, full body shot"):
@@ -97,6 +106,25 @@ def infotext(page):
     return page.text_content("#html_info_txt2img p")
 
 
+def run(page, **values):
+    """Generate, and wait for the answer: the gallery's pictures as files hold them, infotexts among them."""
+    page.evaluate("document.querySelectorAll('#html_info_txt2img p').forEach((each) => { each.dataset.old = 1; })")
+    generate(page, **values)
+    page.wait_for_selector("#html_info_txt2img p:not([data-old])", timeout=RUN_MS)
+    page.wait_for_timeout(HAND_MS)  # the gallery is drawn after the text
+    contents = page.evaluate(
+        """() => Promise.all([...document.querySelectorAll('#txt2img_gallery .grid-wrap img')].map(async (image) => {
+            const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+            return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+        }))"""
+    )
+    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in contents]
+
+
+def is_radio(field: Field) -> bool:
+    return field.kind == "choice" and len(field.choices) <= MOST_BUTTONS
+
+
 def value_of(page, field: Field):
     """What a setting's component shows; None for the photos."""
     place = f"{TAB}_{field.key}"
@@ -104,7 +132,7 @@ def value_of(page, field: Field):
         return None
     if field.kind == "bool":
         return page.is_checked(f"{TAB}-checkbox input" if field.key == "enabled" else f"{place} input")
-    if field.kind == "choice":
+    if is_radio(field):
         return page.locator(f"{place} input:checked").first.input_value()
     if field.kind in ("float", "int"):
         return float(page.input_value(f"{place} input[type=number]"))
@@ -115,12 +143,12 @@ def set_value(page, field: Field, value):
     place = f"{TAB}_{field.key}"
     if field.kind == "bool":
         page.set_checked(f"{place} input", value)
-    elif field.kind == "choice":
+    elif is_radio(field):
         page.check(f'{place} input[value="{value}"]')
     elif field.kind in ("float", "int"):
         page.fill(f"{place} input[type=number]", str(value))
         page.press(f"{place} input[type=number]", "Tab")
-    elif field.empty:
+    elif field.empty or field.kind == "choice":
         choose(page, field.key, value)
     else:
-        page.fill(f"{place} textarea", value)
+        page.fill(f"{place} textarea, {place} input", value)

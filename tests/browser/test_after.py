@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo.dollhouse.world import SIZE
 from lib_beyondfacial.settings import PAGE_PERSON_FIELDS
 from tests.browser.hands import (
     HAND_MS,
@@ -29,6 +30,10 @@ from tests.browser.hands import (
 
 pytestmark = pytest.mark.browser
 TWO = "photo of a man and a woman standing on the beach, full body shot"
+FIELDS_OF_IMG2IMG = """for (const [name, field] of [
+    ["prompt", "<textarea>"], ["neg_prompt", "<textarea>x"], ["width", "<input type=number>"],
+    ["height", "<input type=number>"],
+]) document.body.insertAdjacentHTML("beforeend", `<div class=of-img2img id=img2img_${name}>${field}</div>`)"""
 OF_TWO = {
     "person_1_position": "2", "person_2_subject": "woman", "person_2_position": "1", "person_2_weight": 0.8,
 }  # fmt: skip
@@ -48,13 +53,13 @@ def test_two_persons_are_given_told_of_and_pasted_back(page, photo_file, second_
     upload(page, photo_file)
     checked(page, 1)
     open_fold(page, "face")
-    page.fill(f"{TAB}_subject textarea", "man")
+    page.fill(f"{TAB}_subject input", "man")
     open_second(page)
     says(page, "person_2_photos", "Nobody yet")
     upload(page, second_photo, person=SECOND)
     checked(page, 1, person=SECOND)
     assert "BeyondFacial (1 photo + 1 photo)" in title(page)
-    page.fill(f"{SECOND}_name textarea", "Eve")
+    page.fill(f"{SECOND}_name input", "Eve")
     fields = [field for field in PAGE_PERSON_FIELDS if field.key in OF_TWO]
     for field in fields:
         set_value(page, field, OF_TWO[field.key])
@@ -73,7 +78,7 @@ def test_two_persons_are_given_told_of_and_pasted_back(page, photo_file, second_
     open_fold(page, "face")
     open_second(page)
     assert {field.key: value_of(page, field) for field in fields} == OF_TWO
-    assert page.input_value(f"{TAB}_subject textarea") == "man"
+    assert page.input_value(f"{TAB}_subject input") == "man"
 
 
 def test_a_second_person_without_a_photo_is_told(page, photo_file, second_photo):
@@ -81,14 +86,14 @@ def test_a_second_person_without_a_photo_is_told(page, photo_file, second_photo)
     upload(page, photo_file)
     checked(page, 1)
     open_second(page)
-    page.fill(f"{SECOND}_subject textarea", "woman")
+    page.fill(f"{SECOND}_subject input", "woman")
     generate(page, prompt=TWO)
     page.wait_for_selector("#html_info_txt2img .error:has-text('second person has no photos')")
     upload(page, second_photo, person=SECOND)
     checked(page, 1, person=SECOND)
     page.click(f"{SECOND}_photos .beyondfacial-remove")
     says(page, "person_2_photos", "Nobody yet")
-    page.fill(f"{SECOND}_subject textarea", "")
+    page.fill(f"{SECOND}_subject input", "")
     generate(page)
     assert "BeyondFacial person 2" not in infotext(page)
 
@@ -99,17 +104,20 @@ def test_the_mask_goes_to_inpaint_and_the_plain_picture_stands_behind(page, phot
     checked(page, 1)
     generate(page)
     infotext(page)
-    page.click("[data-beyondfacial-mask='1']")
-    page.wait_for_selector("#html_info_txt2img:has-text('no mask is shown')")
+    assert page.locator("[data-beyondfacial-mask]").count() == 0, "no mask is shown"
     open_fold(page, "mask")
     page.check(f"{TAB}_show_mask input")
     page.check(f"{TAB}_plain_picture input")
     page.fill("#txt2img_seed input", "7")
+    page.evaluate(FIELDS_OF_IMG2IMG)
     generate(page)
     page.wait_for_function("document.querySelectorAll('#txt2img_gallery .grid-wrap img').length === 3", timeout=RUN_MS)
     page.click("[data-beyondfacial-mask='1']")
     for box in ("base", "mask"):
         page.wait_for_selector(f"#img_inpaint_{box} img", state="visible")
+    filled = page.evaluate("[...document.querySelectorAll('.of-img2img > *')].map((field) => field.value)")
+    assert filled == [page.input_value("#txt2img_prompt textarea"), "", str(SIZE), str(SIZE)]
+    assert "plain picture comes on top" in page.inner_text("#html_info_txt2img")
     page.click("[data-beyondfacial-mask='1']")  # again, over what is there
     page.wait_for_timeout(HAND_MS)
     levels = page.evaluate(

@@ -52,24 +52,16 @@ def test_upload_generate_and_see_picture_mask_and_report(page, photo_file):
     shoot(page, "picture_and_mask")
 
 
-def test_without_photos_the_sentence_stands_under_the_picture(page):
-    open_accordion(page)
-    generate(page)
-    page.wait_for_selector("#html_info_txt2img .error:has-text('\"Photos\" is empty')")
-    assert page.locator("#txt2img_gallery .grid-wrap img").count() == 0
-    shoot(page, "error")
-
-
 def test_a_bad_photo_is_named_at_once_in_red_and_taken_out(page, tmp_path, photo_file):
     bad = tmp_path / "holiday.png"
     bad.write_text("not a picture", encoding="utf-8")
     open_accordion(page)
     upload(page, photo_file, bad)
     says(page, "photos", "holiday.png")
-    checked(page, 1)
+    checked(page, 2)
     colour = page.evaluate(f"getComputedStyle(document.querySelector('{TAB}_photos .beyondfacial-error')).color")
     assert colour == "rgb(185, 28, 28)"
-    page.click(f"{TAB}_photos .beyondfacial-action:has-text('Take it out')")
+    page.click(f"{TAB}_photos .beyondfacial-remove >> nth=1")
     says(page, "photos", "The photo can be used.")
     assert "holiday" not in page.inner_text(f"{TAB}_photos")
 

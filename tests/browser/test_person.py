@@ -8,23 +8,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from lib_beyondfacial.settings import NONE
 from tests.browser.hands import TAB, checked, choose, generate, infotext, open_accordion, says, shoot, title, upload
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def landscape(tmp_path_factory):
-    """A picture without a face."""
-    path = tmp_path_factory.mktemp("photos") / "landscape.png"
-    grey = np.random.default_rng(0).integers(100, 160, (200, 300, 1)).repeat(3, 2)
-    Image.fromarray(grey.astype(np.uint8)).save(path)
-    return path
 
 
 def save_as(page, name):
@@ -76,7 +65,7 @@ def test_a_saved_person_is_used_again_and_deleted(page, photo_file):
     says(page, "photos", "Nobody yet")
     page.click(f"{TAB}_refresh_identity")
     generate(page)
-    page.wait_for_selector("#html_info_txt2img .error:has-text('\"Photos\" is empty')")
+    page.wait_for_selector("#html_info_txt2img .error:has-text('nobody is given')")
 
 
 def test_photos_take_the_place_of_a_saved_person(page, photo_file):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,27 @@ class Predictor(nn.Module):
         return x - sigma * output
 
 
+def block_of(name: str) -> tuple[str, int]:
+    """The family's key of an attention: "input_blocks.4.1...." -> ("input", 4)."""
+    kind, number = name.split(".")[:2]
+    return kind.split("_")[0], 0 if kind == "middle_block" else int(number)
+
+
+def replaced(attention: Any, patch: Callable, options: dict) -> Callable:
+    """A forward of a cross-attention, with what a patch makes of its query, key and value."""
+
+    def forward(x: Tensor, context: Tensor) -> Tensor:
+        given = attention.to_q(x), attention.to_k(context), attention.to_v(context)
+        return attention.to_out(patch(*given, {**options, "n_heads": attention.heads}))
+
+    return forward
+
+
+def without_options(module: nn.Module, args: tuple, kwargs: dict) -> tuple:
+    """The UNet here does not know the options that the family's UNets are called with."""
+    return args, {key: value for key, value in kwargs.items() if key != "transformer_options"}
+
+
 class KModel(nn.Module):
     """x0 at a sigma. `schedule` is the name under which its noise levels are found; computes in `dtype`."""
 
@@ -35,6 +59,7 @@ class KModel(nn.Module):
         super().__init__()
         self.schedule = schedule
         self.diffusion_model = model.model.diffusion_model
+        self.diffusion_model.register_forward_pre_hook(without_options, with_kwargs=True)
         self._denoiser = [solvers.CompVisDenoiser(model)]  # in a list: not a submodule
         setattr(self, schedule, Predictor(self._denoiser[0].sigmas))
         self.scale_factor = model.scale_factor
@@ -57,9 +82,10 @@ class KModel(nn.Module):
         """Keys that it does not know are an error, as in the hosts' UNet.
 
         A patch on the middle's self-attention is asked with the call's lines (0 a cond, 1 an uncond) and gives how
-        much of it is replaced by its values alone.
+        much of it is replaced by its values alone. A patch on a cross-attention gives what goes into its `to_out`.
         """
-        sigma, options = t[:, None, None, None], transformer_options or {}
+        sigma, options = t[:, None, None, None], {**(transformer_options or {}), "original_shape": x.shape}
+        crossed = options.get("patches_replace", {}).get("attn2", {})
         patch = options.get("patches_replace", {}).get("attn1", {}).get(("middle", 0))
         share = 0.0 if patch is None else patch(options["cond_or_uncond"])
 
@@ -73,7 +99,13 @@ class KModel(nn.Module):
         ]
         try:
             timestep, scaled = self._denoiser[0].sigma_to_t(t), (x / (sigma**2 + 1) ** 0.5).to(self.dtype)
-            out = self.diffusion_model(scaled, timestep, context=c_crossattn.to(self.dtype)).float()
+            with ExitStack() as scope:
+                for name, module in self.diffusion_model.named_modules():
+                    if name.endswith("attn2") and block_of(name) in crossed:
+                        patched = replaced(module, crossed[block_of(name)], options)
+                        scope.enter_context(mock.patch.object(module, "forward", patched))
+                context = c_crossattn.to(self.dtype)
+                out = self.diffusion_model(scaled, timestep, context=context, transformer_options=options).float()
         finally:
             for hook in hooks:
                 hook.remove()

@@ -9,6 +9,7 @@ what the transformer blocks met then. Reference, colour-fix and inpainting units
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tests.hosts.ip_adapter_double import FACES, IDENTITYNET, clear_all
 
 MARK = 1024.0
 KINDS = {
@@ -75,7 +78,7 @@ class Hook:
     patched: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.original_forward = self.unet.forward
+        self.original_forward, self.model = self.unet.forward, self.unet
 
     def attach(self, p: Any) -> None:
         before = p.sample
@@ -86,6 +89,10 @@ class Hook:
             return before(*args, **kwargs)
 
         p.sample = process_sample
+        for net in self.units_of(IDENTITYNET):
+            net.control_model.unet = copy.deepcopy(self.unet)
+        for unit in self.units_of(*FACES):
+            unit.control_model.hook(self.unet)
         self.patch(self.unet, "forward", self.forward)
         kinds = {unit.kind for unit in self.control_params or []}
         for name, module in self.unet.named_modules():
@@ -93,6 +100,9 @@ class Hook:
                 self.patch(module, "forward", self.block_forward(module))
             if "ip_adapter" in kinds and name.endswith("attn2"):
                 self.patch(module, "forward", self.attention_forward(name, module))
+
+    def units_of(self, *kinds: str) -> list[SimpleNamespace]:
+        return [unit for unit in self.control_params or [] if unit.kind in kinds]
 
     def patch(self, module: nn.Module, name: str, function: Any) -> None:
         setattr(module, name, function)
@@ -103,12 +113,14 @@ class Hook:
         for module, name in self.patched:
             module.__dict__.pop(name, None)
         self.patched.clear()
+        clear_all()
         self.control_params = None
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         first = context[:, 0]
         is_marked = float((first.abs() - MARK).abs().mean()) < 1e-3
         self.cond_mark = (first.mean(-1) > 0).to(x) if is_marked else x.new_ones(len(x))
+        self.unet.cond_mark = self.cond_mark[:, None, None, None]
         marks = tuple(int(mark) for mark in self.cond_mark) if is_marked else None
         self.calls.append(CallRecord(len(x), marks, (x.shape[-2], x.shape[-1])))
         if is_marked:
@@ -117,7 +129,10 @@ class Hook:
             Job.cached_c[:] = Job.cached_uc[:] = [None, None]
             context = context[:, 1:]
         self.banks.clear()
-        for unit in self.control_params or []:
+        for net in self.units_of(IDENTITYNET):
+            if not net.disabled_by_hr_option(False):
+                x = x + net.added(x, self.unet.cond_mark)
+        for unit in self.units_of(*KINDS):
             hint = F.interpolate(unit.hint_cond, x.shape[-2:])
             if unit.kind in ("reference", "colorfix") and unit.used_hint_cond_latent is None:
                 unit.used_hint_cond_latent = hint.repeat(len(x), 1, 1, 1)

@@ -26,7 +26,8 @@ def faces(monkeypatch, photo):
     found = [HEAD]
 
     def find_in_scene(self, image):
-        return [SimpleNamespace(box=np.array(box), normed_embedding=np.zeros(512), gender=None) for box in found]
+        face = {"landmarks": np.zeros((5, 2)), "normed_embedding": np.zeros(512), "gender": None}
+        return [SimpleNamespace(box=np.array(box), **face) for box in found]
 
     monkeypatch.setattr(FaceAnalyser, "find_in_scene", find_in_scene)
     return found

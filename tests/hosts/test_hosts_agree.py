@@ -99,7 +99,8 @@ def test_head_refinement_is_the_same(models_dir, record, monkeypatch, sampler_na
 
     def find_in_scene(self, image):
         calls.append(image.astype(int))
-        face = SimpleNamespace(box=np.array((20.0, 10.0, 36.0, 26.0)), normed_embedding=np.zeros(512), gender=None)
+        box, landmarks = np.array((20.0, 10.0, 36.0, 26.0)), np.zeros((5, 2))
+        face = SimpleNamespace(box=box, landmarks=landmarks, normed_embedding=np.zeros(512), gender=None)
         return [face] if len(calls) != 2 else []
 
     monkeypatch.setattr(HeadRefinement, "note_attempt", noting)

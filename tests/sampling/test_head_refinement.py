@@ -23,7 +23,8 @@ CENTRE = (0, slice(None), 3, 8)  # the latents in the middle of HEAD
 
 
 def face(box=HEAD, similarity=0.5) -> SimpleNamespace:
-    return SimpleNamespace(box=np.array(box), normed_embedding=similarity * np.eye(512)[0], gender=None)
+    embedding, landmarks = similarity * np.eye(512)[0], np.zeros((5, 2))
+    return SimpleNamespace(box=np.array(box), landmarks=landmarks, normed_embedding=embedding, gender=None)
 
 
 def finding(*per_call):

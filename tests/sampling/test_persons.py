@@ -23,7 +23,8 @@ NAMES = ("person 1", "person 2")
 
 
 def face(box) -> SimpleNamespace:
-    return SimpleNamespace(box=np.array(box), normed_embedding=0.5 * np.eye(512)[0], gender=None)
+    embedding, landmarks = 0.5 * np.eye(512)[0], np.zeros((5, 2))
+    return SimpleNamespace(box=np.array(box), landmarks=landmarks, normed_embedding=embedding, gender=None)
 
 
 def predict(batch=1) -> Predictions:

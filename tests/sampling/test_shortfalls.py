@@ -30,7 +30,7 @@ def lack(batch, image=0, is_interrupted=False, **settings):
         ({"passes": 1, "steps": 4, "in_window": True}, {}, "took the sampling over"),
         ({"passes": 1, "steps": 4}, {"start": 0.96}, '"start" 0.96 to "stop" 1 holds none of the 4'),
         ({**ACTED, "had_guidance": False, "acted": torch.tensor([False])}, {}, "CFG scale of 0"),
-        ({**ACTED, "acted": torch.tensor([False])}, {}, "stood out"),
+        ({**ACTED, "acted": torch.tensor([False])}, {}, "No head was found"),
         ({"passes": 1}, {"weight": 0}, '"weight" is 0'),
         ({"passes": 1}, {"mask_strength": 0}, '"mask_strength" is 0'),
         ({**ACTED, "acted": torch.tensor([False])}, {"rho": 0}, '"rho" is 0'),
@@ -107,4 +107,7 @@ def test_a_person_without_a_face_is_named():
     batch = Batch(**ACTED, looked_for_heads=True, heads_found={"person 1": (False,), "person 2": (True,)})
     found = find_shortfall(Plan(Settings(), lines, lambda image: []), batch, 0)
     assert found.note == "no face for person 1"
-    assert found.tell([0], 2).startswith('No face could be found for "Anna {x}" while picture 1 of 2 was made')
+    assert found.tell([0], 2) == (
+        'Only 1 of 2 people was found in picture 1 of 2, so "Anna {x}" is missing; try another seed or a wider '
+        'picture, or begin the prompt with "two people".'
+    )

@@ -62,7 +62,7 @@ def test_a_refinement_that_never_took_place_is_told(ask):
         processed, info = ask({"refine_head": True, "mask_strength": 1, "start": 0, "stop": stop}, steps=steps)
         report, warnings = (info["extra_generation_params"][f"BeyondFacial {key}"] for key in ("report", "warnings"))
         if report[0]["note"] == NEVER:  # nothing stood out in this picture
-            assert "stood out" in "".join(warnings)
+            assert "No head was found" in "".join(warnings)
         else:
             assert "refine_head" in "".join(warnings)
             assert report[0]["note"] == "the head was not refined"

@@ -205,7 +205,7 @@ def test_the_page_says_what_an_adapter_is_and_lacks(families, monkeypatch):
     assert "needs a CLIP vision model, and none was found; put CLIP-ViT-H" in plus
     assert "squares" in plus
     assert "made with buffalo_l" in plus
-    assert "adapters can be used; choose one" in listings.adapter_text("", "auto")
+    assert "Choose an adapter: " in listings.adapter_text("", "auto")
     only = {"fits": folders.adapters_by_name()["fits"], "text": folders.adapters_by_name()["text"]}
     monkeypatch.setattr(listings.folders, "adapters_by_name", lambda: only)
     assert "IP-Adapter FaceID." in listings.adapter_text("", "auto")  # the other one is no adapter

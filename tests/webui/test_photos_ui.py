@@ -93,10 +93,10 @@ def test_a_card_chooses_a_saved_identity():
 def test_bad_files_are_named_at_once_and_can_be_taken_out(files):
     given = files(good=np.full((300, 600, 3), 200, np.uint8)) + files(**{"bad <b>": b"not a picture"})
     shown = photos_ui.show_photos(given)
-    assert captions(shown) == ["good.png"]
+    assert captions(shown) == ["good.png", "\N{BALLOT X} bad &lt;b&gt;.png: cannot be read"]
     assert 'data-beyondfacial="1 photo"' in shown
-    assert "bad &lt;b&gt;.png" in shown
-    assert photos_ui.remove(actions(shown)[-1], given)[0]["value"] == given[:1]
+    assert "bad &lt;b&gt;.png&quot; cannot be read (damaged, or not JPEG, PNG, WebP, GIF, BMP or TIFF); " in shown
+    assert photos_ui.remove(actions(shown)[1], given)[0]["value"] == given[:1]
 
 
 def test_nobody_is_said(host):
@@ -126,7 +126,8 @@ def test_the_check_names_what_cannot_be_read_and_goes_on(check):
     assert "1 of 2 photos can be used." in text
     assert "bad.png" in text
     assert photos_ui.STOPS in text
-    assert [line.split()[0] for line in actions(text)] == ["remove", "check", "use", "remove"], "one button for it"
+    assert [line.split()[0] for line in actions(text)] == ["remove", "remove", "check", "use", "remove"]
+    assert [line.split()[2:] for line in actions(text) if " " in line] == [["0"], ["1"], ["1"]]
     assert "can be used" not in check(bad=b"not a picture")
 
 

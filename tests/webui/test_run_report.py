@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from demo.miniwebui import shared
 from lib_beyondfacial.sampling.report import Report
+from lib_beyondfacial.sampling.shortfalls import NOT_ACTED
 from lib_beyondfacial.settings import Settings
 from lib_beyondfacial.webui import host_settings, infotext, neighbours, run_report
 from lib_beyondfacial.webui.pictures import Picture
@@ -27,10 +28,10 @@ def picture(similarity, area=0.05, refined=(True,), note=""):
 @pytest.mark.parametrize(
     ("shown", "pack", "expected"),
     [
-        (picture(0.951), "buffalo_l", "likeness .95 (same person), face 5% of the picture, head refined"),
-        (picture(0.3, 0.004), "antelopev2", "likeness .30 (similar), face 0.4% of the picture, head refined"),
-        (picture(-0.02, 0.2, ()), "buffalo_l", "likeness -.02 (another face), face 20% of the picture"),
-        (picture(0.5), "someones", "likeness .50, face 5% of the picture, head refined"),
+        (picture(0.951), "buffalo_l", "similarity .95 (same person), face 5% of the picture, head refined"),
+        (picture(0.3, 0.004), "antelopev2", "similarity .30 (similar), face 0.4% of the picture, head refined"),
+        (picture(-0.02, 0.2, ()), "buffalo_l", "similarity -.02 (another face), face 20% of the picture"),
+        (picture(0.5), "someones", "similarity .50, face 5% of the picture, head refined"),
         (
             picture(None, 0.0, (), "the identity never acted"),
             "buffalo_l",
@@ -45,7 +46,10 @@ def test_a_picture_is_told_in_one_line(shown, pack, expected):
 def output_of(pictures, **settings):
     analyser = SimpleNamespace(name="buffalo_l")
     return SimpleNamespace(
-        pictures=pictures, persons=(SimpleNamespace(analyser=analyser),), settings=Settings(**settings)
+        pictures=pictures,
+        persons=(SimpleNamespace(analyser=analyser),),
+        settings=Settings(**settings),
+        shows_mask=False,
     )
 
 
@@ -54,8 +58,8 @@ def test_each_of_two_persons_has_a_line_with_a_name():
     shown.report["persons"] = [{"similarity": 0.95, "face_area": 0.05}, {"similarity": 0.1, "face_area": 0.02}]
     persons = [{"references": ["x"], "name": "Anna"}, {"references": ["y"]}]
     assert run_report.report_lines(output_of({0: shown}, persons=persons)) == [
-        "BeyondFacial picture 1, Anna: likeness .95 (same person), face 5% of the picture, head refined",
-        "BeyondFacial picture 1, person 2: likeness .10 (another face), face 2% of the picture, "
+        "BeyondFacial picture 1, Anna: similarity .95 (same person), face 5% of the picture, head refined",
+        "BeyondFacial picture 1, person 2: similarity .10 (another face), face 2% of the picture, "
         "the head was not refined",
     ]
     assert run_report.person_names(Settings(persons=[{"identity": "Eve"}, {"identity": "Bob", "name": "B"}])) == [
@@ -69,7 +73,7 @@ def test_the_best_of_several_is_marked():
     output = output_of(pictures)
     lines = run_report.report_lines(output)
     assert [line.endswith("; the best of 3") for line in lines] == [False, True, False]
-    assert lines[0].startswith("BeyondFacial picture 1: likeness .40")
+    assert lines[0].startswith("BeyondFacial picture 1: similarity .40")
     output.pictures = {0: picture(0.4)}
     assert run_report.best_position(output) is None
     output.pictures = {0: picture(None), 1: picture(None)}
@@ -137,4 +141,44 @@ def test_the_line_on_the_cost_is_of_what_was_counted():
     assert run_report.cost_lines(report) == []
     report.note_host(30, 2, latents)
     report.note_rows(9, latents)
-    assert run_report.cost_lines(report) == ["BeyondFacial: 15% more work for the model"]
+    expected = "BeyondFacial: 15% more UNet work (without the autoencoder)"
+    assert run_report.cost_lines(report) == [expected]
+    assert run_report.cost_lines(report, has_plain=True) == [f"{expected}; the plain picture comes on top"]
+
+
+def test_a_mask_is_told_of_where_it_is_shown_and_covers_something():
+    shown = picture(0.9)
+    output = output_of({0: shown})
+    output.shows_mask = True
+    assert "mask" not in run_report.report_lines(output)[0]
+    shown.mask = object()
+    assert run_report.report_lines(output)[0].endswith("head refined; mask 10% of the picture")
+    shown.report["mask_coverage"] = 0.0
+    assert "mask" not in run_report.report_lines(output)[0]
+    two = picture(0.9, refined=(True, True))
+    two.report["persons"], two.mask = [{"similarity": 0.9, "face_area": 0.05}] * 2, object()
+    output = output_of({0: two}, persons=[{"identity": "Anna"}, {"identity": "Bob"}])
+    output.shows_mask = True
+    assert run_report.report_lines(output)[2:] == ["BeyondFacial picture 1: mask 10% of the picture"]
+
+
+def test_another_face_is_warned_of():
+    pictures = {0: picture(-0.01), 1: picture(0.9), 2: picture(0.1), 3: picture(None)}
+    assert run_report.other_faces(output_of(pictures)) == [
+        "The person in pictures 1 and 3 does not look like the photo (similarity -.01 and .10); try another seed, "
+        '"weight" up or "start" down.'
+    ]
+    assert not run_report.other_faces(output_of({0: picture(0.3), 1: picture(0.1, note=NOT_ACTED)}))
+    unknown = output_of({0: picture(-0.01)})
+    unknown.persons[0].analyser.name = "someones"
+    assert not run_report.other_faces(unknown)
+
+
+def test_the_warning_names_which_of_two_persons_is_another():
+    shown = picture(0.1)
+    shown.report["persons"] = [{"similarity": 0.95, "face_area": 0.05}, {"similarity": 0.1, "face_area": 0.02}]
+    persons = [{"identity": "Anna"}, {"identity": "Bob", "name": "Eve"}]
+    (sentence,) = run_report.other_faces(output_of({0: shown}, persons=persons))
+    assert sentence.startswith("Eve in picture 1 does not look like the photo (similarity .10)")
+    shown.report["swapped"] = True
+    assert not run_report.other_faces(output_of({0: shown}, persons=persons))

@@ -9,25 +9,30 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 
+from demo.miniwebui import host as miniature
 from demo.miniwebui import processing, scripts, shared
+from demo.miniwebui.xyz_grid import plot_cells
 from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.sampling import sampling_pass
 from lib_beyondfacial.settings import FIELDS, PRESETS, Settings
 from lib_beyondfacial.webui import cells, xyz
 from tests.webui import conftest
-from tests.webui.plot_double import loaded_module, plot
 
 PLAIN = {"prompt": "photo of a man", "seed": 7, "steps": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
 
 
+@pytest.fixture(scope="module")
+def host(models_dir):
+    """A booted host with us and with its own script that plots."""
+    return miniature.boot(models_dir, [miniature.REPOSITORY, miniature.XYZ_GRID])
+
+
 @pytest.fixture
-def axes(host, monkeypatch):
-    """Our axes by label, as the host's list has them."""
-    data, module = loaded_module()
-    monkeypatch.setattr(scripts, "scripts_data", [*scripts.scripts_data, data])
-    xyz.add_axes()
+def axes(host):
+    """Our axes by label, as the host's list has them behind its own."""
     xyz.add_axes()  # "Reload UI" calls it again
-    return {option.label.removeprefix("[BeyondFacial] "): option for option in module.axis_options[1:]}
+    listed = [option for option in xyz.find_module().axis_options if option.label.startswith("[BeyondFacial] ")]
+    return {option.label.removeprefix("[BeyondFacial] "): option for option in listed}
 
 
 @pytest.fixture
@@ -52,13 +57,16 @@ def same(first, second):
 
 
 def test_the_axes_are_the_settings_that_are_declared_as_axes(axes):
+    labels = [option.label for option in xyz.find_module().axis_options]
+    assert len(labels) == len(set(labels))
     assert list(axes) == ["Preset", *(field.label for field in FIELDS if field.axis)]
     keys = {"weight", "start", "stop", "mask_strength", "idap_strength", "refine_head", "adapter", "identity"}
     assert keys == {field.key for field in FIELDS if field.axis}
     assert axes["Identity adapter"].cost > axes["Start"].cost
 
 
-def test_a_host_without_plots_is_left_alone(host):
+def test_a_host_without_plots_is_left_alone(host, monkeypatch):
+    monkeypatch.setattr(scripts, "scripts_data", scripts.scripts_data[:1])
     assert xyz.find_module() is None
     xyz.add_axes()
 
@@ -66,7 +74,7 @@ def test_a_host_without_plots_is_left_alone(host):
 def test_a_cell_is_the_request_with_its_values(axes, make):
     p = make()
     before = {key: value for key, value in vars(p).items() if key != "scripts"}
-    made = plot(p, [(axes["Likeness"], ["0.5", "1"]), (axes["Start"], ["0", "0.4"])])
+    made = plot_cells(p, [(axes["Likeness"], ["0.5", "1"]), (axes["Start"], ["0", "0.4"])])
     wanted = [make({"weight": w, "start": s}) for w in (0.5, 1.0) for s in (0.0, 0.4)]
     for cell, request in zip(made, wanted, strict=True):
         assert same(cell.image, processing.process_images(request).images[0])
@@ -77,7 +85,7 @@ def test_a_cell_is_the_request_with_its_values(axes, make):
 
 def test_each_cells_infotext_is_its_own(axes, make):
     """A value that differs from the default in one cell is not in the next one's."""
-    first, second = plot(make(), [(axes["Likeness"], ["0.5", "1"])])
+    first, second = plot_cells(make(), [(axes["Likeness"], ["0.5", "1"])])
     assert "BeyondFacial weight: 0.5" in first.text
     assert "BeyondFacial weight" not in second.text
 
@@ -89,7 +97,7 @@ def test_presets_come_first_and_other_axes_vary_them(axes, make, is_page):
         p.script_args = page_args(p)
     order = [(axes["Preset"], ["As in the paper"]), (axes["Start identity"], ["0.1"])]
     for listed in (order, order[::-1]):
-        (cell,) = plot(p, listed)
+        (cell,) = plot_cells(p, listed)
         assert "BeyondFacial style: 0.5" in cell.text
         assert "BeyondFacial idap strength: 0.1" in cell.text
 
@@ -97,7 +105,7 @@ def test_presets_come_first_and_other_axes_vary_them(axes, make, is_page):
 def test_the_likeness_of_the_pages_one_person_is_an_axis_too(axes, make):
     p = make()
     p.script_args = page_args(p)
-    (cell,) = plot(p, [(axes["Likeness"], ["0.5"])])
+    (cell,) = plot_cells(p, [(axes["Likeness"], ["0.5"])])
     assert same(cell.image, processing.process_images(make({"weight": 0.5})).images[0])
 
 
@@ -118,7 +126,7 @@ def test_identities_by_name_take_the_place_of_photos(axes, make, host, photo):
     saved = client.post("/beyondfacial/v1/identities", json={"name": "Anna", "references": [photo]})
     assert saved.status_code == 200, saved.text
     assert axes["Saved identity"].choices() == ["Anna"]
-    (cell,) = plot(make(), [(axes["Saved identity"], ["Anna"])])
+    (cell,) = plot_cells(make(), [(axes["Saved identity"], ["Anna"])])
     alone = processing.process_images(make({"references": [], "identity": "Anna"}))
     assert same(cell.image, alone.images[0])
     assert cell.legend == ["Saved identity: Anna"]
@@ -159,19 +167,19 @@ def test_choices_follow_the_table(axes):
 )
 def test_a_value_that_cannot_be_used_refuses_the_whole_plot(axes, make, label, value, sentence):
     with pytest.raises(HTTPException) as caught:
-        plot(make(), [(axes[label], [value])])
+        plot_cells(make(), [(axes[label], [value])])
     assert sentence in caught.value.detail
     with pytest.raises(BeyondFacialError):
-        plot(make(is_api=False), [(axes[label], [value])])
+        plot_cells(make(is_api=False), [(axes[label], [value])])
 
 
 def test_warnings_and_errors_name_the_cell(axes, make):
     p = make({"stop": 0.5}, is_api=True)
-    good, bad = plot(p, [(axes["Start"], ["0.4", "0.6"])])
+    good, bad = plot_cells(p, [(axes["Start"], ["0.4", "0.6"])])
     assert good.image is not None
     assert bad.image is None
     assert any("Start: 0.6" in each and "smaller than stop" in each for each in p.comments)
-    (cell,) = plot(make(), [(axes["Mask strength"], ["0"])])
+    (cell,) = plot_cells(make(), [(axes["Mask strength"], ["0"])])
     assert "BeyondFacial: Mask strength: 0: " in cell.processed.comments
 
 
@@ -181,13 +189,13 @@ def test_an_error_while_a_cell_is_sampled_names_the_cell(axes, make, monkeypatch
 
     monkeypatch.setattr(sampling_pass.SamplingPass, "delta", broken)
     p = make({"start": 0})
-    (cell,) = plot(p, [(axes["Likeness"], ["0.5"])])
+    (cell,) = plot_cells(p, [(axes["Likeness"], ["0.5"])])
     assert cell.image is None
     assert "BeyondFacial: Likeness: 0.5: the identity line gave NaN." in p.comments
 
 
 def test_a_warning_before_sampling_is_in_the_cells_infotext(axes, make):
-    (cell,) = plot(make({"id_prompt": "{subject}"}), [(axes["Likeness"], ["0.5"])])
+    (cell,) = plot_cells(make({"id_prompt": "{subject}"}), [(axes["Likeness"], ["0.5"])])
     assert "BeyondFacial warnings" in cell.text
     assert "{subject}" in cell.text
 
@@ -198,12 +206,12 @@ def test_the_page_is_warned_at_once(axes, make, monkeypatch):
     p.script_args = page_args(p)[:1] + p.script_args[1:]
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
-        plot(p, [(axes["Mask strength"], ["0"])])
+        plot_cells(p, [(axes["Mask strength"], ["0"])])
     assert any("Mask strength: 0: " in str(each.message) for each in recorded)
 
 
 def test_an_axis_without_us_is_told(axes, make):
-    (cell,) = plot(make({"enabled": False}), [(axes["Likeness"], ["0.5"])])
+    (cell,) = plot_cells(make({"enabled": False}), [(axes["Likeness"], ["0.5"])])
     assert "BeyondFacial is off" in cell.processed.comments
     assert "BeyondFacial" not in cell.text
 

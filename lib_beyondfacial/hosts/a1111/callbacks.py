@@ -6,12 +6,23 @@ from ..run import ATTRIBUTE, Run, guarded, run_of
 from ..types import DenoisedParams, DenoiserParams, Processing
 from .controlnet import find_network, reference_unwatched
 from .denoiser import begin_step, end_step, finish_step
+from .identity_units import A1111Unit
 from .model import A1111Host, refuse_unfit, unet_of
 from .neighbours import find_call_splitter, warning_for
 
-__all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]
+__all__ = [
+    "UNITS_ON",
+    "attach",
+    "before_launch",
+    "install_callbacks",
+    "make_host",
+    "make_unit",
+    "refuse_unfit",
+    "unet_of",
+]
 
-make_host = A1111Host
+make_host, make_unit = A1111Host, A1111Unit
+UNITS_ON = False
 
 
 def install_callbacks() -> None:

@@ -8,7 +8,7 @@ in none, as in the host's call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ..extensions import is_ours
+from ..identity_units import find_script
 from ..patches import hidden_hooks
 from ..types import Processing
 
-TITLE = "controlnet"
 MARK = 1024.0
 MARK_SLACK = 1e-3
 # These units keep tensors that fit only the rows of the first call.
@@ -59,12 +59,9 @@ def unmarked(cond: Any) -> Any:
 
 def find_network(p: Processing) -> nn.Module | None:
     """ControlNet's hook on the UNet, whose `control_params` are the units in use; None if it is not active."""
-    scripts = getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or []
-    for script in scripts:
-        network = getattr(script, "latest_network", None)
-        if network is not None and script.title().lower() == TITLE:
-            return network if getattr(network, "control_params", None) or aligns_style(network) else None
-    return None
+    network = getattr(find_script(p), "latest_network", None)
+    is_active = network is not None and (getattr(network, "control_params", None) or aligns_style(network))
+    return network if is_active else None
 
 
 def aligns_style(network: nn.Module) -> bool:
@@ -72,9 +69,10 @@ def aligns_style(network: nn.Module) -> bool:
     return getattr(getattr(network, "attention_auto_machine", None), "name", "") == STYLE_ALIGN
 
 
-def fixes_rows(network: nn.Module) -> bool:
-    """Whether a unit in use keeps tensors that fit only the rows of its first UNet call."""
-    return aligns_style(network) or any(map(unit_fixes_rows, network.control_params or []))  # type: ignore[arg-type]
+def fixes_rows(network: nn.Module, confined: Sequence[Any] = ()) -> bool:
+    """Whether a unit in use, other than the confined ones, keeps tensors that fit only the rows of its first call."""
+    units = [unit for unit in network.control_params or [] if unit not in confined]  # type: ignore[union-attr]
+    return aligns_style(network) or any(map(unit_fixes_rows, units))
 
 
 def unit_fixes_rows(unit: Any) -> bool:

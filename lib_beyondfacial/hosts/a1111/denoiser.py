@@ -23,6 +23,7 @@ from ..types import DenoisedParams, Denoiser, DenoiserParams
 from .and_prompts import add_to_cond_rows, compose
 from .controlnet import find_network, fixes_rows, marked_like
 from .host_calls import HostCall, recorded, repeat
+from .identity_units import confined_params
 from .model import A1111Host, batches_cond_uncond, cond_dict
 from .neighbours import splits_rows
 
@@ -63,7 +64,7 @@ def begin_step(run: Run, params: DenoiserParams) -> None:
     step.scope.enter_context(step.ledger.counting(sampling.sites))
     if step.lines:
         step.reading = step.scope.enter_context(sampling.watched(where, step.ledger))
-        if must_repeat_calls(host):
+        if must_repeat_calls(run):
             step.calls = step.scope.enter_context(recorded(params.denoiser.inner_model))
     params.denoiser.inner_model.__dict__[ATTRIBUTE] = run
 
@@ -145,10 +146,11 @@ def repeat_line(
     return x0, result.where, merge(result.attached)
 
 
-def must_repeat_calls(host: A1111Host) -> bool:
+def must_repeat_calls(run: Run) -> bool:
     """Whether an active extension needs every UNet call to have the rows of the host's calls."""
+    host = host_of(run)
     network = find_network(host.p)
-    return (network is not None and fixes_rows(network)) or splits_rows(host.unet())
+    return (network is not None and fixes_rows(network, confined_params(run.plan))) or splits_rows(host.unet())
 
 
 def merge(attached: list[list[Attached]]) -> list[Attached]:

@@ -5,13 +5,24 @@ from __future__ import annotations
 from ...errors import BeyondFacialError
 from ..run import Run, run_of
 from ..types import DenoiserParams, Processing
+from .identity_units import ForgeUnit
 from .model import ForgeHost, unet_of
 from .modifier import attach, disable_for_tiling, is_tiler_on, move_ours_last
 from .served import FLOW, is_flow, refuse_unfit
 
-__all__ = ["attach", "before_launch", "install_callbacks", "make_host", "refuse_unfit", "unet_of"]
+__all__ = [
+    "UNITS_ON",
+    "attach",
+    "before_launch",
+    "install_callbacks",
+    "make_host",
+    "make_unit",
+    "refuse_unfit",
+    "unet_of",
+]
 
-make_host = ForgeHost
+make_host, make_unit = ForgeHost, ForgeUnit
+UNITS_ON = True
 
 
 def install_callbacks() -> None:

@@ -1,0 +1,289 @@
+"""ControlNet's face units on A1111, each confined to its person's line; ControlNet is a double of its real seams."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fastapi import HTTPException
+
+from demo.miniwebui import host as miniature
+from lib_beyondfacial.errors import BeyondFacialError
+from lib_beyondfacial.hosts.patches import unpatched
+from lib_beyondfacial.hosts.request import find_unit
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+from lib_beyondfacial.unet.rows import LineRows
+from lib_beyondfacial.unet.sites import enumerate_sites
+from tests.faces.conftest import draw
+from tests.golden.making import as_array
+from tests.hosts.ip_adapter_double import EXTENSION
+from tests.webui.conftest import to_base64
+
+SIDE = 64
+REQUEST = {"steps": 3, "width": SIDE, "height": SIDE, "seed": 5, "prompt": "a photo of man", "sampler_name": "Euler"}
+SETTINGS = {"enabled": True, "refine_head": False, "start": 0.0, "source": "ControlNet unit 0"}
+POSE = {"enabled": True, "kind": "structural", "model": "control_openpose"}
+
+
+def face_unit(picture, kind="faceid", **changes):
+    return {"enabled": True, "kind": kind, "model": f"ip-adapter-{kind}_sd15", "image": picture, **changes}
+
+
+@pytest.fixture(scope="module")
+def host(models_dir, tmp_path_factory):
+    scripts = tmp_path_factory.mktemp("webui") / "extensions/sd-webui-controlnet/scripts"
+    scripts.mkdir(parents=True)
+    (scripts / "controlnet.py").write_text(EXTENSION, encoding="utf-8")
+    return miniature.boot(models_dir, [miniature.REPOSITORY, scripts.parent])
+
+
+@pytest.fixture
+def hooks(host):
+    from modules import scripts
+
+    module = next(data.module for data in scripts.scripts_data if "controlnet" in data.path)
+    module.hooks.clear()
+    return module.hooks
+
+
+@pytest.fixture
+def unet(host):
+    from modules import shared
+
+    return shared.sd_model.model.diffusion_model
+
+
+@pytest.fixture
+def ask(host, hooks):
+    """ask(units, settings or None, **request) -> pictures."""
+
+    def ask(units, settings=None, **request):
+        scripts = {"ControlNet": {"args": units}} if units else {}
+        if settings is not None:
+            scripts["BeyondFacial"] = {"args": [{**SETTINGS, **settings}]}
+        return as_array(host.api.run_txt2img({**REQUEST, **request, "alwayson_scripts": scripts}).images)
+
+    return ask
+
+
+@pytest.fixture
+def rows_out(unet):
+    """The output of every call of the UNet, in order."""
+    outs = []
+    handle = unet.out.register_forward_hook(lambda module, args, out: outs.append(out.detach().clone()))
+    yield outs
+    handle.remove()
+
+
+@pytest.fixture
+def without_delta(monkeypatch):
+    """The identity line runs at every level, and nothing of it is added."""
+    monkeypatch.setattr(SamplingPass, "delta", lambda self, step, predictions: torch.zeros_like(step.denoised))
+
+
+@pytest.mark.parametrize("units", [[], [POSE]], ids=["alone", "with pose"])
+@pytest.mark.parametrize("request_", [{}, {"batch_size": 2}, {"n_iter": 2}], ids=["one", "batch of 2", "two passes"])
+def test_semantic_line_never_sees_the_unit(ask, hooks, photo, without_delta, units, request_):
+    plain = ask(units, **request_)
+    assert np.array_equal(ask([face_unit(photo), *units], {}, **request_), plain)
+    rows = [call.rows for call in hooks[-1].calls]
+    assert len(rows) == 2 * 3 * request_.get("n_iter", 1), "the host's calls and the identity line's"
+    assert not np.array_equal(ask([face_unit(photo), *units], **request_), plain), "what the unit does by itself"
+
+
+def test_semantic_line_never_sees_the_unit_where_the_identity_does_not_act(ask, photo):
+    assert np.array_equal(ask([face_unit(photo), POSE], {"mask_strength": 0.0}), ask([POSE]))
+
+
+def test_identity_rows_are_the_hosts_own_result(ask, photo, rows_out):
+    ask([POSE])
+    semantic = rows_out[0][0]
+    rows_out.clear()
+    ask([face_unit(photo), POSE])
+    native = rows_out[0][0]
+    rows_out.clear()
+    ask([face_unit(photo), POSE], {})
+    assert torch.equal(rows_out[0][0], semantic)
+    assert torch.allclose(rows_out[1][0], native, atol=1e-4)
+    assert (native - semantic).abs().max() > 0.05
+    rows_out.clear()
+    ask([face_unit(to_base64(draw(4))), POSE], {})
+    assert torch.equal(rows_out[0][0], semantic)
+    assert (rows_out[1][0] - native).abs().max() > 0.01, "another face"
+
+
+def test_each_count_of_rows_has_keys_of_its_own(ask, hooks, host, photo, unet, monkeypatch):
+    """The unit keeps its keys by layer alone: those of another call's rows would be mixed into this one's."""
+    found = []
+
+    def call_with_unit(run):
+        (unit,) = run.plan.lines[0].injections
+        sites, given = (
+            enumerate_sites(unet),
+            (
+                torch.randn(3, 4, 8, 8),
+                torch.full((3,), 400.0),
+                torch.randn(3, 7, enumerate_sites(unet)[0].site.context_dim),
+            ),
+        )
+
+        def call(count):
+            with unit.attached(sites, LineRows(slice(None), tuple(range(count)), (1.0,) * count), 1.0) as attached:
+                out = type(unet).forward(unet, *(each[:count] for each in given))
+            return out, attached
+
+        found.extend([call(1), call(3), call(1), call(3)])
+
+    check_at_first_level(monkeypatch, call_with_unit)
+    ask([face_unit(photo)], {})
+    (one, _), (three, attached), (again, _), (three_again, _) = found
+    assert torch.equal(one, again)
+    assert torch.equal(three, three_again)
+    assert torch.allclose(three[:1], one, atol=1e-4)
+    assert attached.fired == len(enumerate_sites(unet))
+    assert all(len(energy) == 3 for energies in attached.energy.per_site.values() for energy in energies)
+
+
+def check_at_first_level(monkeypatch, check):
+    from lib_beyondfacial.hosts.a1111 import callbacks
+
+    begin, visited = callbacks.begin_step, []
+
+    def begin_step(run, params):
+        if not visited:
+            visited.append(1)
+            check(run)
+        begin(run, params)
+
+    monkeypatch.setattr(callbacks, "begin_step", begin_step)
+
+
+def instantid(picture):
+    net = {"enabled": True, "kind": "identitynet", "model": "control_instant_id", "image": picture}
+    return [face_unit(picture, "instantid"), net]
+
+
+def test_identitynet_follows_its_person_beside_pose(ask, photo, without_delta, rows_out):
+    plain = ask([POSE])
+    rows_out.clear()
+    native_picture = ask([*instantid(photo), POSE])
+    native = rows_out[0][0]
+    rows_out.clear()
+    assert np.array_equal(ask([*instantid(photo), POSE], {}), plain)
+    assert torch.allclose(rows_out[1][0], native, atol=1e-4)
+    rows_out.clear()
+    ask([face_unit(photo, "instantid"), POSE], {})
+    assert (rows_out[1][0] - native).abs().max() > 0.01, "the net is a part of it"
+    assert np.array_equal(ask([*instantid(photo), POSE]), native_picture)
+
+
+def test_identitynet_gets_the_landmarks_of_the_crop(ask, photo, unet, monkeypatch):
+    landmarks = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.5], [0.35, 0.7], [0.65, 0.7]])
+    where = LineRows([0, 2], (0, 1), (1.0, 1.0), True, (landmarks, None))
+    outs, hints = [], []
+
+    def call_on_crops(run):
+        (unit,) = run.plan.lines[0].injections
+        sites = enumerate_sites(unet)
+        given = (torch.randn(3, 4, 8, 8), torch.full((3,), 400.0), torch.randn(3, 7, sites[0].site.context_dim))
+        (net,) = unit.found.nets
+        for nets in ((), (net,)):
+            unit.found.nets = nets
+            with unpatched(unet), unit.attached(sites, where, 1.0):
+                outs.append(unet(*given))
+        hints.extend(net.control_model.hints)
+
+    check_at_first_level(monkeypatch, call_on_crops)
+    ask(instantid(photo), {})
+    (without, with_net), (hint,) = outs, hints
+    assert (with_net[0] - without[0]).abs().max() > 0.01
+    assert torch.equal(with_net[1], without[1]), "no row of the line"
+    assert torch.allclose(with_net[2], without[2], atol=1e-4), "no face in this crop"
+    assert hint.shape == (2, 3, 64, 64)
+    assert hint[0, :, 32, 32].tolist() == [0, 0, 1], "the nose"
+    assert not hint[1].any()
+
+
+def test_identitynet_is_named_by_the_unit_before_it(ask, photo):
+    with pytest.raises(HTTPException) as raised:
+        ask(instantid(photo), {"source": "ControlNet unit 1"})
+    assert "name the unit before it" in raised.value.detail
+
+
+@pytest.mark.parametrize("request_", [{}, {"batch_size": 2, "n_iter": 2}], ids=["one", "two passes of 2"])
+@pytest.mark.parametrize("fault", ["exception", "interrupt"])
+def test_nothing_is_left_after_a_fault(ask, photo, unet, monkeypatch, fault, request_):
+    from modules import shared
+
+    plain, native = ask([]), ask([face_unit(photo), POSE])
+    with monkeypatch.context() as broken:
+        if fault == "exception":
+            broken.setattr(SamplingPass, "delta", lambda *given: 1 / 0)
+            with pytest.raises(HTTPException):
+                ask([face_unit(photo), POSE], {}, **request_)
+        else:
+            original = SamplingPass.delta
+            broken.setattr(
+                SamplingPass, "delta", lambda *given: (shared.state.interrupt(), original(*given))[1], raising=True
+            )
+            ask([face_unit(photo), POSE], {}, **request_)
+    assert np.array_equal(ask([face_unit(photo), POSE]), native)
+    assert np.array_equal(ask([]), plain)
+    assert not any(vars(module).get("ipadapter_hacks") for module in unet.modules())
+
+
+def test_two_persons_by_two_units(ask, photo, without_delta, rows_out):
+    units = [face_unit(photo), face_unit(to_base64(draw(4))), POSE]
+    persons = [{"source": "ControlNet unit 0"}, {"source": "ControlNet unit 1"}]
+    plain = ask([POSE], prompt="a man and a woman")
+    rows_out.clear()
+    pictures = ask(units, {"source": "photos", "persons": persons}, prompt="a man and a woman")
+    assert np.array_equal(pictures, plain)
+    host, one, other = rows_out[:3]
+    assert (one[0] - other[0]).abs().max() > 0.01
+    assert min((one[0] - host[0]).abs().max(), (other[0] - host[0]).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("units", "source", "sentence"),
+    [
+        ([], 0, "the request has no unit"),
+        ([POSE], 1, "the request has the units 0 to 0"),
+        ([{**POSE, "enabled": False}], 0, "which is off"),
+        ([POSE], 0, "has no image of its own"),
+        ([{**POSE, "image": "photo"}], 0, 'unit 0 ("control_openpose") does not draw a given face'),
+        ([{"kind": "pictures", "model": "ip-adapter_sd15", "enabled": True, "image": "photo"}], 0, "does not draw"),
+    ],
+    ids=["no unit", "no such unit", "off", "no image", "structure", "pictures"],
+)
+def test_wrong_units_are_refused_with_a_sentence(ask, photo, units, source, sentence):
+    given = [{**unit, **({"image": photo} if unit.get("image") else {})} for unit in units]
+    with pytest.raises(HTTPException) as raised:
+        ask(given, {"source": f"ControlNet unit {source}"})
+    assert raised.value.status_code == 422
+    assert sentence in raised.value.detail
+
+
+def test_without_a_face_pack_nothing_is_measured_and_it_is_said(host, hooks, photo, monkeypatch):
+    from lib_beyondfacial.webui import folders
+
+    monkeypatch.setattr(folders, "packs_by_name", dict)
+    scripts = {
+        "ControlNet": {"args": [face_unit(photo)]},
+        "BeyondFacial": {"args": [{**SETTINGS, "refine_head": True}]},
+    }
+    processed = host.api.run_txt2img({**REQUEST, "alwayson_scripts": scripts})
+    answer = json.loads(processed.js())["extra_generation_params"]
+    assert "no face pack was found" in "".join(answer["BeyondFacial warnings"])
+    assert answer["BeyondFacial report"][0]["similarity"] is None
+    assert "BeyondFacial report: not measured; mask" in processed.infotexts[0]
+    assert "BeyondFacial source: ControlNet unit 0" in processed.infotexts[0]
+
+
+def test_a_web_ui_without_controlnet_says_so():
+    p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[]))
+    with pytest.raises(BeyondFacialError, match="this web UI has no ControlNet"):
+        find_unit(p, 0)
