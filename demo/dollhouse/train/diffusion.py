@@ -34,7 +34,8 @@ LOOKS = 0.5  # chance that a caption names each of a head's looks
 COARSE, COARSE_WEIGHT = 3, 3.0  # latent px to one of the error's thumbnail: what decides colours
 HEAD_SHARE, EYES_SHARE = 0.7, 0.3  # of a picture's loss that heads and eyes have beside all else's 1
 MOUTH_SHARE = 0.2  # and the mouths, which say an expression
-SHAPES = (0.7, 0.15, 0.15)  # of the steps: square pictures, those of 3:2 and of 2:1
+SHAPES = (0.45, 0.4, 0.15)  # of the steps: square pictures, those of 3:2 and of 2:1; how many people is learnt last
+LAYOUT = 0.67  # below 1: timesteps are drawn with more of the noisy ones, where people get their places
 FADE, FULL = 1.0, 3.0  # noise levels (sigma) between which a step's weight grows: there it is decided who it will be
 
 
@@ -67,16 +68,18 @@ class Guess:
 
 
 class Noise:
-    """What a training step draws on the device: timesteps and noise; and the loss on them."""
+    """What a training step draws on the device: timesteps, as the `power` of a uniform number, and noise; and the loss
+    on them."""
 
-    def __init__(self, place: Place):
-        self.place, self.abar = place, alphas_cumprod().to(place.device)
+    def __init__(self, place: Place, power: float = 1.0):
+        self.place, self.abar, self.power = place, alphas_cumprod().to(place.device), power
 
     def guess(
         self, model: TextToLatent, z: Tensor, ids: Tensor, generator: torch.Generator, timesteps: int = 1000
     ) -> Guess:
         """The model's eps of rows that are noised at random, at timesteps below a limit."""
-        t = torch.randint(0, timesteps, (len(z),), generator=generator, device=z.device)
+        u = torch.rand(len(z), generator=generator, device=z.device)
+        t = (u**self.power * timesteps).long().clamp(max=timesteps - 1)
         noise = torch.randn(z.shape, generator=generator, device=z.device)
         a = self.abar[t][:, None, None, None]
         with self.place.autocast():
@@ -212,7 +215,7 @@ def train(place: Place, plan: Plan, budget: Budget = UNLIMITED) -> bool:
     if first.exists():
         words = place.cache / "vocab_first.json"
         begin_with(model, load_file(first), known_tokens(place.clip / "vocab.json", words) if words.exists() else None)
-    model, noise, empty = place.put(model), Noise(place), empty_ids(place).to(torch.int16)
+    model, noise, empty = place.put(model), Noise(place, LAYOUT), empty_ids(place).to(torch.int16)
     run = Run(place, "diffusion", model, plan)
 
     def make(rng: np.random.Generator) -> tuple[int, np.ndarray]:
