@@ -227,19 +227,20 @@ def test_identitynet_is_named_by_the_unit_before_it(ask, photo):
 def test_nothing_is_left_after_a_fault(ask, photo, unet, monkeypatch, fault, request_):
     from modules import shared
 
-    plain, native = ask([]), ask([face_unit(photo), POSE])
+    units = [*units_of("instantid", photo), POSE]
+    plain, native = ask([]), ask(units)
     with monkeypatch.context() as broken:
         if fault == "exception":
             broken.setattr(SamplingPass, "delta", lambda *given: 1 / 0)
             with pytest.raises(HTTPException):
-                ask([face_unit(photo), POSE], {}, **request_)
+                ask(units, {}, **request_)
         else:
             original = SamplingPass.delta
             broken.setattr(
                 SamplingPass, "delta", lambda *given: (shared.state.interrupt(), original(*given))[1], raising=True
             )
-            ask([face_unit(photo), POSE], {}, **request_)
-    assert np.array_equal(ask([face_unit(photo), POSE]), native)
+            ask(units, {}, **request_)
+    assert np.array_equal(ask(units), native)
     assert np.array_equal(ask([]), plain)
     assert not any(vars(module).get("ipadapter_hacks") for module in unet.modules())
 
