@@ -152,7 +152,7 @@ def summarise(records: dict[Job, dict[str, Any]]) -> list[dict[str, Any]]:
         ratios = [same[n]["seconds"] / plain[n]["seconds"] for n in same.keys() & plain.keys()]
         row = {
             "method": key.method, "size": key.size, "steps": key.steps, "batch": key.batch,
-            **{name: first[name] for name in ("unet_rows", "vae_decodes", "vae_encodes")},
+            **{name: first[name] for name in ("unet_rows", "vae_decodes", "vae_encodes", "model_swaps")},
             "vae_megapixels": round(first["vae_megapixels"], 4),
             "vae_added": reference and round(first["vae_megapixels"] / reference["vae_megapixels"] - 1, 3),
             "row_ratio": reference and round(first["latent_px"] / reference["latent_px"], 4),
@@ -162,7 +162,6 @@ def summarise(records: dict[Job, dict[str, Any]]) -> list[dict[str, Any]]:
             "ratio_least": round(min(ratios), 4) if ratios else None,
             "ratio_most": round(max(ratios), 4) if ratios else None,
             "outside_unet": round(statistics.median(record["outside_unet"] for record in same.values()), 4),
-            "model_swaps": None,
             "peak_memory_mb": memory_of(records, key),
             "device": "cpu, one thread",
         }  # fmt: skip

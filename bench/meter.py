@@ -21,6 +21,7 @@ class Meter:
 
     unet_rows: of all UNet calls; latent_px: summed over these rows.
     vae_decodes, vae_encodes: pictures or parts of pictures; vae_megapixels: of all of them.
+    model_swaps: how often the UNet is called after the autoencoder: a host with room for one of them loads it anew.
     seconds: CPU seconds of the whole request (on one thread other work on the machine does not count);
     inside: of these, in the UNet and the autoencoder. wall_seconds: by the clock.
     """
@@ -30,10 +31,12 @@ class Meter:
     vae_decodes: int = 0
     vae_encodes: int = 0
     vae_megapixels: float = 0.0
+    model_swaps: int = 0
     seconds: float = 0.0
     wall_seconds: float = 0.0
     inside: float = 0.0
     _began: float = 0.0
+    _is_vae_last: bool = False
 
     @property
     def outside_unet(self) -> float:
@@ -68,14 +71,18 @@ class Meter:
         self.inside += time.process_time() - self._began
 
     def _count_unet(self, x: torch.Tensor) -> None:
+        self.model_swaps += self._is_vae_last
+        self._is_vae_last = False
         self.unet_rows += len(x)
         self.latent_px += len(x) * x.shape[-2] * x.shape[-1]
 
     def _count_decoding(self, z: torch.Tensor) -> None:
+        self._is_vae_last = True
         self.vae_decodes += len(z)
         self.vae_megapixels += len(z) * z.shape[-2] * z.shape[-1] * PX**2 / MEGA
 
     def _count_encoding(self, picture: torch.Tensor) -> None:
+        self._is_vae_last = True
         self.vae_encodes += len(picture)
         self.vae_megapixels += len(picture) * picture.shape[-2] * picture.shape[-1] / MEGA
 

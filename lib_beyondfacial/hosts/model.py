@@ -141,10 +141,12 @@ class WebUIHost(ABC):
     def is_interrupted(self) -> bool:
         return is_interrupted()
 
-    def show_progress(self, text: str) -> None:
+    def show_progress(self, text: str, done: float = 0.0) -> None:
         from modules import shared
 
         shared.state.textinfo = text or None
+        step = int(shared.state.sampling_step)
+        shared.state.sampling_step = step + done if done else step
 
 
 def is_interrupted() -> bool:

@@ -113,7 +113,8 @@ def watched_steps(host: Host, predict: Predict, sigmas: Sequence[float]) -> Pred
     def step(x: Tensor, sigma: float) -> Tensor:
         if host.is_interrupted():
             raise InterruptError
-        host.show_progress(REDRAWING.format(sigmas.index(sigma) + 1, len(sigmas) - 1))
+        made, of = sigmas.index(sigma), len(sigmas) - 1
+        host.show_progress(REDRAWING.format(made + 1, of), made / of)
         return predict(x, sigma)
 
     return step

@@ -110,6 +110,11 @@ class Host(Protocol):
 
     def is_interrupted(self) -> bool: ...
 
-    def show_progress(self, text: str) -> None:
-        """Show the text beside the host's progress bar; "": nothing any more."""
+    def show_progress(self, text: str, done: float = 0.0) -> None:
+        """Show the text beside the host's progress bar ("": nothing any more), and how much of the refinement is done.
+
+        Args:
+            done: in [0, 1); the bar moves by so much of a step, so that no time left is
+                reckoned from a bar that rests.
+        """
         ...

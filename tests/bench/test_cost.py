@@ -39,6 +39,7 @@ def test_plain_is_two_rows_a_step_and_one_decoding(run):
     assert record["latent_px"] == 2 * STEPS * 12 * 8
     assert (record["vae_decodes"], record["vae_encodes"]) == (1, 0)
     assert record["vae_megapixels"] == pytest.approx(OWN_DECODING)
+    assert record["model_swaps"] == 0
     assert 0 < record["outside_unet"] < 1
 
 
@@ -47,6 +48,7 @@ def test_ours_redraws_the_scripted_head(run):
     assert record["unet_rows"] == 2 * STEPS + 1 + 8, "one row of the line, and four steps of two rows for the head"
     assert record["latent_px"] == (2 * STEPS + 1) * 12 * 8 + 8 * 8 * 8
     assert (record["vae_decodes"], record["vae_encodes"]) == (3, 3)
+    assert record["model_swaps"] == 2, "before the crops and after them"
 
 
 def test_a_single_line_has_a_row_more_at_each_step(run):
@@ -65,6 +67,7 @@ def test_a_batch_counts_all_its_pictures(run):
     one, four = run("fast"), run("fast", batch=4)
     for name in ("unet_rows", "latent_px", "vae_decodes", "vae_encodes"):
         assert four[name] == 4 * one[name]
+    assert four["model_swaps"] == one["model_swaps"]
 
 
 def test_memory_is_what_is_allocated_at_once(run):
@@ -93,7 +96,14 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 
 def record_of(method, seconds, number=0, px=100):
-    counts = {"unet_rows": 1, "vae_decodes": 1, "vae_encodes": 0, "vae_megapixels": 0.5, "outside_unet": 0.1}
+    counts = {
+        "unet_rows": 1,
+        "vae_decodes": 1,
+        "vae_encodes": 0,
+        "vae_megapixels": 0.5,
+        "model_swaps": 0,
+        "outside_unet": 0.1,
+    }
     return Job("tiny", 8, method, number=number), {**counts, "latent_px": px, "seconds": seconds}
 
 

@@ -75,20 +75,38 @@ def test_head_is_refined_and_then_the_line_rests(run, faces, rows):
     assert np.array_equal(image, again)
 
 
-def test_the_hosts_progress_tells_each_step_of_the_refinement(run, faces, monkeypatch):
-    """Beside the bar, which stands still meanwhile; nothing is left there afterwards."""
+def test_the_hosts_progress_tells_each_step_of_the_refinement_and_its_bar_moves(run, faces, monkeypatch):
+    """By less than the host's own step, which is as it was afterwards; nothing is left there."""
     from demo.miniwebui import shared
 
-    shown: list[str | None] = []
-    text = property(lambda self: shown[-1] if shown else None, lambda self, words: shown.append(words))
-    monkeypatch.setattr(shared.State, "textinfo", text, raising=False)
+    shown: list[tuple[str | None, float]] = []
+    monkeypatch.setattr(
+        shared.State,
+        "textinfo",
+        property(lambda self: shown[-1][0], lambda self, words: shown.append((words, self.sampling_step))),
+        raising=False,
+    )
+    bars: list[float] = []
+    monkeypatch.setattr(
+        shared.State,
+        "sampling_step",
+        property(lambda self: bars[-1] if bars else 0, lambda self, step: bars.append(step)),
+        raising=False,
+    )
     run({"refine_head": True})
     steps = [crops.REDRAWING.format(n, head_refinement.STEPS) for n in range(1, head_refinement.STEPS + 1)]
-    assert [words for words in shown if words] == [LOOKING, *steps]
-    assert shown[-1] is None
+    assert [words for words, _ in shown if words] == [LOOKING, *steps]
+    assert shown[-1][0] is None
+    parts = [step for step in bars if isinstance(step, float)]
+    assert len(parts) == head_refinement.STEPS - 1
+    assert parts == sorted(parts)
+    assert parts[-1] < int(parts[0]) + 1
+    assert bars[bars.index(parts[-1]) + 1] == int(parts[0]), "what other callbacks read afterwards"
     shown.clear()
+    bars.clear()
     run({"refine_head": False})
-    assert not any(shown)
+    assert not any(words for words, _ in shown)
+    assert not any(isinstance(step, float) for step in bars)
 
 
 def test_without_a_face_it_is_bit_equal_and_warned_of(run, faces):

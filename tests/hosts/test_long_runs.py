@@ -64,6 +64,7 @@ def test_every_level_can_be_the_last(ask, any_host, request, monkeypatch, key, s
         pytest.fail("the request has more levels than were tried")
 
 
+@pytest.mark.timeout(3600)  # a few minutes where nothing else runs
 def test_memory_does_not_grow(ask):
     sizes = []
     for i in range(GENERATIONS):

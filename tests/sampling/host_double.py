@@ -152,5 +152,5 @@ class HostDouble:
     def is_interrupted(self) -> bool:
         return self.interrupted
 
-    def show_progress(self, text: str) -> None:
+    def show_progress(self, text: str, done: float = 0.0) -> None:
         self.progress.append(text)
