@@ -109,9 +109,18 @@ class ControlNetPatcher:
         p.sd_model.forge_objects.unet = unet
 
 
+class PhotomakerPatcher:
+    """reForge's: it has no attention of its own, and rewrites the conds of the whole picture."""
+
+    def process_before_every_sampling(self, p: Any) -> None:
+        pass
+
+
 def make_params(unit: dict) -> SimpleNamespace:
     if unit["kind"] == "structural":
         return SimpleNamespace(model=ControlNetPatcher())
+    if unit["kind"] == "photomaker":
+        return SimpleNamespace(model=PhotomakerPatcher())
     end = unit.get("end", 0.0)
     return SimpleNamespace(model=IPAdapterPatcher(unit["kind"], unit["image"], unit.get("weight", 3.0), end))
 

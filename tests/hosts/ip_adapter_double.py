@@ -79,6 +79,11 @@ def embed_face(picture: str) -> ImageEmbed:
     return ImageEmbed(cond, torch.zeros_like(cond))
 
 
+def without_own_direction(out: Tensor, x: Tensor) -> Tensor:
+    """PuLID's: less its part along the attention's own input, over the tokens."""
+    return out - (out * x).sum(-2, keepdim=True) / (x * x).sum(-2, keepdim=True) * x
+
+
 class PlugableIPAdapter(nn.Module):
     """One unit's model. weight: times its attention."""
 
@@ -118,7 +123,8 @@ class PlugableIPAdapter(nn.Module):
                 .transpose(1, 2)
                 for name in "kv"
             )
-            out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2) * self.weight
+            out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            out = self.weight * (without_own_direction(out, x) if self.ipadapter.is_pulid else out)
             return out if self.effective_region_mask is None else out * self.effective_region_mask
 
         return forward

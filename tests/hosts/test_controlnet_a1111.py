@@ -19,6 +19,7 @@ from lib_beyondfacial.unet.rows import LineRows
 from lib_beyondfacial.unet.sites import enumerate_sites
 from tests.faces.conftest import draw
 from tests.golden.making import as_array
+from tests.hosts.hires_double import add_hires_pass
 from tests.hosts.ip_adapter_double import EXTENSION
 from tests.webui.conftest import to_base64
 
@@ -26,10 +27,18 @@ SIDE = 64
 REQUEST = {"steps": 3, "width": SIDE, "height": SIDE, "seed": 5, "prompt": "a photo of man", "sampler_name": "Euler"}
 SETTINGS = {"enabled": True, "refine_head": False, "start": 0.0, "source": "ControlNet unit 0"}
 POSE = {"enabled": True, "kind": "structural", "model": "control_openpose"}
+KINDS = ("faceid", "plus_face", "pulid", "instantid")
+CALLS = {"one": {}, "batch of 2": {"batch_size": 2}, "two passes": {"n_iter": 2}}
 
 
 def face_unit(picture, kind="faceid", **changes):
     return {"enabled": True, "kind": kind, "model": f"ip-adapter-{kind}_sd15", "image": picture, **changes}
+
+
+def units_of(kind, picture):
+    """The person's unit of a kind, and InstantID's IdentityNet behind its own."""
+    net = {"enabled": True, "kind": "identitynet", "model": "control_instant_id", "image": picture}
+    return [face_unit(picture, kind), *([net] if kind == "instantid" else [])]
 
 
 @pytest.fixture(scope="module")
@@ -79,38 +88,55 @@ def rows_out(unet):
 
 
 @pytest.fixture
+def hires_pass(monkeypatch):
+    add_hires_pass(monkeypatch)
+
+
+@pytest.fixture
 def without_delta(monkeypatch):
     """The identity line runs at every level, and nothing of it is added."""
     monkeypatch.setattr(SamplingPass, "delta", lambda self, step, predictions: torch.zeros_like(step.denoised))
 
 
 @pytest.mark.parametrize("units", [[], [POSE]], ids=["alone", "with pose"])
-@pytest.mark.parametrize("request_", [{}, {"batch_size": 2}, {"n_iter": 2}], ids=["one", "batch of 2", "two passes"])
-def test_semantic_line_never_sees_the_unit(ask, hooks, photo, without_delta, units, request_):
-    plain = ask(units, **request_)
-    assert np.array_equal(ask([face_unit(photo), *units], {}, **request_), plain)
+@pytest.mark.parametrize("request_", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("kind", ["faceid", "instantid"])
+def test_semantic_line_never_sees_the_unit(ask, hooks, photo, without_delta, kind, units, request_):
+    plain, person = ask(units, **request_), units_of(kind, photo)
+    assert np.array_equal(ask([*person, *units], {}, **request_), plain)
     rows = [call.rows for call in hooks[-1].calls]
     assert len(rows) == 2 * 3 * request_.get("n_iter", 1), "the host's calls and the identity line's"
-    assert not np.array_equal(ask([face_unit(photo), *units], **request_), plain), "what the unit does by itself"
+    assert not np.array_equal(ask([*person, *units], **request_), plain), "what the unit does by itself"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_semantic_line_never_sees_the_unit_in_a_hires_pass(ask, hooks, photo, without_delta, hires_pass, kind):
+    plain, person = ask([POSE]), units_of(kind, photo)
+    assert plain.shape[1] == 1.5 * SIDE
+    assert np.array_equal(ask([*person, POSE], {}), plain)
+    marks = [call.marks is not None for call in hooks[-1].calls]
+    assert marks == [True] * 6 + [False] * 6, "the second pass's conds are made too late for ControlNet's mark"
+    assert not np.array_equal(ask([*person, POSE]), plain), "what the unit does by itself"
 
 
 def test_semantic_line_never_sees_the_unit_where_the_identity_does_not_act(ask, photo):
     assert np.array_equal(ask([face_unit(photo), POSE], {"mask_strength": 0.0}), ask([POSE]))
 
 
-def test_identity_rows_are_the_hosts_own_result(ask, photo, rows_out):
+@pytest.mark.parametrize("kind", KINDS)
+def test_identity_rows_are_the_hosts_own_result(ask, photo, rows_out, kind):
     ask([POSE])
     semantic = rows_out[0][0]
     rows_out.clear()
-    ask([face_unit(photo), POSE])
+    ask([*units_of(kind, photo), POSE])
     native = rows_out[0][0]
     rows_out.clear()
-    ask([face_unit(photo), POSE], {})
+    ask([*units_of(kind, photo), POSE], {})
     assert torch.equal(rows_out[0][0], semantic)
     assert torch.allclose(rows_out[1][0], native, atol=1e-4)
     assert (native - semantic).abs().max() > 0.05
     rows_out.clear()
-    ask([face_unit(to_base64(draw(4))), POSE], {})
+    ask([*units_of(kind, to_base64(draw(4))), POSE], {})
     assert torch.equal(rows_out[0][0], semantic)
     assert (rows_out[1][0] - native).abs().max() > 0.01, "another face"
 
@@ -121,14 +147,8 @@ def test_each_count_of_rows_has_keys_of_its_own(ask, hooks, host, photo, unet, m
 
     def call_with_unit(run):
         (unit,) = run.plan.lines[0].injections
-        sites, given = (
-            enumerate_sites(unet),
-            (
-                torch.randn(3, 4, 8, 8),
-                torch.full((3,), 400.0),
-                torch.randn(3, 7, enumerate_sites(unet)[0].site.context_dim),
-            ),
-        )
+        sites = enumerate_sites(unet)
+        given = (torch.randn(3, 4, 8, 8), torch.full((3,), 400.0), torch.randn(3, 7, sites[0].site.context_dim))
 
         def call(count):
             with unit.attached(sites, LineRows(slice(None), tuple(range(count)), (1.0,) * count), 1.0) as attached:
@@ -161,23 +181,12 @@ def check_at_first_level(monkeypatch, check):
     monkeypatch.setattr(callbacks, "begin_step", begin_step)
 
 
-def instantid(picture):
-    net = {"enabled": True, "kind": "identitynet", "model": "control_instant_id", "image": picture}
-    return [face_unit(picture, "instantid"), net]
-
-
-def test_identitynet_follows_its_person_beside_pose(ask, photo, without_delta, rows_out):
-    plain = ask([POSE])
-    rows_out.clear()
-    native_picture = ask([*instantid(photo), POSE])
-    native = rows_out[0][0]
-    rows_out.clear()
-    assert np.array_equal(ask([*instantid(photo), POSE], {}), plain)
-    assert torch.allclose(rows_out[1][0], native, atol=1e-4)
+def test_identitynet_is_a_part_of_its_persons_line(ask, photo, rows_out):
+    ask([*units_of("instantid", photo), POSE], {})
+    whole = rows_out[1][0]
     rows_out.clear()
     ask([face_unit(photo, "instantid"), POSE], {})
-    assert (rows_out[1][0] - native).abs().max() > 0.01, "the net is a part of it"
-    assert np.array_equal(ask([*instantid(photo), POSE]), native_picture)
+    assert (rows_out[1][0] - whole).abs().max() > 0.01
 
 
 def test_identitynet_gets_the_landmarks_of_the_crop(ask, photo, unet, monkeypatch):
@@ -197,7 +206,7 @@ def test_identitynet_gets_the_landmarks_of_the_crop(ask, photo, unet, monkeypatc
         hints.extend(net.control_model.hints)
 
     check_at_first_level(monkeypatch, call_on_crops)
-    ask(instantid(photo), {})
+    ask(units_of("instantid", photo), {})
     (without, with_net), (hint,) = outs, hints
     assert (with_net[0] - without[0]).abs().max() > 0.01
     assert torch.equal(with_net[1], without[1]), "no row of the line"
@@ -209,7 +218,7 @@ def test_identitynet_gets_the_landmarks_of_the_crop(ask, photo, unet, monkeypatc
 
 def test_identitynet_is_named_by_the_unit_before_it(ask, photo):
     with pytest.raises(HTTPException) as raised:
-        ask(instantid(photo), {"source": "ControlNet unit 1"})
+        ask(units_of("instantid", photo), {"source": "ControlNet unit 1"})
     assert "name the unit before it" in raised.value.detail
 
 
@@ -218,19 +227,20 @@ def test_identitynet_is_named_by_the_unit_before_it(ask, photo):
 def test_nothing_is_left_after_a_fault(ask, photo, unet, monkeypatch, fault, request_):
     from modules import shared
 
-    plain, native = ask([]), ask([face_unit(photo), POSE])
+    units = [*units_of("instantid", photo), POSE]
+    plain, native = ask([]), ask(units)
     with monkeypatch.context() as broken:
         if fault == "exception":
             broken.setattr(SamplingPass, "delta", lambda *given: 1 / 0)
             with pytest.raises(HTTPException):
-                ask([face_unit(photo), POSE], {}, **request_)
+                ask(units, {}, **request_)
         else:
             original = SamplingPass.delta
             broken.setattr(
                 SamplingPass, "delta", lambda *given: (shared.state.interrupt(), original(*given))[1], raising=True
             )
-            ask([face_unit(photo), POSE], {}, **request_)
-    assert np.array_equal(ask([face_unit(photo), POSE]), native)
+            ask(units, {}, **request_)
+    assert np.array_equal(ask(units), native)
     assert np.array_equal(ask([]), plain)
     assert not any(vars(module).get("ipadapter_hacks") for module in unet.modules())
 

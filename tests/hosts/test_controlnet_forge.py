@@ -23,6 +23,8 @@ SIDE = 64
 REQUEST = {"steps": 3, "width": SIDE, "height": SIDE, "seed": 5, "prompt": "a photo of man", "sampler_name": "Euler"}
 SETTINGS = {"enabled": True, "refine_head": False, "start": 0.0, "source": "ControlNet unit 0"}
 POSE = {"kind": "structural", "model": "control_openpose"}
+PICTURES = {"kind": "pictures", "model": "ip-adapter_sd15"}
+KINDS = ("faceid", "plus_face")
 ROUNDING = 1e-4  # one more row in the batch
 
 
@@ -73,33 +75,38 @@ def differ(one, other):
 
 @pytest.mark.parametrize("units", [[], [POSE]], ids=["alone", "with pose"])
 @pytest.mark.parametrize("request_", [{}, {"batch_size": 2}, {"enable_hr": True}], ids=["one", "batch of 2", "hires"])
-def test_semantic_line_never_sees_the_unit(ask, photo, without_delta, rows_out, units, request_):
-    plain = ask(units, **request_)
+@pytest.mark.parametrize("kind", KINDS)
+def test_semantic_line_never_sees_the_unit(ask, photo, without_delta, rows_out, kind, units, request_):
+    plain, unit = ask(units, **request_), face_unit(photo, kind)
     rows_out.clear()
-    assert differ(ask([face_unit(photo), *units], {}, **request_), plain) <= 1
+    assert differ(ask([unit, *units], {}, **request_), plain) <= 1
     batch = request_.get("batch_size", 1)
     assert {len(out) for out in rows_out} == {3 * batch}, "uncond, the identity line, cond"
-    assert differ(ask([face_unit(photo), *units], **request_), plain) > 1, "what the unit does by itself"
+    assert differ(ask([unit, *units], **request_), plain) > 1, "what the unit does by itself"
 
 
 def test_semantic_line_never_sees_the_unit_where_the_identity_does_not_act(ask, photo):
     assert np.array_equal(ask([face_unit(photo), POSE], {"mask_strength": 0.0}), ask([POSE]))
 
 
-def test_identity_rows_are_the_hosts_own_result(ask, photo, rows_out):
-    ask([POSE])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mates", [[], [PICTURES]], ids=["alone", "behind another unit in the same patches"])
+def test_identity_rows_are_the_hosts_own_result(ask, photo, rows_out, kind, mates):
+    mates = [{**mate, "image": to_base64(draw(5))} for mate in mates]
+    source = {"source": f"ControlNet unit {len(mates)}"}
+    ask([*mates, POSE])
     semantic = rows_out[0][1]
     rows_out.clear()
-    ask([face_unit(photo), POSE])
+    ask([*mates, face_unit(photo, kind), POSE])
     native = rows_out[0][1]
     rows_out.clear()
-    ask([face_unit(photo), POSE], {})
+    ask([*mates, face_unit(photo, kind), POSE], source)
     _, identity, cond = rows_out[0]
     assert torch.allclose(cond, semantic, atol=ROUNDING)
     assert torch.allclose(identity, native, atol=ROUNDING)
     assert (native - semantic).abs().max() > 0.05
     rows_out.clear()
-    ask([face_unit(to_base64(draw(4))), POSE], {})
+    ask([*mates, face_unit(to_base64(draw(4)), kind), POSE], source)
     _, other, cond = rows_out[0]
     assert torch.allclose(cond, semantic, atol=ROUNDING)
     assert (other - native).abs().max() > 0.01, "another face"
@@ -172,12 +179,17 @@ def test_two_persons_by_two_units(ask, photo, without_delta, rows_out):
 @pytest.mark.parametrize(
     ("unit", "sentence"),
     [
-        ({**POSE, "image": True}, 'unit 0 ("control_openpose") does not draw a given face'),
-        ({"kind": "pictures", "model": "ip-adapter_sd15", "image": True}, "does not draw a given face"),
-        ({"kind": "instantid", "model": "ip-adapter_instant_id_sdxl", "image": True}, "is InstantID's"),
+        (POSE, 'unit 0 ("control_openpose") does not draw a given face'),
+        (PICTURES, "does not draw a given face"),
+        (
+            {"kind": "instantid", "model": "ip-adapter_instant_id_sdxl"},
+            'unit 0 ("ip-adapter_instant_id_sdxl") is Inst',
+        ),
+        ({"kind": "photomaker", "model": "photomaker-v1"}, 'unit 0 ("photomaker-v1") is PhotoMaker\'s'),
+        ({"kind": "faceid", "model": "faceid", "weight": [1.0] * 16}, 'unit 0 ("faceid") has a weight for each block'),
         ({**POSE, "enabled": False}, "which is off"),
     ],
-    ids=["structure", "pictures", "InstantID", "off"],
+    ids=["structure", "pictures", "InstantID", "PhotoMaker", "weights", "off"],
 )
 def test_wrong_units_are_refused_with_a_sentence(ask, photo, unit, sentence):
     with pytest.raises(HTTPException) as raised:

@@ -9,6 +9,7 @@ MODIFIER = "tests/hosts/test_forge_modifier.py"
 MODEL = "tests/hosts/test_a1111_model.py"
 PATCHES = "tests/hosts/test_patches.py"
 REQUEST = "tests/hosts/test_request.py"
+UNITS, UNITS_FORGE = "tests/hosts/test_controlnet_a1111.py", "tests/hosts/test_controlnet_forge.py"
 
 MUTATIONS = [
     M(
@@ -88,5 +89,26 @@ MUTATIONS = [
         "cond_scale, strength, list)\n    if takes",
         MODIFIER,
         "guidance that asks the model again is shown our rows",
+    ),
+    M(
+        "hosts/a1111/identity_units.py",
+        'patches.set(model, "cache", self.found.caches.setdefault(rows, {}))',
+        "pass",
+        UNITS,
+        "a unit's keys for another count of rows are mixed into the identity line's",
+    ),
+    M(
+        "hosts/a1111/identity_units.py",
+        "if each is not branch]",
+        "]",
+        UNITS,
+        "a unit stays on the semantic line",
+    ),
+    M(
+        "hosts/forge/identity_units.py",
+        "if each is not module]",
+        "]",
+        UNITS_FORGE,
+        "a unit stays on the semantic line",
     ),
 ]

@@ -35,7 +35,7 @@ LISTS = (
     "sigma_end",
     "unfold_batch",
 )
-IP_ADAPTER = "IPAdapterPatcher"  # the class of a unit's model
+IP_ADAPTER, PHOTOMAKER = "IPAdapterPatcher", "PhotomakerPatcher"  # classes of a unit's model
 FACE = "face"  # in the name of the picture adapters that were trained on faces (plus-face, full-face)
 INSTANTID = "controlnet_conditioning_modifiers"  # of the options: what InstantID gives to every ControlNet
 ALWAYS = (float("inf"), -1.0)  # the noise levels between which a unit acts on a crop
@@ -69,6 +69,8 @@ class ForgeUnit(UnitInjection):
             raise self.refused(
                 "is InstantID's or stands beside it, which cannot be confined to a person on this web UI"
             )
+        if class_of_model(drawing) == PHOTOMAKER:
+            raise self.refused("is PhotoMaker's, which rewrites the whole picture's prompt, so it cannot be confined")
         if not is_ip_adapter(drawing) or not self.draws_faces(drawing):
             raise self.refused("does not draw a given face")
         patches = list(attention_patches(options).values())
@@ -81,6 +83,8 @@ class ForgeUnit(UnitInjection):
         if not patches or any(entries_of(patch) != len(acting) for patch in patches):
             raise self.refused("stands beside another extension in the model's attention, so it cannot be confined")
         index = acting.index(self.given.place)
+        if not isinstance(patches[0].weights[index], (int, float)):
+            raise self.refused("has a weight for each block, with which it cannot be confined on this web UI")
         self.found = Found(
             unet, patches[0].ipadapters[index], {patch.number: alone(patch, index) for patch in patches}
         )
@@ -140,8 +144,12 @@ class UnitAttention:
         """The LoRA of a FaceID unit is in the prompt, and so on both lines."""
 
 
+def class_of_model(params: Any) -> str:
+    return type(params.model).__name__
+
+
 def is_ip_adapter(params: Any) -> bool:
-    return type(params.model).__name__ == IP_ADAPTER
+    return class_of_model(params) == IP_ADAPTER
 
 
 def acts_in_pass(unit: Any, p: Processing) -> bool:
