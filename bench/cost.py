@@ -15,6 +15,7 @@ import json
 import platform
 import statistics
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench.cost_models import SIZES, Model
+from bench import intervals
+from bench.cost_models import SIZES, Model, absent
 from bench.cost_passes import hires_pass
 from bench.detailer import detail, img2img_recipe
 from bench.meter import Meter, peak_of
@@ -36,7 +38,7 @@ RESULTS = REPOSITORY / "bench" / "results"
 CFG_SCALE = 5.0
 PROMPT = "photo of a man standing in the field, full body shot"
 METHOD_SETTINGS: dict[str, dict[str, Any] | None] = {
-    "plain": None,
+    "plain": None,  # the extension is installed, and off
     "single_line": METHODS["single_line"].settings,
     "beyondfacial": {},
     "fast": PRESETS["Fast"],
@@ -46,6 +48,8 @@ METHOD_SETTINGS: dict[str, dict[str, Any] | None] = {
 }
 LONG = ("plain", "beyondfacial", "fast", "single_line")
 SHORT = ("plain", "beyondfacial")
+ABSENT = "absent"  # plain, without the extension
+PAIRS_ABSENT = 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def jobs_of(size: str) -> Iterator[Job]:
             yield from (Job(size, 10, method, 1, number) for method in METHOD_SETTINGS if method != "hires")
             yield from (Job(size, 30, method, 1, number) for method in LONG)
             yield from (Job(size, 10, method, 4, number) for method in SHORT)
+        for number in range(PAIRS_ABSENT):
+            yield from (Job(size, 4, method, 1, number) for method in ("plain", ABSENT))
     elif size == "sd15":
         yield from (Job(size, 30, method) for method in LONG)
         yield from (Job(size, 3, method, is_memory=True) for method in ("plain", "single_line", "beyondfacial"))
@@ -91,7 +97,7 @@ def run_job(model: Model, job: Job) -> dict[str, Any]:
 
 def paint(model: Model, job: Job) -> None:
     """One request of a method, and the pass that follows it."""
-    settings = METHOD_SETTINGS[job.method]
+    settings = METHOD_SETTINGS.get(job.method)
     request: dict[str, Any] = {
         "prompt": [PROMPT] * job.batch, "seed": [7 + i for i in range(job.batch)], "batch_size": job.batch,
         "steps": job.steps, "cfg_scale": CFG_SCALE, "sampler_name": "DPM++ 2M",
@@ -99,7 +105,8 @@ def paint(model: Model, job: Job) -> None:
     }  # fmt: skip
     if settings is not None:
         request["alwayson_scripts"] = {TITLE: {"args": [model.make_plan(settings)]}}
-    images, info = model.host.txt2img(**request)
+    with absent() if job.method == ABSENT else nullcontext():
+        images, info = model.host.txt2img(**request)
     assert len(images) == job.batch, info
     if job.method == "hires":
         hires_pass(model, job.steps, CFG_SCALE)
@@ -161,6 +168,7 @@ def summarise(records: dict[Job, dict[str, Any]]) -> list[dict[str, Any]]:
             "ratio_to_plain": round(statistics.median(ratios), 4) if ratios else None,
             "ratio_least": round(min(ratios), 4) if ratios else None,
             "ratio_most": round(max(ratios), 4) if ratios else None,
+            "ratio_ci": intervals.mean(np.array(ratios)).rounded()[1] if len(ratios) > 1 else None,
             "outside_unet": round(statistics.median(record["outside_unet"] for record in same.values()), 4),
             "peak_memory_mb": memory_of(records, key),
             "device": "cpu, one thread",

@@ -5,7 +5,8 @@ Random weights draw no face, so there the attention and the detector's box are s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,18 @@ class Model:
             return Plan(settings, (line,), loaded.analyser.find_in_scene)
         line = IdentityLine(PERSON, (nobody(),), (AdapterInjection(self.adapter, draw_tokens(self.size)),))
         return Plan(settings, (replace(line, weight=settings.weight),), find_scripted_face, scripted_policy)
+
+
+@contextmanager
+def absent() -> Iterator[None]:
+    """The host without any extension, as far as requests meet it."""
+    from modules import script_callbacks, scripts
+
+    with ExitStack() as back:
+        for listed in (scripts.scripts_txt2img.alwayson_scripts, *script_callbacks.callback_map.values()):
+            back.callback(listed.extend, listed.copy())
+            listed.clear()
+        yield
 
 
 def loaded_model() -> Any:

@@ -43,6 +43,16 @@ def test_plain_is_two_rows_a_step_and_one_decoding(run):
     assert 0 < record["outside_unet"] < 1
 
 
+def test_absent_is_the_host_without_any_extension(model, run):
+    from modules import script_callbacks, scripts
+
+    with cost_models.absent():
+        assert not any([scripts.scripts_txt2img.alwayson_scripts, *script_callbacks.callback_map.values()])
+    assert scripts.scripts_txt2img.alwayson_scripts
+    assert script_callbacks.callback_map["callbacks_cfg_denoiser"]
+    assert run(cost.ABSENT)["unet_rows"] == run("plain")["unet_rows"]
+
+
 def test_ours_redraws_the_scripted_head(run):
     record = run("fast")
     assert record["unet_rows"] == 2 * STEPS + 1 + 8, "one row of the line, and four steps of two rows for the head"
