@@ -1,5 +1,6 @@
 // Sends the mask of a picture, and the picture, to the host's tab "Inpaint upload", with prompt and size; offered beside
-// our lines under the pictures that tell of a mask. The masks in the gallery are heat maps: grey pictures with red over them, so red less blue is the mask.
+// our lines under the pictures that tell of a mask. The masks in the gallery are heat maps: grey pictures with red over
+// them, so red less blue is the mask.
 (function () {
     "use strict";
 

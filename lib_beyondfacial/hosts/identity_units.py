@@ -27,8 +27,8 @@ IMAGES = ("image", "input_image")  # of a unit; the second is an older name
 COLOURS = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1))  # of InstantID's five points: eyes, nose, mouth
 NOSE, POINT, LIMB, SHADE = 2, 10.0, 4.0, 0.6  # number of a point; px, px and a factor of InstantID's own drawing
 NO_CONTROLNET = (
-    '"source" is "ControlNet unit {number}", and this web UI has no ControlNet; install it, or set "source" to '
-    '"photos".'
+    '"source" is "ControlNet unit {number}", and no ControlNet runs in this job; install it (for ADetailer\'s pass: '
+    'add "controlnet" to its "Script names"), or set "source" to "photos".'
 )
 
 
@@ -68,7 +68,7 @@ def find_given(p: Processing, number: int, on_by_default: bool) -> GivenUnit:
     args = getattr(p, "script_args", ())[script.args_from : script.args_to]
     units = [each for each in args if isinstance(each, Mapping) or hasattr(each, "enabled")]
     if number >= len(units):
-        count = f"the units 0 to {len(units) - 1}" if units else "no unit"
+        count = ("no unit", "unit 0 alone")[len(units)] if len(units) < 2 else f"the units 0 to {len(units) - 1}"  # noqa: PLR2004
         raise BeyondFacialError(
             f'"source" is "ControlNet unit {number}", and the request has {count}; count them from 0.'
         )

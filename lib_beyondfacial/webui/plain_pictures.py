@@ -13,6 +13,10 @@ from .pictures import Output
 
 ARRANGED = 'The script "{title}" arranges the pictures itself, so the plain picture was not made.'
 FORWARDED = "Another extension sends parts of this request to other machines, so the plain picture was not made."
+DRAWN_BY_UNIT = (
+    "A ControlNet unit draws the person, and would act in the plain picture, too, so that was not made; to compare, "
+    "generate once more with the unit and BeyondFacial off."
+)
 STOPPED = "The run was stopped, so the plain picture was not made."
 CAPTION = "picture {} without BeyondFacial"
 
@@ -25,6 +29,8 @@ def copy_before(p: Any, settings: Settings) -> tuple[Any, list[str]]:
         return None, [ARRANGED.format(title=title)]
     if forwarding.is_forwarded(p):
         return None, [FORWARDED]
+    if any(each.controlnet_unit is not None for each in settings.each_person()):
+        return None, [DRAWN_BY_UNIT]
     again = copy.copy(p)
     for name in [name for name, value in vars(p).items() if is_wrapped(p, name, value)]:
         del again.__dict__[name]

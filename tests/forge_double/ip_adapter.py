@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.hosts.controlnet_script import CONTROLNET_CLASS
 from tests.hosts.ip_adapter_double import CONTEXT, embed_face
 
 from .patcher import block_of
@@ -125,9 +126,8 @@ def make_params(unit: dict) -> SimpleNamespace:
     return SimpleNamespace(model=IPAdapterPatcher(unit["kind"], unit["image"], unit.get("weight", 3.0), end))
 
 
-EXTENSION = '''
-import gradio as gr
-from modules import scripts
+EXTENSION = (
+    '''
 from tests.forge_double.ip_adapter import make_params
 
 def units_on(args):
@@ -138,19 +138,9 @@ def skips(p, unit):
     is_hires = getattr(p, "is_hr_pass", False)
     skipping = "Low res only" if is_hires else "High res only"
     return getattr(p, "enable_hr", False) and unit.get("hr_option", "Both") == skipping
-
-class ControlNet(scripts.Script):
-    current_params = {}
-
-    def title(self):
-        return "ControlNet"
-
-    def show(self, is_img2img):
-        return scripts.AlwaysVisible
-
-    def ui(self, is_img2img):
-        return [gr.Textbox(label=f"unit {n}", visible=False) for n in range(3)]
-
+'''
+    + CONTROLNET_CLASS
+    + """
     def process(self, p, *args):
         self.current_params = {n: make_params(unit) for n, unit in enumerate(units_on(args))}
 
@@ -161,4 +151,5 @@ class ControlNet(scripts.Script):
 
     def postprocess(self, p, processed, *args):
         self.current_params = {}
-'''
+"""
+)

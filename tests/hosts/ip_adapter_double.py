@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from demo.nets.unet import timestep_embedding
+from tests.hosts.controlnet_script import CONTROLNET_CLASS
 
 FACES = ("faceid", "instantid", "pulid", "plus_face", "pictures")  # kinds of units that act on the attention
 IDENTITYNET = "identitynet"
@@ -187,10 +188,9 @@ def make_identitynet(hint: Tensor, of_face: SimpleNamespace, weight: float) -> I
     )
 
 
-EXTENSION = """
-import gradio as gr
+EXTENSION = (
+    """
 import torch
-from modules import scripts
 from tests.hosts.controlnet_double import Hook, make_unit
 from tests.hosts.ip_adapter_double import FACES, IDENTITYNET, make_face_unit, make_identitynet
 
@@ -201,19 +201,9 @@ def make(given, before):
     if given["kind"] in FACES:
         return make_face_unit(given["kind"], given["image"], given.get("weight", 3.0))
     return make_identitynet(hint, before, 0.5) if given["kind"] == IDENTITYNET else make_unit(given["kind"], hint)
-
-class ControlNet(scripts.Script):
-    latest_network = None
-
-    def title(self):
-        return "ControlNet"
-
-    def show(self, is_img2img):
-        return scripts.AlwaysVisible
-
-    def ui(self, is_img2img):
-        return [gr.Textbox(label=f"unit {n}", visible=False) for n in range(3)]
-
+"""
+    + CONTROLNET_CLASS
+    + """
     def process(self, p, *args):
         self.postprocess(p, None)
         units = []
@@ -230,3 +220,4 @@ class ControlNet(scripts.Script):
             self.latest_network.restore()
             self.latest_network = None
 """
+)

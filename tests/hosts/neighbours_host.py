@@ -15,22 +15,16 @@ from demo.miniwebui import host as miniature
 from tests.golden.cases import HOST_REQUEST, SETTING_KEYS, choose_key
 from tests.golden.making import as_array
 from tests.hosts.controlnet_double import make_unit
+from tests.hosts.controlnet_script import CONTROLNET_CLASS
 
-EXTENSION = """
-from modules import scripts
+EXTENSION = (
+    """
 from tests.hosts.controlnet_double import Hook
 
 units, hooks = [], []
-
-class ControlNet(scripts.Script):
-    latest_network = None
-
-    def title(self):
-        return "ControlNet"
-
-    def show(self, is_img2img):
-        return scripts.AlwaysVisible
-
+"""
+    + CONTROLNET_CLASS
+    + """
     def process(self, p, *args):
         if self.latest_network is not None:
             self.latest_network.restore()
@@ -45,6 +39,7 @@ class ControlNet(scripts.Script):
             self.latest_network.restore()
             self.latest_network = None
 """
+)
 
 
 def boot(models: Path, folder: Path) -> miniature.Host:

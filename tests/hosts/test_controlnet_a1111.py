@@ -17,6 +17,7 @@ from lib_beyondfacial.hosts.request import find_unit
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 from lib_beyondfacial.unet.rows import LineRows
 from lib_beyondfacial.unet.sites import enumerate_sites
+from lib_beyondfacial.webui import plain_pictures
 from tests.faces.conftest import draw
 from tests.golden.making import as_array
 from tests.hosts.hires_double import add_hires_pass
@@ -261,7 +262,7 @@ def test_two_persons_by_two_units(ask, photo, without_delta, rows_out):
     ("units", "source", "sentence"),
     [
         ([], 0, "the request has no unit"),
-        ([POSE], 1, "the request has the units 0 to 0"),
+        ([POSE], 1, "the request has unit 0 alone"),
         ([{**POSE, "enabled": False}], 0, "which is off"),
         ([POSE], 0, "has no image of its own"),
         ([{**POSE, "image": "photo"}], 0, 'unit 0 ("control_openpose") does not draw a given face'),
@@ -275,6 +276,18 @@ def test_wrong_units_are_refused_with_a_sentence(ask, photo, units, source, sent
         ask(given, {"source": f"ControlNet unit {source}"})
     assert raised.value.status_code == 422
     assert sentence in raised.value.detail
+
+
+def test_no_plain_picture_beside_a_unit_which_would_act_in_it(host, hooks, photo):
+    scripts = {
+        "ControlNet": {"args": [face_unit(photo)]},
+        "BeyondFacial": {"args": [{**SETTINGS, "plain_picture": True}]},
+    }
+    processed = host.api.run_txt2img({**REQUEST, "alwayson_scripts": scripts})
+    assert len(processed.images) == 1
+    assert (
+        plain_pictures.DRAWN_BY_UNIT in json.loads(processed.js())["extra_generation_params"]["BeyondFacial warnings"]
+    )
 
 
 def test_without_a_face_pack_nothing_is_measured_and_it_is_said(host, hooks, photo, monkeypatch):
@@ -295,5 +308,5 @@ def test_without_a_face_pack_nothing_is_measured_and_it_is_said(host, hooks, pho
 
 def test_a_web_ui_without_controlnet_says_so():
     p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[]))
-    with pytest.raises(BeyondFacialError, match="this web UI has no ControlNet"):
+    with pytest.raises(BeyondFacialError, match="no ControlNet runs in this job"):
         find_unit(p, 0)

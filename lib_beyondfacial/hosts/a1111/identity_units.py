@@ -58,6 +58,8 @@ class Found:
 
 
 class A1111Unit(UnitInjection):
+    """A unit of sd-webui-controlnet that draws a person. found: from `find` on, until the pass ends."""
+
     found: Found | None = None
 
     @contextmanager

@@ -56,6 +56,8 @@ class Found:
 
 
 class ForgeUnit(UnitInjection):
+    """A unit of a Forge's ControlNet that draws a person. found: from `find` on, until the pass ends."""
+
     found: Found | None = None
 
     def find(self, p: Processing) -> None:
