@@ -1,4 +1,4 @@
-"""What every test finds: torch on few threads, hypothesis without deadlines (shared machines are slow at times)."""
+"""What every test finds: torch on OMP_NUM_THREADS or two threads, hypothesis without deadlines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
 hypothesis.settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("house")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,14 +20,12 @@ from lib_beyondfacial.unet.rows import LineRows
 from lib_beyondfacial.unet.sites import enumerate_sites
 from lib_beyondfacial.webui import plain_pictures
 from tests.faces.conftest import draw
-from tests.golden.making import as_array
+from tests.hosts import asking_units
+from tests.hosts.asking_units import SIDE, outputs_of, request_of
 from tests.hosts.hires_double import add_hires_pass
 from tests.hosts.ip_adapter_double import EXTENSION
 from tests.webui.conftest import to_base64
 
-SIDE = 64
-REQUEST = {"steps": 3, "width": SIDE, "height": SIDE, "seed": 5, "prompt": "a photo of man", "sampler_name": "Euler"}
-SETTINGS = {"enabled": True, "refine_head": False, "start": 0.0, "source": "ControlNet unit 0"}
 POSE = {"enabled": True, "kind": "structural", "model": "control_openpose"}
 KINDS = ("faceid", "plus_face", "pulid", "instantid")
 CALLS = {"one": {}, "batch of 2": {"batch_size": 2}, "two passes": {"n_iter": 2}}
@@ -69,34 +68,18 @@ def unet(host):
 @pytest.fixture
 def ask(host, hooks):
     """ask(units, settings or None, **request) -> pictures."""
-
-    def ask(units, settings=None, **request):
-        scripts = {"ControlNet": {"args": units}} if units else {}
-        if settings is not None:
-            scripts["BeyondFacial"] = {"args": [{**SETTINGS, **settings}]}
-        return as_array(host.api.run_txt2img({**REQUEST, **request, "alwayson_scripts": scripts}).images)
-
-    return ask
+    return partial(asking_units.ask, host)
 
 
 @pytest.fixture
 def rows_out(unet):
-    """The output of every call of the UNet, in order."""
-    outs = []
-    handle = unet.out.register_forward_hook(lambda module, args, out: outs.append(out.detach().clone()))
-    yield outs
-    handle.remove()
+    with outputs_of(unet) as outs:
+        yield outs
 
 
 @pytest.fixture
 def hires_pass(monkeypatch):
     add_hires_pass(monkeypatch)
-
-
-@pytest.fixture
-def without_delta(monkeypatch):
-    """The identity line runs at every level, and nothing of it is added."""
-    monkeypatch.setattr(SamplingPass, "delta", lambda self, step, predictions: torch.zeros_like(step.denoised))
 
 
 @pytest.mark.parametrize("units", [[], [POSE]], ids=["alone", "with pose"])
@@ -279,26 +262,17 @@ def test_wrong_units_are_refused_with_a_sentence(ask, photo, units, source, sent
 
 
 def test_no_plain_picture_beside_a_unit_which_would_act_in_it(host, hooks, photo):
-    scripts = {
-        "ControlNet": {"args": [face_unit(photo)]},
-        "BeyondFacial": {"args": [{**SETTINGS, "plain_picture": True}]},
-    }
-    processed = host.api.run_txt2img({**REQUEST, "alwayson_scripts": scripts})
+    processed = host.api.run_txt2img(request_of([face_unit(photo)], {"plain_picture": True}))
     assert len(processed.images) == 1
-    assert (
-        plain_pictures.DRAWN_BY_UNIT in json.loads(processed.js())["extra_generation_params"]["BeyondFacial warnings"]
-    )
+    answer = json.loads(processed.js())["extra_generation_params"]
+    assert plain_pictures.DRAWN_BY_UNIT in answer["BeyondFacial warnings"]
 
 
 def test_without_a_face_pack_nothing_is_measured_and_it_is_said(host, hooks, photo, monkeypatch):
     from lib_beyondfacial.webui import folders
 
     monkeypatch.setattr(folders, "packs_by_name", dict)
-    scripts = {
-        "ControlNet": {"args": [face_unit(photo)]},
-        "BeyondFacial": {"args": [{**SETTINGS, "refine_head": True}]},
-    }
-    processed = host.api.run_txt2img({**REQUEST, "alwayson_scripts": scripts})
+    processed = host.api.run_txt2img(request_of([face_unit(photo)], {"refine_head": True}))
     answer = json.loads(processed.js())["extra_generation_params"]
     assert "no face pack was found" in "".join(answer["BeyondFacial warnings"])
     assert answer["BeyondFacial report"][0]["similarity"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,12 +17,10 @@ from lib_beyondfacial.unet.sites import enumerate_sites
 from tests.faces.conftest import draw
 from tests.forge_double.host import booted
 from tests.forge_double.ip_adapter import EXTENSION
-from tests.golden.making import as_array
+from tests.hosts import asking_units
+from tests.hosts.asking_units import outputs_of
 from tests.webui.conftest import to_base64
 
-SIDE = 64
-REQUEST = {"steps": 3, "width": SIDE, "height": SIDE, "seed": 5, "prompt": "a photo of man", "sampler_name": "Euler"}
-SETTINGS = {"enabled": True, "refine_head": False, "start": 0.0, "source": "ControlNet unit 0"}
 POSE = {"kind": "structural", "model": "control_openpose"}
 PICTURES = {"kind": "pictures", "model": "ip-adapter_sd15"}
 KINDS = ("faceid", "plus_face")
@@ -44,29 +43,13 @@ def forge(models_dir, tmp_path_factory):
 @pytest.fixture
 def ask(forge):
     """ask(units, settings or None, **request) -> pictures."""
-
-    def ask(units, settings=None, **request):
-        scripts = {"ControlNet": {"args": units}} if units else {}
-        if settings is not None:
-            scripts["BeyondFacial"] = {"args": [{**SETTINGS, **settings}]}
-        return as_array(forge.host.api.run_txt2img({**REQUEST, **request, "alwayson_scripts": scripts}).images)
-
-    return ask
+    return partial(asking_units.ask, forge.host)
 
 
 @pytest.fixture
 def rows_out(forge):
-    """The output of every call of the UNet, in order."""
-    outs, unet = [], forge.model.forge_objects.unet.model.diffusion_model
-    handle = unet.out.register_forward_hook(lambda module, args, out: outs.append(out.detach().clone()))
-    yield outs
-    handle.remove()
-
-
-@pytest.fixture
-def without_delta(monkeypatch):
-    """The identity line runs at every level, and nothing of it is added."""
-    monkeypatch.setattr(SamplingPass, "delta", lambda self, step, predictions: torch.zeros_like(step.denoised))
+    with outputs_of(forge.model.forge_objects.unet.model.diffusion_model) as outs:
+        yield outs
 
 
 def differ(one, other):
