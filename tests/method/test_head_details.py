@@ -72,7 +72,7 @@ def test_nothing_changes_outside_the_mask_and_all_stays_in_range(y, x, side, see
     ids=["not held at all", "of a pass of another size", "another head in this place"],
 )
 def test_a_picture_that_does_not_show_this_head_stays_bit_for_bit(changes):
-    picture = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(1)) * 0.1
+    picture = grey() + 0.1 * torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(1))
     before = picture.clone()
     replace(head(stripes(4)), **changes).add_to(picture)
     assert torch.equal(picture, before)
