@@ -192,8 +192,10 @@ def to_ink(image: np.ndarray) -> np.ndarray:
     return np.repeat(ink[..., None], 3, 2)
 
 
-# Of two persons: half their distance at least, in units of the picture's shorter side (close-ups are wide).
+# Of two persons: half their distance at least, in units of the picture's shorter side (close-ups are wide); and by how
+# much at most they stand beside the middle. With more of it a small model draws a third one in between.
 HALF_GAP = {"close-up": 0.36, "half": 0.235, "full": 0.225}
+BESIDE = 0.05
 
 
 def places(picture: Picture, c: Canvas, r: float, rng: np.random.Generator) -> list[tuple[float, float, float]]:
@@ -211,9 +213,9 @@ def places(picture: Picture, c: Canvas, r: float, rng: np.random.Generator) -> l
         x, y = middle + rng.uniform(-0.05, 0.05), rng.uniform(0.46, 0.53)
     if picture.second is None:
         return [(x, y, r)]
-    most = max(HALF_GAP[picture.shot] + 0.02, 0.5 * middle)
+    most = HALF_GAP[picture.shot] + (0.02 if middle < 0.6 else 0.08)  # square pictures have no more room
     half = rng.uniform(HALF_GAP[picture.shot], most)
-    x = middle + rng.uniform(-1, 1) * max(0.03, middle - half - 0.3)
+    x = middle + rng.uniform(-1, 1) * (0.03 if middle < 0.6 else BESIDE)
     low = 0.13 * r / HEAD_RADIUS["full"]
     both = [y, y + rng.uniform(-0.03, 0.03)]
     return [

@@ -33,7 +33,7 @@ from lib_beyondfacial.faces.alignment import CROP, align_face
 PART = 64
 STOCK = 64
 WORLD = 2  # of what is drawn here: data in a cache that an earlier drawing made are not read
-TWO = {False: 0.3, True: 0.5}  # share of two persons in square and in wide pictures
+TWO = {False: 0.3, True: 0.7}  # share of two persons in square and in wide pictures
 
 
 def draw_part(jobs: Sequence, size: int, width: int | None = None) -> tuple[np.ndarray, list[Truth]]:
