@@ -189,7 +189,8 @@ class Settings(MethodParameters):
         settings = cls.from_dict(args_to_values(args, UI_FIELDS))
         if settings.enabled:
             has_object = bool(args) and isinstance(args[0], Mapping)
-            if not (has_object or is_api or settings.persons or any(getattr(settings, key) for key in PERSON_KEYS)):
+            is_given = settings.source != PHOTOS or any(getattr(settings, key) for key in (*PERSON_KEYS, "persons"))
+            if not (has_object or is_api or is_given):
                 raise BeyondFacialError(NOBODY)
             settings._check_persons(is_from_infotext=is_api and not has_object)
         return settings

@@ -59,7 +59,8 @@ class KModel(nn.Module):
         super().__init__()
         self.schedule = schedule
         self.diffusion_model = model.model.diffusion_model
-        self.diffusion_model.register_forward_pre_hook(without_options, with_kwargs=True)
+        if without_options not in self.diffusion_model._forward_pre_hooks.values():  # of another model with this UNet
+            self.diffusion_model.register_forward_pre_hook(without_options, with_kwargs=True)
         self._denoiser = [solvers.CompVisDenoiser(model)]  # in a list: not a submodule
         setattr(self, schedule, Predictor(self._denoiser[0].sigmas))
         self.scale_factor = model.scale_factor

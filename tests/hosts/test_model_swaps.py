@@ -53,7 +53,8 @@ def run(double, networks, monkeypatch, photo):
         boxes = itertools.chain(searches, itertools.repeat(searches[-1] if searches else []))
 
         def find_in_scene(self, image):
-            return [SimpleNamespace(box=np.array(b), normed_embedding=np.zeros(512), gender=None) for b in next(boxes)]
+            face = {"landmarks": np.zeros((5, 2)), "normed_embedding": np.zeros(512), "gender": None}
+            return [SimpleNamespace(box=np.array(box), **face) for box in next(boxes)]
 
         monkeypatch.setattr(FaceAnalyser, "find_in_scene", find_in_scene)
         unit = {"enabled": True, "references": [photo], "adapter": "fits", "refine_size": 64}

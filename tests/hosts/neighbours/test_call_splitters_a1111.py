@@ -118,6 +118,7 @@ def test_hires_pass_with_another_model_is_plain_with_a_warning():
 
     class Job:
         is_hr_pass = True
+        sampler = SimpleNamespace(launch_sampling=lambda steps, func: None)
 
     p = Job()
     run = Run(SimpleNamespace(can_act=True, lines=(line,), parameters=MethodParameters()), weakref.ref(p))
@@ -126,7 +127,7 @@ def test_hires_pass_with_another_model_is_plain_with_a_warning():
     assert "hires" in run.report.warnings[0]
     assert "SDXL" in run.report.warnings[0]
     with pytest.raises(BeyondFacialError):
-        begin_pass(SimpleNamespace(is_hr_pass=False), run, Adapter(), None)
+        begin_pass(SimpleNamespace(is_hr_pass=False, sampler=Job.sampler), run, Adapter(), None)
 
 
 def test_an_identity_prompt_follows_prompt_editing(ask, monkeypatch):
