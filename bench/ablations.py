@@ -10,6 +10,7 @@ from functools import partial
 from torch import Tensor
 
 from lib_beyondfacial.adapters.attention import AdapterInjection, DecoupledAttention
+from lib_beyondfacial.method.head_details import DrawnHead
 from lib_beyondfacial.sampling.head_refinement import HeadRefinement
 from lib_beyondfacial.sampling.plan import Plan
 from lib_beyondfacial.unet.injection import Attached, attach_attention
@@ -102,8 +103,24 @@ def crop_weight(weight: float) -> Iterator[None]:
         HeadRefinement.crop_predictor = original  # type: ignore[method-assign]
 
 
+@contextmanager
+def no_details() -> Iterator[None]:
+    """Within it, finished pictures stay as they are decoded."""
+    original = DrawnHead.add_to
+
+    def leave(self: DrawnHead, picture: Tensor) -> None:
+        """The picture as it is."""
+
+    DrawnHead.add_to = leave  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        DrawnHead.add_to = original  # type: ignore[method-assign]
+
+
 BRANCHES = {
     "branch_rescaled": partial(with_attention, RescaledAttention),
     "activation_map": partial(with_attention, ActivationAttention),
 }
-CROP_WEIGHTS = {f"crop_weight_{weight:g}": partial(crop_weight, weight) for weight in (0.7, 1.0, 1.3)}
+SCOPES = {f"crop_weight_{weight:g}": partial(crop_weight, weight) for weight in (0.7, 1.0, 1.3)}
+SCOPES["no_details"] = no_details  # none of these is another plan, but a context in which one is sampled

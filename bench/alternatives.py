@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.ablations import BRANCHES, CROP_WEIGHTS
+from bench.ablations import BRANCHES, SCOPES
 from lib_beyondfacial.method import attention_maps as maps
 from lib_beyondfacial.method import decision
 from lib_beyondfacial.method.mask import HEAD_SHARE, AdaptiveMask, MaskPolicy, compute_semantic_map
@@ -188,6 +188,5 @@ ALTERNATIVES: dict[str, Alternative] = {
     "gate_0.8": by_mask(GateAt, centre=0.8),
     "no_mask": by_mask(NoMask),
     **BRANCHES,
-    **dict.fromkeys(CROP_WEIGHTS, lambda plan, boxes: plan),
+    **dict.fromkeys(SCOPES, lambda plan, boxes: plan),
 }
-SCOPES = CROP_WEIGHTS  # alternatives that are no other plan, but a context in which it is sampled

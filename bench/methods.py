@@ -102,6 +102,7 @@ PARTS = (
     Method("minus_decision", "without the decision: all that attention lets through", alternative="no_decision"),
     Method("minus_smoothing", "without smoothing over the levels", {"smoothing": 0.0}),
     Method("minus_refinement", "without the head refinement", {"refine_head": False}),
+    Method("minus_details", "without the refined head's details in the finished picture", alternative="no_details"),
     Method("minus_late_start", "the line begins at 0", {"start": 0.0}),
     Method("plus_start_identity", "with a start identity of .5", {"idap_strength": 0.5}),
     Method("as_in_the_paper", 'the preset "As in the paper"', PRESETS["As in the paper"]),

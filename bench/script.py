@@ -34,6 +34,9 @@ class PlanScript(scripts.Script):
     def process_before_every_sampling(self, p, plan, **kwargs):
         request.before_sampling(p, kwargs.get("noise"))
 
+    def postprocess_batch(self, p, plan, **kwargs):
+        request.finish_batch(p, kwargs.get("images"))
+
     def postprocess(self, p, processed, plan):
         request.end(p)
 

@@ -61,6 +61,9 @@ class BeyondFacialScript(scripts.Script):
     def process_before_every_sampling(self, p, *args, **kwargs):
         run.before_sampling(p, kwargs.get("noise"))
 
+    def postprocess_batch(self, p, *args, **kwargs):
+        run.finish_batch(p, kwargs.get("images"))
+
     def postprocess_image(self, p, pp, *args):
         if not HAS_LAST_CALLBACK:
             run.report_image(p, pp.image)

@@ -19,10 +19,12 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..errors import BeyondFacialError
+from ..method.head_details import finish_pictures
 from ..sampling.plan import Plan
 from ..settings import keys_to_labels
 from .extensions import is_raised_by_us, sentence_of
 from .identity_units import GivenUnit, UnitInjection, find_given
+from .model import is_interrupted
 from .run import ATTRIBUTE, Adapter, Run, begin_pass, check_fits, is_copy_in_request, run_of
 from .types import Processing
 
@@ -65,6 +67,16 @@ def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
     setattr(p, ATTRIBUTE, run)
     wrap_sample(p, run)
     return run
+
+
+def finish_batch(p: Processing, images: object) -> None:
+    """In `postprocess_batch`: add the details of refined heads to the decoded pictures, (B, 3, H, W) in [0, 1].
+
+    Not after an interrupt, which leaves unfinished pictures.
+    """
+    run = run_of(p)
+    if run is not None and isinstance(images, Tensor) and not is_interrupted():
+        finish_pictures(images, run.report.drawn.values())
 
 
 def end(p: Processing) -> None:

@@ -143,18 +143,23 @@ def crop_resize(picture: Tensor, crop: CropBox, side: int) -> Tensor:
     return F.grid_sample(picture[None], grid, "bicubic", "border", align_corners=False)[0]
 
 
-def paste(picture: Tensor, refined: Tensor, crop: CropBox) -> Tensor:
-    """The picture with the refined crop (3, side, side) pasted over its square, inside the ellipse."""
-    height, width = picture.shape[-2:]
+def place(refined: Tensor, crop: CropBox, size: tuple[int, int]) -> Tensor:
+    """The refined crop (3, side, side) at its place in a picture of size (height, width), its border replicated."""
+    height, width = size
     small = max(1, round(crop.side))
     refined = F.interpolate(refined[None], (small, small), mode="bicubic", antialias=True, align_corners=False)
     back = [
         [width / crop.side, 0, (width - 2 * crop.x) / crop.side],
         [0, height / crop.side, (height - 2 * crop.y) / crop.side],
     ]
-    grid = F.affine_grid(picture.new_tensor(back)[None], [1, 3, height, width], align_corners=False)
-    there = F.grid_sample(refined, grid, "bicubic", "border", align_corners=False)[0]
-    return torch.lerp(picture, there, elliptical_mask(crop, (height, width), (height, width)).to(picture))
+    grid = F.affine_grid(refined.new_tensor(back)[None], [1, 3, height, width], align_corners=False)
+    return F.grid_sample(refined, grid, "bicubic", "border", align_corners=False)[0]
+
+
+def paste(picture: Tensor, refined: Tensor, crop: CropBox) -> Tensor:
+    """The picture (3, H, W) with the refined crop (3, side, side) pasted over its square, inside the ellipse."""
+    size = (picture.shape[-2], picture.shape[-1])
+    return torch.lerp(picture, place(refined, crop, size), elliptical_mask(crop, size, size).to(picture))
 
 
 def window_around(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -> Box:

@@ -15,6 +15,7 @@ from ..errors import BeyondFacialError
 from ..faces.face import Face
 from ..method import head_refinement as eq
 from ..method.assignment import HeadAssignment
+from ..method.head_details import DrawnHead
 from ..method.head_refinement import CropBox, RefinedHeads
 from ..unet.rows import LineRows
 from ..unet.sites import AttentionSite
@@ -109,6 +110,10 @@ class HeadRefinement:
         redrawn = self.redraw_crops(step, found) if found.crops else {}
         pictures, kept = self.keep_better(found, redrawn)
         heads = encode_heads(self.host, pictures, kept, found, so_far)
+        strength = min(self.plan.parameters.mask_strength * self.plan.parameters.rho, 1.0)
+        for name, i in kept:
+            size = (pictures[i].shape[-2], pictures[i].shape[-1])
+            self.report.drawn[name, i] = DrawnHead(redrawn[name, i], found.crops[name, i], size, i, strength)
         self.host.load_unet()
         return heads
 

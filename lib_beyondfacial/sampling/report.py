@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..method.assignment import HeadBox
+from ..method.head_details import DrawnHead
 
 
 @dataclass(eq=False)
@@ -61,6 +62,7 @@ class Report:
     masks: by line, the mask of the last fused level, (B, 1, h, w) fp32 in [0, 1]; empty if none was fused.
     refined: by line, per picture, whether its head was refined; empty if none was searched for.
     heads: by picture of the batch and line, the box of its head in shares of the picture, if faces were searched for.
+    drawn: by line and picture, the refined heads that the pass has held to its end.
     batch: what the identity did in the batch sampled last.
     warnings: sentences without repetition.
     identity_rows: UNet rows computed for the identity so far; identity_px: latent px summed over them.
@@ -70,6 +72,7 @@ class Report:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     refined: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     heads: dict[int, dict[str, HeadBox]] = field(default_factory=dict)
+    drawn: dict[tuple[str, int], DrawnHead] = field(default_factory=dict)
     batch: Batch = field(default_factory=Batch)
     warnings: list[str] = field(default_factory=list)
     identity_rows: int = 0
@@ -102,7 +105,7 @@ class Report:
 
     def begin_pass(self, is_later: bool) -> None:
         """Clear the results of the previous pass, and those of the batch unless this is a later pass of it."""
-        self.masks, self.refined, self.heads = {}, {}, {}
+        self.masks, self.refined, self.heads, self.drawn = {}, {}, {}, {}
         self.batch = self.batch if is_later else Batch()
         self.batch.passes += 1
         self.passes += 1

@@ -113,8 +113,10 @@ class SamplingPass:
         self._calls += 1
         p = self.parameters
         if not self.plan.can_act or not self.schedule.in_window(sigma, p.start, p.stop):
+            self.report.drawn.clear()  # from here on the host draws the head
             return False
         if self.host.model_key() != self.model_key:
+            self.report.drawn.clear()
             self.report.warn_not_acting(REFINER)
             return False
         self.report.batch.in_window = True

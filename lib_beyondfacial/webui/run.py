@@ -141,6 +141,13 @@ def output_of(p: Any) -> tuple[Run, Output] | None:
     return (run, run.owner_data) if run is not None and isinstance(run.owner_data, Output) else None
 
 
+def finish_batch(p: Any, images: Any) -> None:
+    """In postprocess_batch(): add what refined heads need to the decoded pictures."""
+    if output_of(p) is not None:
+        with report_errors(p):
+            request.finish_batch(p, images)
+
+
 def report_image(p: Any, image: Image.Image) -> None:
     """In the last callback of a finished picture: measure it and keep its mask."""
     found = output_of(p)

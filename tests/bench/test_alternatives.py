@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.ablations import BRANCHES, CROP_WEIGHTS, ActivationAttention, RescaledAttention, crop_weight
+from bench.ablations import BRANCHES, SCOPES, ActivationAttention, RescaledAttention, crop_weight
 from bench.alternatives import ALTERNATIVES, compute_argmax_mask, compute_box_mask
 from bench.painter import Painted, record_masks
 from lib_beyondfacial.adapters.attention import DecoupledAttention
@@ -20,7 +20,7 @@ from lib_beyondfacial.unet.sites import Site
 
 SIZE = (16, 16)
 BOXES = [(0.25, 0.125, 0.5, 0.375), None]
-MASKS = [name for name in ALTERNATIVES if name not in {"prior_start", *BRANCHES, *CROP_WEIGHTS}]
+MASKS = [name for name in ALTERNATIVES if name not in {"prior_start", *BRANCHES, *SCOPES}]
 PARAMETERS = MethodParameters(smoothing=0.0)
 PLAN = Plan(PARAMETERS, (), find_faces=lambda image: [])
 

@@ -11,8 +11,11 @@ from fastapi import HTTPException
 from demo.nets import vae
 from lib_beyondfacial.faces import FaceAnalyser
 from lib_beyondfacial.method import head_refinement
+from lib_beyondfacial.method.head_details import DrawnHead
+from lib_beyondfacial.method.head_refinement import elliptical_mask
 from lib_beyondfacial.sampling import crops
 from lib_beyondfacial.sampling.head_refinement import LOOKING
+from lib_beyondfacial.sampling.sampling_pass import SamplingPass
 
 REQUEST = {"prompt": "a photo of man", "steps": 6, "width": 96, "height": 64, "seed": 5, "sampler_name": "DPM++ 2M"}
 NEUTRAL = {"idap_strength": 0.0, "refine_size": 64}
@@ -73,6 +76,36 @@ def test_head_is_refined_and_then_the_line_rests(run, faces, rows):
     assert change[20:36, 60:76].mean() > 3 * change[OUTSIDE].mean()
     (again,), _ = run({"refine_head": True})
     assert np.array_equal(image, again)
+
+
+def test_the_finished_picture_gets_the_heads_details_and_nothing_else(run, faces, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(DrawnHead, "add_to", lambda self, picture: None)
+        (decoded,), _ = run({})
+    (image,), _ = run({})
+    size = decoded.shape[:2]
+    circle = elliptical_mask(head_refinement.crop_around(HEAD, size), size, size)[0].numpy() > 0
+    assert np.array_equal(image[~circle], decoded[~circle])
+    assert not np.array_equal(image[circle], decoded[circle])
+
+
+@pytest.mark.parametrize("pressed", ["interrupted", "skipped"])
+def test_an_unfinished_picture_gets_no_details(run, faces, monkeypatch, pressed):
+    """Interrupted after the refinement."""
+    from modules import shared
+
+    added, original = [], SamplingPass.delta
+
+    def press_afterwards(self, step, predictions):
+        delta = original(self, step, predictions)
+        if self.report.drawn:
+            setattr(shared.state, pressed, True)
+        return delta
+
+    monkeypatch.setattr(DrawnHead, "add_to", lambda self, picture: added.append(picture))
+    monkeypatch.setattr(SamplingPass, "delta", press_afterwards)
+    assert len(run({})[0]) == 1
+    assert not added
 
 
 def test_the_hosts_progress_tells_each_step_of_the_refinement_and_its_bar_moves(run, faces, monkeypatch):

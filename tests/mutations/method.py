@@ -3,6 +3,7 @@
 from . import Mutation as M
 
 FUSION = "tests/method/test_decision_and_fusion.py"
+DETAILS = "tests/method/test_head_details.py"
 HEAD = "tests/method/test_head_refinement.py"
 MAPS = "tests/method/test_attention_maps.py"
 MASK = "tests/method/test_mask.py"
@@ -36,6 +37,21 @@ MUTATIONS = [
         "the refined head is overshot by the CFG scale",
     ),
     M("method/head_refinement.py", ") - MARGIN, 0)", "), 0)", HEAD, "the head is encoded without what surrounds it"),
+    M("method/head_details.py", "(difference - coarse)", "difference", DETAILS, "the head's old colours come back"),
+    M(
+        "method/head_details.py",
+        "if size != self.size:",
+        "if False:",
+        DETAILS,
+        "hires fix: a head of the first pass",
+    ),
+    M(
+        "method/head_details.py",
+        "<= ANOTHER *",
+        "<= 9 *",
+        DETAILS,
+        "details over another head",
+    ),
     M(
         "method/start_noise.py",
         "(1 - g * g) ** 0.5 * noise",

@@ -97,6 +97,30 @@ def test_head_is_refined_once_and_then_the_line_rests(refining):
     assert len(find.pictures) == 2, "before the refinement and after it"
 
 
+def test_heads_that_are_held_to_the_end_are_kept_for_the_finished_picture(refining):
+    sampling, predictions = refining(finding([face()])), predict()
+    run_level(sampling, 2.0, predictions)
+    drawn = sampling.report.drawn[LINE, 0]
+    assert (drawn.crop, drawn.size, drawn.image) == (eq.crop_around(HEAD, (64, 96)), (64, 96), 0)
+    assert drawn.pixels.shape == (3, 64, 64)
+    assert drawn.strength == 1.0
+    run_level(sampling, 1.0, predictions)
+    assert sampling.report.drawn == {(LINE, 0): drawn}
+    sampling.report.begin_pass(is_later=True)
+    assert not sampling.report.drawn, "a later pass draws its own"
+
+
+@pytest.mark.parametrize("ends", ["the window", "the model"])
+def test_heads_that_are_not_held_to_the_end_are_the_hosts(refining, ends):
+    sampling = refining(finding([face()]), stop=0.8)
+    run_level(sampling, 2.0, predict())
+    assert sampling.report.drawn
+    if ends == "the model":
+        sampling.host.key = object()
+    assert not sampling.acts(2.0 if ends == "the model" else 0.03)
+    assert not sampling.report.drawn
+
+
 def test_what_the_autoencoder_loses_is_added_again(refining):
     host = drawing()
     host.lost = 0.2
@@ -112,6 +136,7 @@ def test_less_similar_head_is_not_kept(refining):
     assert sampling.report.refined == {"person": (False,)}
     (warning,) = sampling.report.warnings
     assert "picture 1 of 1 was less similar" in warning
+    assert not sampling.report.drawn
     assert len(sampling.host.calls) == eq.STEPS, "there is one attempt at each head"
 
 
@@ -219,6 +244,7 @@ def test_vae_that_gives_nan_is_a_warning_and_the_pass_goes_on(refining, broken):
     for sigma in (2.0, 1.0, 0.5):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert sampling.report.warnings == [NO_PICTURE]
+    assert not sampling.report.drawn
 
 
 def test_interrupt_ends_the_refinement_at_its_next_step(refining):
