@@ -19,6 +19,9 @@ from tests.sampling.host_double import HostDouble
 LEVELS = [14.6, 10.0, 5.0, 2.0, 1.0, 0.5, 0.1, 0.03, 0.0]
 LINE = "person"
 SIZE = (8, 12)  # of the latents
+HEAD = (60.0, 20.0, 76.0, 36.0)  # px of a picture of 64 x 96
+LARGE = (20.0, 4.0, 76.0, 60.0)
+HEAD_COLOUR = 0.5
 
 
 def make_person(seed: int = 0, gender: str | None = None) -> SimpleNamespace:
@@ -50,6 +53,40 @@ def begin():
         return sampling
 
     return begin
+
+
+def face(box=HEAD, similarity=0.5) -> SimpleNamespace:
+    embedding, landmarks = similarity * np.eye(512)[0], np.zeros((5, 2))
+    return SimpleNamespace(box=np.array(box), landmarks=landmarks, normed_embedding=embedding, gender=None)
+
+
+def finding(*per_call):
+    """find_faces that gives these lists of faces one after the other, the last one for ever; it notes the pictures."""
+    pictures: list[np.ndarray] = []
+
+    def find(image):
+        pictures.append(image)
+        return per_call[min(len(pictures), len(per_call)) - 1]
+
+    find.pictures = pictures
+    return find
+
+
+def drawing() -> HostDouble:
+    """A host whose model always predicts one colour."""
+    return HostDouble(x0=lambda x, sigma: torch.full_like(x, HEAD_COLOUR))
+
+
+@pytest.fixture
+def refining(begin):
+    """refining(find, **of begin) -> a pass at its first level, with refine_head on."""
+
+    def refining(find, host=None, **given):
+        sampling = begin(find_faces=find, host=host or drawing(), **{"refine_head": True, **given})
+        sampling.acts(14.6)
+        return sampling
+
+    return refining
 
 
 def spot(row=3, column=8, batch=1) -> AttentionReadings:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lib_beyondfacial.method import head_refinement as eq
-from tests.sampling.conftest import LINE, predict, run_level
-from tests.sampling.test_head_refinement import LARGE, drawing, face, finding, refining
-
-__all__ = ["refining"]
+from tests.sampling.conftest import LARGE, LINE, drawing, face, finding, predict, run_level
 
 
 def test_host_that_does_not_join_cond_and_uncond_is_asked_twice(refining):

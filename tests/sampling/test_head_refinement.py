@@ -4,56 +4,29 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from lib_beyondfacial.errors import BeyondFacialError
 from lib_beyondfacial.method import head_refinement as eq
 from lib_beyondfacial.method.predictions import Predictions
 from lib_beyondfacial.sampling.crops import REDRAWING
-from lib_beyondfacial.sampling.head_refinement import LOOKING, NO_PICTURE, NOT_WITH_INPAINTING
-from tests.sampling.conftest import LINE, SIZE, predict, run_level, step_at
+from lib_beyondfacial.sampling.head_refinement import LOOKING
+from tests.sampling.conftest import (
+    HEAD,
+    HEAD_COLOUR,
+    LARGE,
+    LINE,
+    SIZE,
+    drawing,
+    face,
+    finding,
+    predict,
+    run_level,
+    step_at,
+)
 from tests.sampling.host_double import HostDouble
 
-HEAD = (60.0, 20.0, 76.0, 36.0)  # px of a picture of 64 x 96
-LARGE = (20.0, 4.0, 76.0, 60.0)
-HEAD_COLOUR = 0.5
 CENTRE = (0, slice(None), 3, 8)  # the latents in the middle of HEAD
-
-
-def face(box=HEAD, similarity=0.5) -> SimpleNamespace:
-    embedding, landmarks = similarity * np.eye(512)[0], np.zeros((5, 2))
-    return SimpleNamespace(box=np.array(box), landmarks=landmarks, normed_embedding=embedding, gender=None)
-
-
-def finding(*per_call):
-    """find_faces that gives these lists of faces one after the other, the last one for ever; it notes the pictures."""
-    pictures: list[np.ndarray] = []
-
-    def find(image):
-        pictures.append(image)
-        return per_call[min(len(pictures), len(per_call)) - 1]
-
-    find.pictures = pictures
-    return find
-
-
-def drawing() -> HostDouble:
-    """A host whose model always predicts one colour."""
-    return HostDouble(x0=lambda x, sigma: torch.full_like(x, HEAD_COLOUR))
-
-
-@pytest.fixture
-def refining(begin):
-    """refining(find, **of begin) -> a pass at its first level, with refine_head on."""
-
-    def refining(find, host=None, **given):
-        sampling = begin(find_faces=find, host=host or drawing(), **{"refine_head": True, **given})
-        sampling.acts(14.6)
-        return sampling
-
-    return refining
 
 
 def drawable(predictions: Predictions) -> Predictions:
@@ -235,35 +208,6 @@ def test_unet_is_loaded_before_and_after_it_draws(refining):
     assert order[first:] == ["predict"] * eq.STEPS + ["decode", "encode", "encode", "load_unet"]
 
 
-@pytest.mark.parametrize("broken", ["decode_latents", "encode_images"])
-def test_vae_that_gives_nan_is_a_warning_and_the_pass_goes_on(refining, broken):
-    sampling, predictions = refining(finding([face()])), predict()
-    plain = refining(finding([]), refine_head=False)
-    original = getattr(sampling.host, broken)
-    setattr(sampling.host, broken, lambda x: original(x) * float("nan"))
-    for sigma in (2.0, 1.0, 0.5):
-        assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
-    assert sampling.report.warnings == [NO_PICTURE]
-    assert not sampling.report.drawn
-
-
-def test_interrupt_ends_the_refinement_at_its_next_step(refining):
-    host = drawing()
-
-    def press_in_the_second_step(x, sigma):
-        host.interrupted = len(host.calls) == 2
-        return torch.full_like(x, HEAD_COLOUR)
-
-    host.x0 = press_in_the_second_step
-    sampling = refining(finding([face()]), host=host)
-    run_level(sampling, 2.0, predict())
-    assert len(host.calls) == 2, "of two steps"
-    assert not sampling.report.warnings
-    assert not sampling.report.refined
-    assert not sampling.refinement.should_refine(0.5)
-    assert host.progress[-1] == ""
-
-
 def test_the_refinement_tells_what_it_does(refining):
     sampling = refining(finding([face()]))
     run_level(sampling, 5.0, predict())
@@ -271,38 +215,3 @@ def test_the_refinement_tells_what_it_does(refining):
     run_level(sampling, 2.0, predict())
     steps = [REDRAWING.format(n, eq.STEPS) for n in range(1, eq.STEPS + 1)]
     assert sampling.host.progress == [LOOKING, *steps, ""]
-
-
-def test_inpainting_model_is_a_warning(refining):
-    find, host = finding([face()]), drawing()
-    host.crops = False
-    sampling = refining(find, host=host)
-    run_level(sampling, 2.0, predict())
-    run_level(sampling, 0.5, predict())
-    assert not find.pictures
-    assert sampling.report.warnings == [NOT_WITH_INPAINTING]
-
-
-def test_failure_in_the_refinement_is_an_error_with_a_message(refining):
-    sampling = refining(lambda image: 1 / 0)
-    with pytest.raises(BeyondFacialError, match="head refinement failed .ZeroDivisionError.*refine_head"):
-        run_level(sampling, 2.0, predict())
-    assert not sampling.host.injection.is_attached
-
-
-def test_nan_of_the_identity_line_in_the_refinement_is_refused(refining):
-    host = HostDouble()
-    host.x0 = lambda x, sigma: x * float("nan") if host.injection.is_attached else x
-    with pytest.raises(BeyondFacialError, match="^BeyondFacial: the identity line gave NaN"):
-        run_level(refining(finding([face()]), host=host), 2.0, predict())
-
-
-def test_nan_of_the_model_itself_in_the_refinement_is_not_blamed_on_the_identity(refining):
-    sampling = refining(finding([face()]), host=HostDouble(x0=lambda x, sigma: x * float("nan")))
-    with pytest.raises(BeyondFacialError, match="^BeyondFacial: the model itself gave NaN"):
-        run_level(sampling, 2.0, predict())
-
-
-def test_window_ends_before_the_first_attempt(refining):
-    sampling = refining(finding([face()]), stop=0.3)
-    assert not sampling.acts(2.0)
