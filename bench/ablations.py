@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lib_beyondfacial.adapters.attention import AdapterInjection, DecoupledAttention
 from lib_beyondfacial.method.head_details import DrawnHead
-from lib_beyondfacial.sampling.head_refinement import HeadRefinement
 from lib_beyondfacial.sampling.plan import Plan
 from lib_beyondfacial.unet.injection import Attached, attach_attention
 from lib_beyondfacial.unet.rows import LineRows, RowsPerSite
@@ -88,22 +87,6 @@ def with_attention(attention_class: type[DecoupledAttention], plan: Plan, boxes:
 
 
 @contextmanager
-def crop_weight(weight: float) -> Iterator[None]:
-    """Within it, the branch has a weight of its own in the head refinement (FastFace's own scale)."""
-    original = HeadRefinement.crop_predictor
-
-    def scaled(self: HeadRefinement, *given: object) -> object:
-        lines = tuple(replace(line, weight=weight) for line in self.plan.lines)
-        return original(replace(self, plan=replace(self.plan, lines=lines)), *given)
-
-    HeadRefinement.crop_predictor = scaled  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        HeadRefinement.crop_predictor = original  # type: ignore[method-assign]
-
-
-@contextmanager
 def no_details() -> Iterator[None]:
     """Within it, finished pictures stay as they are decoded."""
     original = DrawnHead.add_to
@@ -122,5 +105,4 @@ BRANCHES = {
     "branch_rescaled": partial(with_attention, RescaledAttention),
     "activation_map": partial(with_attention, ActivationAttention),
 }
-SCOPES = {f"crop_weight_{weight:g}": partial(crop_weight, weight) for weight in (0.7, 1.0, 1.3)}
-SCOPES["no_details"] = no_details  # none of these is another plan, but a context in which one is sampled
+SCOPES = {"no_details": no_details}  # no other plan, but a context in which one is sampled

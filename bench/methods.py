@@ -102,6 +102,7 @@ PARTS = (
     Method("minus_decision", "without the decision: all that attention lets through", alternative="no_decision"),
     Method("minus_smoothing", "without smoothing over the levels", {"smoothing": 0.0}),
     Method("minus_refinement", "without the head refinement", {"refine_head": False}),
+    Method("minus_crop_weight", "weight 1 in the head refinement, too", {"refine_weight": 1.0}),
     Method("minus_details", "without the refined head's details in the finished picture", alternative="no_details"),
     Method("minus_late_start", "the line begins at 0", {"start": 0.0}),
     Method("plus_start_identity", "with a start identity of .5", {"idap_strength": 0.5}),
@@ -126,8 +127,8 @@ RESEARCH = (
     Method("gate_0.8", "the gate's centre at 0.8", alternative="gate_0.8"),
     Method("branch_rescaled", "the branch has the text attention's norm (UniID)", alternative="branch_rescaled"),
     Method("activation_map", "A_i by the branch's attention before softmax (DynamicID)", alternative="activation_map"),
-    Method("crop_weight_0.7", "weight .7 in the crop alone (FastFace's own scale)", alternative="crop_weight_0.7"),
-    Method("crop_weight_1.3", "weight 1.3 in the crop alone", alternative="crop_weight_1.3"),
+    Method("crop_weight_0.7", "weight .7 in the crop alone (FastFace's own scale)", {"refine_weight": 0.7}),
+    Method("crop_weight_1.6", "weight 1.6 in the crop alone", {"refine_weight": 1.6}),
 )
 FRONTIER = (
     Method("detailer_0.6", f"plain, {DETAILED}, strength .6", after="plain", strength=0.6),
@@ -135,7 +136,7 @@ FRONTIER = (
     Method("plus_detailer", f"the defaults, {DETAILED} that redraws as the refinement does", after="beyondfacial"),
     *(Method(f"start_{s}", f"the line begins at {s}", {"start": s}) for s in (0.1, 0.2, 0.4, 0.5)),
     *(Method(f"weight_{w}", f"weight {w}", {"weight": w}) for w in (0.7, 1.3)),
-    *(Method(f"crop_only_{w}", f"weight {w} before the refinement, 1 in it", {"weight": w}, "crop_weight_1")
+    *(Method(f"crop_only_{w}", f"weight {w} before the refinement, 1.3 in it", {"weight": w, "refine_weight": 1.3 / w})
       for w in (0.5, 0.7)),
     Method("mask_softness_0.2", "a narrower edge", {"mask_softness": 0.2}),
     *(Method(f"start_identity_{g}", f"a start identity of {g}", {"idap_strength": g}) for g in (0.25, 0.5)),

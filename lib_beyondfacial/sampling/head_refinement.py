@@ -230,7 +230,7 @@ class HeadRefinement:
                 images = tuple(spots[row][1] for row in rows)
                 landmarks = tuple(self.landmarks[spots[row]] for row in rows)
                 where = LineRows(slice(rows[0], rows[-1] + 1), images, (1.0,) * len(rows), True, landmarks)
-                scope.enter_context(line.attached(self.sites, where))
+                scope.enter_context(line.attached(self.sites, where, self.plan.parameters.refine_weight))
             out = self.host.predict_x0(x, sigma, cond, lines[0] if len(lines) == 1 else None, is_crop=True)
         self.report.note_rows(len(x), x)
         return out

@@ -61,10 +61,14 @@ class IdentityLine:
         return self.persons[image if len(self.persons) > 1 else 0]
 
     @contextmanager
-    def attached(self, sites: Sequence[AttentionSite], where: LineRows) -> Iterator[list[Attached]]:
-        """Add the identity to these rows of the UNet call made inside the context; it must reach at least one site."""
+    def attached(
+        self, sites: Sequence[AttentionSite], where: LineRows, scale: float = 1.0
+    ) -> Iterator[list[Attached]]:
+        """Add the identity, times weight times scale, to these rows of the UNet call made inside the context; it must
+        reach at least one site."""
+        weight = self.weight * scale
         with ExitStack() as scope:
-            attached = [scope.enter_context(each.attached(sites, where, self.weight)) for each in self.injections]
+            attached = [scope.enter_context(each.attached(sites, where, weight)) for each in self.injections]
             yield attached
         check_fired(attached)
 

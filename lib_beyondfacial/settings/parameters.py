@@ -67,6 +67,10 @@ class MethodParameters:
         64,
         section="expert",
     )
+    refine_weight: float = setting(
+        1.3, "Refine likeness", "Times Likeness, where the head is redrawn. Higher: more the person; at last burnt.",
+        0, 3, 0.05, section="expert", axis=True,
+    )  # fmt: skip
     rho: float = setting(
         1.0,
         "Damping rho",

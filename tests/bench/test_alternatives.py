@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.ablations import BRANCHES, SCOPES, ActivationAttention, RescaledAttention, crop_weight
+from bench.ablations import BRANCHES, SCOPES, ActivationAttention, RescaledAttention
 from bench.alternatives import ALTERNATIVES, compute_argmax_mask, compute_box_mask
 from bench.painter import Painted, record_masks
 from lib_beyondfacial.adapters.attention import DecoupledAttention
@@ -13,8 +13,7 @@ from lib_beyondfacial.method import decision
 from lib_beyondfacial.method.mask import AdaptiveMask
 from lib_beyondfacial.method.predictions import AttentionReadings, Predictions
 from lib_beyondfacial.method.start_noise import prior_box
-from lib_beyondfacial.sampling.head_refinement import HeadRefinement
-from lib_beyondfacial.sampling.plan import PERSON, IdentityLine, Plan
+from lib_beyondfacial.sampling.plan import PERSON, Plan
 from lib_beyondfacial.settings import MethodParameters
 from lib_beyondfacial.unet.sites import Site
 
@@ -157,22 +156,6 @@ def test_the_activation_is_the_largest_key_product_and_changes_no_output():
     by_hand = [[max(float(query[0, n].view(4, 8)[h] @ k) for k in keys[h]) for h in range(4)] for n in range(9)]
     expected = torch.tensor(by_hand).mean(-1) / 8**0.5
     assert torch.allclose(attention.activation[0], expected - expected.min(), atol=1e-5)
-
-
-def test_the_crops_weight_is_the_branchs_own_and_goes_again():
-    """A refinement made of any line is asked for its predictor with another weight."""
-    before = HeadRefinement.crop_predictor
-    asked = []
-    HeadRefinement.crop_predictor = lambda self, cfg: asked.append([line.weight for line in self.plan.lines])
-    try:
-        line = IdentityLine("a", (), ())
-        refinement = HeadRefinement(Plan(PARAMETERS, (line,), PLAN.find_faces), *[None] * 6)
-        with crop_weight(0.7):
-            HeadRefinement.crop_predictor(refinement, 4.0)
-        HeadRefinement.crop_predictor(refinement, 4.0)
-    finally:
-        HeadRefinement.crop_predictor = before
-    assert asked == [[0.7], [1.0]]
 
 
 def test_without_a_mask_nothing_is_fused_but_the_map_is_there():

@@ -27,7 +27,7 @@ OTHERS = (
     "idap_prior",
     "branch_rescaled",
     "activation_map",
-    "crop_weight_1.3",
+    "crop_weight_0.7",
 )  # test_alternatives: the rest
 MADE = [*ISSUES, *(METHODS[name] for name in OTHERS)]
 STEPS = 5

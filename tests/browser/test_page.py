@@ -124,7 +124,8 @@ def test_presets_set_the_sliders_say_so_and_leave_the_person(page, photo_file):
 CHANGED = {
     "weight": 1.2, "refine_head": False, "start": 0.1, "stop": 0.9, "mask_strength": 0.9, "mask_softness": 0.4,
     "idap_strength": 0.3, "show_mask": True, "face_choice": "most similar", "face_index": 2, "subject": "man",
-    "gender_alignment": "off", "mask_mode": "whole", "refine_size": 128, "hires_pass": "first", "rho": 0.9,
+    "gender_alignment": "off", "mask_mode": "whole", "refine_size": 128, "refine_weight": 1.0, "hires_pass": "first",
+    "rho": 0.9,
     "stride": 2, "decision_reference": "uncond", "smoothing": 0.4, "style": 0.2, "clip_weight": 0.5,
     "identity_in_infotext": True,
     "id_prompt": "{prompt}, close-up", "in_tiles": True, "plain_picture": True,
