@@ -23,6 +23,7 @@ GAP = 0.04  # of the shorter side: places of the map that are less than twice th
 ETA = 10.0  # sharpness of eq. 16's softmax
 COLUMN = 3.0  # width, in heads, of the column below a head in which its body is
 GENDER_COST = 0.25  # of a face whose gender is not the person's; attention costs 0 to 1
+ORDER_COST = 0.05  # of two persons who stand the other way round than the prompt names them
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def column_mean(a: Tensor, head: Head) -> float:
     return float(column.float().mean()) if column.numel() else 0.0
 
 
-def assign(costs: Sequence[Sequence[float]], positions: Sequence[int] = ()) -> tuple[int | None, ...]:
+def assign(
+    costs: Sequence[Sequence[float]], positions: Sequence[int] = (), ranks: Sequence[int] = ()
+) -> tuple[int | None, ...]:
     """The head of each person with the least sum of costs; None for who gets none, where there are fewer heads.
 
     Exact, by trying every permutation; of equal ones that from the left. As many persons as can be get a head.
@@ -134,6 +137,7 @@ def assign(costs: Sequence[Sequence[float]], positions: Sequence[int] = ()) -> t
     Args:
         costs: by person, of each head; the heads are from the left.
         positions: by person, 1 for the leftmost head, and so on; 0: by the costs.
+        ranks: by person, the order from the left that the prompt suggests; each pair that stands otherwise costs .05.
     """
     count = len(costs[0]) if costs else 0
     fixed = {k: p - 1 for k, p in enumerate(positions) if p}
@@ -142,7 +146,9 @@ def assign(costs: Sequence[Sequence[float]], positions: Sequence[int] = ()) -> t
     left += [None] * max(0, len(free) - len(left))
 
     def total(chosen: Sequence[int | None]) -> float:
-        return sum(costs[k][j] for k, j in zip(free, chosen, strict=True) if j is not None)
+        pairs = [(k, j) for k, j in zip(free, chosen, strict=True) if j is not None]
+        turned = sum((ranks[k] < ranks[m]) != (j < n) for (k, j), (m, n) in itertools.combinations(pairs, 2) if ranks)
+        return sum(costs[k][j] for k, j in pairs) + ORDER_COST * turned
 
     chosen = min(itertools.permutations(left, len(free)), key=total)
     found = {k: j if j < count else None for k, j in fixed.items()} | dict(zip(free, chosen, strict=True))
@@ -164,10 +170,11 @@ class HeadAssignment:
 
     Args:
         positions: by line, 1 for the leftmost head and so on; 0: by attention to the words that mean the person.
+        ranks: by picture and line, the order from the left that the picture's prompt suggests.
     """
 
-    def __init__(self, positions: Mapping[str, int]):
-        self.positions = dict(positions)
+    def __init__(self, positions: Mapping[str, int], ranks: Sequence[Sequence[int]] = ()):
+        self.positions, self.ranks = dict(positions), ranks
         self.words: Mapping[str, Tensor] = {}  # by line, of the latest level
         self._followed: dict[int, dict[str, Head]] = {}  # by picture, by line
         self._faces: dict[int, tuple[Sequence[Head], Mapping[str, int]]] = {}  # by picture: its faces, and whose
@@ -249,11 +256,12 @@ class HeadAssignment:
     ) -> dict[str, int]:
         positions = list(self.positions.values())
         chosen = most_prominent(heads, positions)
-        nothing = torch.zeros(1, 1)  # the same at every head: then the gender decides, or the order from the left
+        nothing = torch.zeros(1, 1)  # the same at every head: then the gender decides, or the prompt's order
         words = [self.words[name][image, 0].cpu() if name in self.words else nothing for name in self.positions]
         known = [genders_of_heads[j] for j in chosen] if genders_of_heads else []
         costs = compute_costs(words, [heads[j] for j in chosen], genders, known)
-        assigned = zip(self.positions, assign(costs, positions), strict=True)
+        ranks = self.ranks[image] if self.ranks else ()
+        assigned = zip(self.positions, assign(costs, positions, ranks), strict=True)
         return {name: chosen[j] for name, j in assigned if j is not None}
 
     @staticmethod

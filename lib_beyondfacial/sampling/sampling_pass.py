@@ -23,6 +23,7 @@ from .encoded_prompts import HEAD, encode_pass
 from .head_refinement import HeadRefinement
 from .host import BatchImage, Host, Step
 from .plan import IdentityLine, Plan, refuse_host_nan, refuse_nan
+from .prompts import order_in_prompt
 from .report import Report
 from .start_noise import BAND, encode_reference, pixels_per_latent
 
@@ -58,7 +59,9 @@ class SamplingPass:
         self.mask_policy = plan.mask_policy(plan.parameters)
         if masks_before and isinstance(self.mask_policy, AdaptiveMask):
             self.mask_policy.start_from(masks_before)
-        self.assignment = HeadAssignment({line.name: line.position for line in plan.lines})
+        subjects = [line.subject for line in plan.lines]
+        ranks = [order_in_prompt(subjects, image.prompt) for image in self.images]
+        self.assignment = HeadAssignment({line.name: line.position for line in plan.lines}, ranks)
         self.refinement = HeadRefinement(plan, host, self.images, self.prompts, self.sites, report, self.assignment)
         self.attention: Mapping[str, Tensor] = {}
         self.masks: Mapping[str, Tensor] = {}

@@ -188,3 +188,19 @@ def test_faces_decide_for_the_rest_of_the_pass():
     cut = assignment.cut_maps(maps, even)
     assert float(cut["one"][..., :11].max()) == 0
     assert float(cut["one"].max()) > 0.8
+
+
+def test_the_prompts_order_decides_where_attention_hardly_differs():
+    alike, clear = [[-0.22, -0.21], [-0.26, -0.25]], [[-0.4, -0.1], [-0.1, -0.1]]
+    assert assign(alike, ranks=[1, 0]) == (1, 0)
+    assert assign(alike, ranks=[0, 1]) == (0, 1)
+    assert assign(clear, ranks=[1, 0]) == (0, 1), "attention that tells comes first"
+    assert assign(alike, [1, 0], ranks=[1, 0]) == (0, 1), "and so does a position"
+    assert assign([[0.0] * 3] * 3, ranks=[2, 0, 1]) == (2, 0, 1)
+
+
+def test_each_picture_has_its_own_prompts_order():
+    assignment, heads = HeadAssignment({"one": 0, "two": 0}, [[0, 1], [1, 0]]), [head(0.2), head(0.8)]
+    assert assignment.choose_faces(0, heads, [None] * 2, [None] * 2) == {"one": 0, "two": 1}
+    assert assignment.choose_faces(1, heads, [None] * 2, [None] * 2) == {"one": 1, "two": 0}
+    assert assignment.choose_faces(1, heads, ["male", None], ["male", "female"]) == {"one": 0, "two": 1}

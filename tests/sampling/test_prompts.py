@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lib_beyondfacial.sampling.plan import IdentityLine
-from lib_beyondfacial.sampling.prompts import line_prompts, refine_prompts, subject_words
+from lib_beyondfacial.sampling.prompts import line_prompts, order_in_prompt, refine_prompts, subject_words
 from tests.sampling.conftest import LINE, make_person
 
 
@@ -51,3 +51,22 @@ def test_refine_prompt_is_what_prompt_editing_ends_as():
 )
 def test_subject_words_are_the_users_or_the_prompts_person_words(subject, prompts, words):
     assert subject_words(subject, prompts) == words
+
+
+@pytest.mark.parametrize(
+    ("subjects", "prompt", "ranks"),
+    [
+        (["man", "woman"], "photo of a man and a woman in the city", [0, 1]),
+        (["woman", "man"], "photo of a man and a woman in the city", [1, 0]),
+        (["lady", "guy"], "a lady on the right and a guy on the left, in the woods", [1, 0]),
+        (["man", "woman"], "a man and a woman, the man on the right, the woman on the left", [1, 0]),
+        (["man", "woman"], "a man and a woman to his left", [1, 0]),
+        (["tall man", "old woman"], "an old woman beside a tall man", [1, 0]),
+        (["king", "man"], "a man waving", [1, 0]),
+        (["", ""], "two men running to the left", [0, 1]),
+        (["man"], "a man on the right", [0]),
+        (["nobody", "man", "woman"], "a woman on the right, a man in the middle of the street", [1, 0, 2]),
+    ],
+)
+def test_the_order_from_the_left_that_a_prompt_suggests(subjects, prompt, ranks):
+    assert order_in_prompt(subjects, prompt) == ranks
