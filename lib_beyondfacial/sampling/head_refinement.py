@@ -27,6 +27,10 @@ from .host import BatchImage, Cond, Host, Step
 from .plan import Plan, refuse_host_nan, refuse_nan
 from .report import Report
 
+NOT_KEPT = (
+    "BeyondFacial: the refined head of picture {} of {} was less similar to {} than the one before, or no face in its "
+    "place, so that one was kept; try another seed, or a simpler prompt."
+)
 LOOKING = "BeyondFacial looks for the head"
 NO_PICTURE = (
     "BeyondFacial: the VAE gave NaN when the head refinement asked for the picture so far, so no head was refined; "
@@ -173,7 +177,7 @@ class HeadRefinement:
     def keep_better(
         self, found: HeadsToRefine, redrawn: Mapping[Spot, Tensor]
     ) -> tuple[dict[int, Tensor], list[Spot]]:
-        """The pictures, with every redrawn head that is at least as similar to its person, and which heads these are;
+        """The pictures, with every redrawn head that is a face and no less similar to its person, and which these are;
         a warning for each of the others."""
         pictures: dict[int, Tensor] = {}
         kept = []
@@ -185,10 +189,7 @@ class HeadRefinement:
                 pictures[i] = picture
                 kept.append((name, i))
             else:
-                self.report.warn(
-                    f"BeyondFacial: the refined head of picture {i + 1} of {len(self.images)} was less similar to "
-                    f"{line.label} than the one before, so that one was kept; try another seed, or a simpler prompt."
-                )
+                self.report.warn(NOT_KEPT.format(i + 1, len(self.images), line.label))
         return pictures, kept
 
     def note_attempt(self, sigma: float, found: RefinedHeads) -> None:

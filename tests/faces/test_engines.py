@@ -62,11 +62,11 @@ def test_on_the_self_made_pack(any_size_analyser, analyser, draw_faces):
 @pytest.mark.weights
 def test_on_the_dollhouse_pack():
     reference, result = both(DOLLHOUSE)
-    rng, faces = np.random.default_rng(11), 0
+    rng, faces, size = np.random.default_rng(11), 0, result.fixed_size or (128, 128)
     for shot in ("close-up", "half", "full") * 4:
         picture = draw(random_picture(rng, shot=shot), 192, 160)[0][..., ::-1]
-        found = result.find(np.ascontiguousarray(picture), (128, 128), 0.5)
-        assert_same(found, reference.find(np.ascontiguousarray(picture), (128, 128), 0.5))
+        found = result.find(np.ascontiguousarray(picture), size, 0.5)
+        assert_same(found, reference.find(np.ascontiguousarray(picture), size, 0.5))
         faces += len(found)
     assert faces >= 10
 

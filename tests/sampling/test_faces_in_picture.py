@@ -49,6 +49,7 @@ def test_a_vanished_head_is_not_kept():
     assert not is_better(before, [], PERSON)
     assert not is_better(before, [face_at(0, 0, 20, 0.9)], PERSON), "another face, elsewhere"
     assert not is_better(before, [face_at(0, 0, 96, 0.9)], PERSON), "the picture as such"
+    assert not is_better(before, [face_at(44, 42, 14, 0.9)], PERSON), "a whole person in the crop"
 
 
 def test_overlap():

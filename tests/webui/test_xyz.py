@@ -60,8 +60,8 @@ def test_the_axes_are_the_settings_that_are_declared_as_axes(axes):
     labels = [option.label for option in xyz.find_module().axis_options]
     assert len(labels) == len(set(labels))
     assert list(axes) == ["Preset", *(field.label for field in FIELDS if field.axis)]
-    keys = {"weight", "start", "stop", "mask_strength", "idap_strength", "refine_head", "adapter", "identity"}
-    assert keys == {field.key for field in FIELDS if field.axis}
+    keys = {"weight", "start", "stop", "mask_strength", "idap_strength", "refine_head", "refine_weight"}
+    assert keys | {"adapter", "identity"} == {field.key for field in FIELDS if field.axis}
     assert axes["Identity adapter"].cost > axes["Start"].cost
 
 
