@@ -66,4 +66,11 @@ MUTATIONS = [
         "tests/method/test_schedule.py",
         "the window loses its first level to rounding",
     ),
+    M(
+        "method/assignment.py",
+        "+ ORDER_COST * turned",
+        "",
+        "tests/method/test_assignment.py",
+        "the prompt's order counts for nothing",
+    ),
 ]

@@ -86,4 +86,19 @@ MUTATIONS = [
         "tests/sampling/test_faces_in_picture.py",
         "attention is read at the wrong place in pictures that are not square",
     ),
+    M(
+        "sampling/faces_in_picture.py",
+        "box_of(face)) >= SAME_HEAD]",
+        "box_of(face)) >= SAME_PLACE]",
+        "tests/sampling/test_faces_in_picture.py",
+        "a whole person in the crop replaces the head",
+    ),
+    M(
+        "sampling/head_refinement.py",
+        "line.attached(self.sites, where, self.plan.parameters.refine_weight)",
+        "line.attached(self.sites, where)",
+        HEAD,
+        "the weight of the refinement does nothing",
+    ),
+    M("sampling/prompts.py", "if side:", "if False:", PROMPTS, '"on the right" is not heard'),
 ]
