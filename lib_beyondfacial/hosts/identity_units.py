@@ -68,7 +68,8 @@ def find_given(p: Processing, number: int, on_by_default: bool) -> GivenUnit:
     args = getattr(p, "script_args", ())[script.args_from : script.args_to]
     units = [each for each in args if isinstance(each, Mapping) or hasattr(each, "enabled")]
     if number >= len(units):
-        count = ("no unit", "unit 0 alone")[len(units)] if len(units) < 2 else f"the units 0 to {len(units) - 1}"  # noqa: PLR2004
+        few = {0: "no unit", 1: "unit 0 alone"}
+        count = few.get(len(units), f"the units 0 to {len(units) - 1}")
         raise BeyondFacialError(
             f'"source" is "ControlNet unit {number}", and the request has {count}; count them from 0.'
         )

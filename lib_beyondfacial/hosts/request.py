@@ -72,11 +72,14 @@ def begin(p: Processing, plan: Plan, owner_data: object = None) -> Run:
 def finish_batch(p: Processing, images: object) -> None:
     """In `postprocess_batch`: add the details of refined heads to the decoded pictures, (B, 3, H, W) in [0, 1].
 
-    Not after an interrupt, which leaves unfinished pictures.
+    Not after an interrupt, which leaves unfinished pictures. The heads are let go, so no later batch meets them.
     """
     run = run_of(p)
-    if run is not None and isinstance(images, Tensor) and not is_interrupted():
+    if run is None:
+        return
+    if isinstance(images, Tensor) and not is_interrupted():
         finish_pictures(images, run.report.drawn.values())
+    run.report.drawn.clear()
 
 
 def end(p: Processing) -> None:

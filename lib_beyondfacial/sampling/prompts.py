@@ -16,7 +16,7 @@ HEAD_WORDS = ("face", "hair", "eyes")
 # among them the head is found in 93% of the pictures, with articles and prepositions alone in a third.
 REFERENCE_WORDS = ("the", "in", "at", "of", "a", "photo", "shot", "body", "forest", "city", "beach", "night", "snow")
 SIDES = {"left": -1, "right": 1}
-SOON = 5  # words
+SOON = 5  # words within which a side is of the person before it
 AND_PART = re.compile(r"\bAND\b")
 AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?|\d*\.\d+)\s*$")
 
@@ -30,15 +30,15 @@ def subject_words(subject: str, prompts: Sequence[str]) -> list[str]:
 def order_in_prompt(subjects: Sequence[str], prompt: str) -> list[int]:
     """By person, the rank from the left, 0 and up, that the prompt's wording suggests.
 
-    "left" or "right" soon after a person's words counts first, then the order in which the prompt names the persons,
-    last those whom it does not name.
+    "left" or "right" within five words after a person's words counts first, then the order in which the prompt names
+    the persons, last those whom it does not name.
     """
     words = [word.text for word in words_of(prompt)]
-    last = [[word.text for word in words_of(subject)][-1:] for subject in subjects]
-    named = {i for i, word in enumerate(words) if [word] in last}
+    ends = [ends_of([word.text for word in words_of(subject)], words) for subject in subjects]
+    named = {i for of_person in ends for i in of_person}
 
     def key(person: int) -> tuple[int, int, int]:
-        places = [i for i in sorted(named) if [words[i]] == last[person]]
+        places = ends[person]
         for i in places:
             behind = itertools.takewhile(lambda j: j not in named, range(i + 1, min(i + 1 + SOON, len(words))))
             side = next((SIDES[words[j]] for j in behind if words[j] in SIDES), 0)
@@ -48,6 +48,12 @@ def order_in_prompt(subjects: Sequence[str], prompt: str) -> list[int]:
 
     order = sorted(range(len(subjects)), key=key)
     return [order.index(person) for person in range(len(subjects))]
+
+
+def ends_of(phrase: Sequence[str], words: Sequence[str]) -> list[int]:
+    """Where a phrase ends among the words; where it never stands as a whole, the places of its last word."""
+    whole = [i for i in range(len(phrase) - 1, len(words)) if words[i + 1 - len(phrase) : i + 1] == list(phrase)]
+    return (whole or [i for i, word in enumerate(words) if word == phrase[-1]]) if phrase else []
 
 
 def line_prompts(line: IdentityLine, prompts: Sequence[str]) -> list[str] | None:

@@ -62,7 +62,8 @@ class Report:
     masks: by line, the mask of the last fused level, (B, 1, h, w) fp32 in [0, 1]; empty if none was fused.
     refined: by line, per picture, whether its head was refined; empty if none was searched for.
     heads: by picture of the batch and line, the box of its head in shares of the picture, if faces were searched for.
-    drawn: by line and picture, the refined heads that the pass has held to its end.
+    drawn: by line and picture, the refined heads that the pass has held so far, until the batch's pictures have got
+        their details.
     batch: what the identity did in the batch sampled last.
     warnings: sentences without repetition.
     identity_rows: UNet rows computed for the identity so far; identity_px: latent px summed over them.

@@ -68,7 +68,7 @@ class MethodParameters:
         section="expert",
     )
     refine_weight: float = setting(
-        1.3, "Refine likeness", "Times Likeness, where the head is redrawn. Higher: more the person; at last burnt.",
+        1.3, "Refine likeness", "Multiplies Likeness where the head is redrawn. Higher: more the person.",
         0, 3, 0.05, section="expert", axis=True,
     )  # fmt: skip
     rho: float = setting(

@@ -62,6 +62,8 @@ def test_subject_words_are_the_users_or_the_prompts_person_words(subject, prompt
         (["man", "woman"], "a man and a woman, the man on the right, the woman on the left", [1, 0]),
         (["man", "woman"], "a man and a woman to his left", [1, 0]),
         (["tall man", "old woman"], "an old woman beside a tall man", [1, 0]),
+        (["tall man", "short man"], "a short man on the left and a tall man on the right", [1, 0]),
+        (["tall man", "short man"], "a short man and a tall man", [1, 0]),
         (["king", "man"], "a man waving", [1, 0]),
         (["", ""], "two men running to the left", [0, 1]),
         (["man"], "a man on the right", [0]),
