@@ -172,13 +172,13 @@ def window_around(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -
     return Box(top, left, bottom, right)
 
 
-def elliptical_mask(crop: CropBox, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+def elliptical_mask(crop: CropBox, size: tuple[int, int], grid: tuple[int, int], radius: float = RADIUS) -> Tensor:
     """A circle around the head with a soft edge, for a picture of `size`, on a grid: (1, h, w) in [0, 1].
 
-    The grid may be the picture's own or the latents'; there the circle may be an ellipse.
+    The grid may be the picture's own or the latents'; there the circle may be an ellipse. radius: a share of the side.
     """
     y, x = ((torch.arange(n) + 0.5) * side / n for n, side in zip(grid, size, strict=True))
-    distance = ((y[:, None] - crop.y) ** 2 + (x[None] - crop.x) ** 2).sqrt() / (RADIUS * crop.side)
+    distance = ((y[:, None] - crop.y) ** 2 + (x[None] - crop.x) ** 2).sqrt() / (radius * crop.side)
     return ((1 + EDGE - distance) / EDGE).clamp(0, 1)[None]
 
 

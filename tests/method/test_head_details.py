@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_beyondfacial.method.decision import blur
-from lib_beyondfacial.method.head_details import COARSE, DrawnHead, finish_pictures
+from lib_beyondfacial.method.head_details import COARSE, FACE, DrawnHead, finish_pictures
 from lib_beyondfacial.method.head_refinement import CropBox, elliptical_mask
 
 SIZE = (96, 128)
 CROP = CropBox(48.0, 64.0, 40.0)
-MASK = elliptical_mask(CROP, SIZE, SIZE)
+MASK = elliptical_mask(CROP, SIZE, SIZE, FACE)
 
 
 def stripes(period: int, height: int = 40, width: int = 40) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_nothing_changes_outside_the_mask_and_all_stays_in_range(y, x, side, see
     before = picture.clone()
     pixels = torch.rand(3, 64, 64, generator=generator) * 2 - 1
     DrawnHead(pixels, crop, SIZE, 0, strength).add_to(picture)
-    outside = (elliptical_mask(crop, SIZE, SIZE) == 0).expand(3, -1, -1)
+    outside = (elliptical_mask(crop, SIZE, SIZE, FACE) == 0).expand(3, -1, -1)
     assert torch.equal(picture[outside], before[outside])
     assert 0 <= float(picture.min()) <= float(picture.max()) <= 1
 
