@@ -2,10 +2,12 @@
 
     python -m bench.cost                                  all sizes -> bench/results/cost.json; hours, on one thread
     python -m bench.cost --only dollhouse --out bench/out    minutes
+    python -m bench.cost --only sdxl --out bench/out      two minutes of a GPU with 24 GB
     python -m bench.cost --records FILE                   goes on where a run that was ended stopped
 
 Within a size all methods take turns, so that whatever else the machine does meets them all; each answer is one line of
-the record file. Seconds are CPU seconds of the process. How the sizes are made is in bench/cost_models.py.
+the record file. Seconds are CPU seconds of the process, or a GPU's, waited for before and after each network's call.
+How the sizes are made is in bench/cost_models.py.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from bench import intervals
 from bench.cost_models import SIZES, Model, absent
 from bench.cost_passes import hires_pass
 from bench.detailer import detail, img2img_recipe
-from bench.meter import Meter, peak_of
+from bench.meter import Meter, clock_of, gpu_peak_of, peak_of
 from bench.methods import ADETAILER, METHODS
 from bench.painter import REPOSITORY, TITLE
 from bench.records import CACHE, OF_OUR_PICTURES, hash_sources
@@ -50,6 +52,7 @@ LONG = ("plain", "beyondfacial", "fast", "single_line")
 SHORT = ("plain", "beyondfacial")
 ABSENT = "absent"  # plain, without the extension
 PAIRS_ABSENT = 20
+CPU = "cpu, one thread"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ def jobs_of(size: str) -> Iterator[Job]:
             yield from (Job(size, 10, method, 4, number) for method in SHORT)
         for number in range(PAIRS_ABSENT):
             yield from (Job(size, 4, method, 1, number) for method in ("plain", ABSENT))
+    elif size == "sdxl":
+        yield from (Job(size, 3, method, is_memory=True) for method in ("plain", "single_line", "beyondfacial"))
+        for number in range(3):
+            yield from (Job(size, 30, method, 1, number) for method in (*LONG, "minus_refinement", "detailer"))
+            yield from (Job(size, 8, method, 4, number) for method in SHORT)
     elif size == "sd15":
         yield from (Job(size, 30, method) for method in LONG)
         yield from (Job(size, 3, method, is_memory=True) for method in ("plain", "single_line", "beyondfacial"))
@@ -85,14 +93,21 @@ def jobs_of(size: str) -> Iterator[Job]:
 
 def run_job(model: Model, job: Job) -> dict[str, Any]:
     """The record of one job."""
-    meter, record = Meter(), {**asdict(job), "code": hash_sources(OF_OUR_PICTURES)[:12]}
+    meter = Meter(clock_of(model.device))
+    record = {**asdict(job), "code": hash_sources(OF_OUR_PICTURES)[:12], "device": name_of(model.device)}
     if job.is_memory:
-        record["peak_memory_mb"] = round(peak_of(lambda: paint(model, job)), 1)
+        measure = gpu_peak_of if model.device.type == "cuda" else peak_of
+        record["peak_memory_mb"] = round(measure(lambda: paint(model, job)), 1)
         return record
     with meter.measuring(model.unet, model.vae):
         paint(model, job)
-    counts = {key: value for key, value in asdict(meter).items() if not key.startswith("_") and key != "inside"}
+    hidden = ("inside", "clock")
+    counts = {key: value for key, value in vars(meter).items() if not key.startswith("_") and key not in hidden}
     return {**record, **counts, "outside_unet": meter.outside_unet}
+
+
+def name_of(device: torch.device) -> str:
+    return f"{torch.cuda.get_device_name()}, bf16" if device.type == "cuda" else CPU
 
 
 def paint(model: Model, job: Job) -> None:
@@ -139,8 +154,8 @@ def collect(sizes: list[str], path: Path) -> dict[Job, dict[str, Any]]:
             continue
         if model is None or model.size.name != job.size:
             model = Model(SIZES[job.size])
-            if job.size == "dollhouse":  # what is loaded once in a process is not part of any request
-                for method in METHOD_SETTINGS:
+            if job.size in ("dollhouse", "sdxl"):  # what is loaded once in a process is not part of any request
+                for method in dict.fromkeys(job.method for job in jobs_of(job.size)):
                     paint(model, Job(job.size, 10, method))
         records[job] = run_job(model, job)
         with path.open("a", encoding="utf-8") as file:
@@ -171,7 +186,7 @@ def summarise(records: dict[Job, dict[str, Any]]) -> list[dict[str, Any]]:
             "ratio_ci": intervals.mean(np.array(ratios)).rounded()[1] if len(ratios) > 1 else None,
             "outside_unet": round(statistics.median(record["outside_unet"] for record in same.values()), 4),
             "peak_memory_mb": memory_of(records, key),
-            "device": "cpu, one thread",
+            "device": first.get("device", CPU),
         }  # fmt: skip
         rows.append(row)
     return rows
@@ -192,9 +207,14 @@ def memory_of(records: dict[Job, dict[str, Any]], key: Job) -> float | None:
     return found[0] if found else None
 
 
+def sizes_here() -> list[str]:
+    """The sizes that this machine has a device for."""
+    return [name for name, size in SIZES.items() if torch.cuda.is_available() or not size.on_gpu]
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=tuple(SIZES), default=list(SIZES), help="these sizes")
+    parser.add_argument("--only", nargs="*", choices=tuple(SIZES), default=sizes_here(), help="these sizes")
     parser.add_argument("--records", type=Path, default=CACHE / "cost.jsonl", help="kept between runs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(argv)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.device import choose_device, move_host
 from bench.painter import SCRIPT, WEIGHTS, load_person
 from bench.pairs import make_pairs
 from demo.nets.unet import UNetModel
@@ -42,7 +43,7 @@ LEAVES = ("to_q", "to_k", "to_v", "to_out")
 class Size:
     """A model's size and its pictures. unet, vae: of demo.nets; None: Dollhouse's own weights.
 
-    refine_size: px at which heads are redrawn; 0: the model's native side.
+    refine_size: px at which heads are redrawn; 0: the model's native side. on_gpu: measured on a GPU, in bf16.
     """
 
     name: str
@@ -52,15 +53,19 @@ class Size:
     unet: Mapping[str, Any] | None = None
     vae: Mapping[str, Any] = field(default_factory=dict)
     refine_size: int = 0
+    on_gpu: bool = False
 
 
 SD15_UNET = {"model_channels": 320, "channel_mult": (1, 2, 4, 4), "num_res_blocks": 2, "num_heads": 8}
 SD15_UNET |= {"attention_resolutions": (1, 2, 4), "context_dim": 768}
+SDXL_UNET = {"model_channels": 320, "channel_mult": (1, 2, 4), "num_res_blocks": 2, "attention_resolutions": (2, 4)}
+SDXL_UNET |= {"context_dim": 2048, "transformer_depth": (1, 2, 10), "num_head_channels": 64}
 SD15_VAE = {"ch": 128, "ch_mult": (1, 2, 4, 4), "num_res_blocks": 2}
 SIZES = {
     "dollhouse": Size("dollhouse", 192, 192, 192),
     "sd15": Size("sd15", 512, 768, 512, SD15_UNET, SD15_VAE),
     "sd15_small": Size("sd15_small", 256, 384, 512, SD15_UNET, SD15_VAE, refine_size=256),
+    "sdxl": Size("sdxl", 832, 1216, 1024, SDXL_UNET, SD15_VAE, on_gpu=True),
 }
 
 
@@ -88,8 +93,13 @@ class Model:
         from demo.miniwebui.host import boot
 
         self.size, self.host = size, boot(models_dir=WEIGHTS / "models", extensions=[SCRIPT])
+        self.device = choose_device("cuda" if size.on_gpu else "cpu")
         if size.unet is not None:
-            self.adapter = replace_networks(size)
+            self.adapter = replace_networks(size, self.device)
+        if size.on_gpu:
+            for network in (self.unet, *self.vae.children()):
+                compute_in(network, torch.bfloat16)
+            move_host(self.device)
 
     @property
     def unet(self) -> torch.nn.Module:
@@ -132,10 +142,24 @@ def scripted_policy(parameters: MethodParameters) -> MaskPolicy:
     return ScriptedMask(parameters) if parameters.mask_mode == "adaptive" else choose_mask_policy(parameters)
 
 
-def replace_networks(size: Size) -> LoadedAdapter:
+def compute_in(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """The network's weights and latents or pictures in a type, as a host has it; what comes in and out is fp32."""
+
+    def enter(module: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any]:
+        def cast(value: Any) -> Any:
+            return value.to(dtype) if isinstance(value, Tensor) and value.ndim > 1 else value
+
+        return tuple(map(cast, args)), {name: cast(value) for name, value in given.items()}
+
+    network.to(dtype)
+    network.register_forward_pre_hook(enter, with_kwargs=True)
+    network.register_forward_hook(lambda module, args, out: out.float())
+
+
+def replace_networks(size: Size, device: torch.device) -> LoadedAdapter:
     """Put random networks of this size into the loaded model; returns an adapter with a LoRA that fits them."""
     model = loaded_model()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), device:
         torch.manual_seed(0)
         model.model.diffusion_model = UNetModel(**size.unet or {})
         model.first_stage_model = FirstStage(**size.vae)

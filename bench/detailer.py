@@ -30,7 +30,7 @@ class Recipe:
 
     prompt: str = eq.REFINE_PROMPT
     cfg_scale: float = eq.MAX_CFG
-    sigmas: tuple[float, ...] = tuple(eq.VarianceExploding().refine_sigmas(0.0))
+    sigmas: tuple[float, ...] = tuple(eq.VarianceExploding().refine_sigmas())
     solve: Callable[..., Tensor] = solvers.euler
 
 

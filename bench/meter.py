@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ class Meter:
     unet_rows: of all UNet calls; latent_px: summed over these rows.
     vae_decodes, vae_encodes: pictures or parts of pictures; vae_megapixels: of all of them.
     model_swaps: how often the UNet is called after the autoencoder: a host with room for one of them loads it anew.
-    seconds: CPU seconds of the whole request (on one thread other work on the machine does not count);
-    inside: of these, in the UNet and the autoencoder. wall_seconds: by the clock.
+    seconds: of the whole request, by `clock`; inside: of these, in the UNet and the autoencoder. wall_seconds: by the
+    wall's clock. On a CPU, `clock` counts the process's seconds (on one thread other work does not count).
     """
+
+    clock: Callable[[], float] = field(default=time.process_time, repr=False)
 
     unet_rows: int = 0
     latent_px: int = 0
@@ -55,20 +58,20 @@ class Meter:
             for module, count in counters.items():
                 hooks.callback(module.register_forward_pre_hook(self._enter(count)).remove)
                 hooks.callback(module.register_forward_hook(self._leave).remove)
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, began = time.perf_counter(), self.clock()
             yield
-            self.seconds += time.process_time() - cpu
+            self.seconds += self.clock() - began
             self.wall_seconds += time.perf_counter() - wall
 
     def _enter(self, count: Callable[[torch.Tensor], None]) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple) -> None:
             count(args[0])
-            self._began = time.process_time()
+            self._began = self.clock()
 
         return hook
 
     def _leave(self, module: nn.Module, args: tuple, out: object) -> None:
-        self.inside += time.process_time() - self._began
+        self.inside += self.clock() - self._began
 
     def _count_unet(self, x: torch.Tensor) -> None:
         self.model_swaps += self._is_vae_last
@@ -87,9 +90,28 @@ class Meter:
         self.vae_megapixels += len(picture) * picture.shape[-2] * picture.shape[-1] / MEGA
 
 
+def gpu_clock() -> float:
+    """Seconds, when the GPU has done all that it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    return gpu_clock if device.type == "cuda" else time.process_time
+
+
+def gpu_peak_of(work: Callable[[], Any]) -> float:
+    """MB of a GPU's tensors that are allocated at once at most while `work` runs, beyond what was there before."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    return (torch.cuda.max_memory_allocated() - before) / MEGA
+
+
 def peak_of(work: Callable[[], Any]) -> float:
-    """MB of tensors that are allocated at once at most while `work` runs, beyond what was there before: the sum of
-    what torch's profiler sees allocated and freed."""
+    """The same in a CPU's memory: the sum of what torch's profiler sees allocated and freed."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

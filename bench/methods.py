@@ -10,7 +10,7 @@ from typing import Any
 from lib_beyondfacial.settings import FIELDS, PRESETS
 
 SINGLE = {"mask_mode": "whole", "idap_strength": 0.0, "rho": 1.0}
-REFINE_ONLY = {"start": 0.4}  # of 10 steps: the level at which the head is refined
+REFINE_ONLY = {"start": 0.5}  # of 10 steps: the level at which the head is refined
 LATE = 0.2  # the users' workaround: let the scene stand before the identity begins
 
 
@@ -134,7 +134,7 @@ FRONTIER = (
     Method("detailer_0.6", f"plain, {DETAILED}, strength .6", after="plain", strength=0.6),
     Method("late_detailer_refined", f"single_line_late, {DETAILED} as the refinement", after="single_line_late"),
     Method("plus_detailer", f"the defaults, {DETAILED} that redraws as the refinement does", after="beyondfacial"),
-    *(Method(f"start_{s}", f"the line begins at {s}", {"start": s}) for s in (0.1, 0.2, 0.4, 0.5)),
+    *(Method(f"start_{s}", f"the line begins at {s}", {"start": s}) for s in (0.2, 0.3, 0.5, 0.6)),
     *(Method(f"weight_{w}", f"weight {w}", {"weight": w}) for w in (0.7, 1.3)),
     *(Method(f"crop_only_{w}", f"weight {w} before the refinement, 1.3 in it", {"weight": w, "refine_weight": 1.3 / w})
       for w in (0.5, 0.7)),

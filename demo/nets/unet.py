@@ -1,10 +1,12 @@
-"""The noise-prediction UNet with SD 1.x's module layout (`model.diffusion_model.*` keys).
+"""The noise-prediction UNet with the module layout of SD 1.x and SDXL (`model.diffusion_model.*` keys), without SDXL's
+vector conditioning.
 
-Residual blocks and one-layer spatial transformers, whose cross-attentions are the modules named `attn2`."""
+Residual blocks and spatial transformers, whose cross-attentions are the modules named `attn2`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -94,11 +96,13 @@ class BasicTransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    def __init__(self, channels: int, context_dim: int, heads: int):
+    def __init__(self, channels: int, context_dim: int, heads: int, depth: int = 1):
         super().__init__()
         self.norm = group_norm(channels, 1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(channels, context_dim, heads)])
+        self.transformer_blocks = nn.ModuleList(
+            [BasicTransformerBlock(channels, context_dim, heads) for _ in range(depth)]
+        )
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
@@ -132,7 +136,11 @@ class TimestepSequential(nn.Sequential):
 
 
 class UNetModel(nn.Module):
-    """eps = unet(x, timesteps, context): x (B, 4, h, w), timesteps (B,), context (B, tokens, context_dim)."""
+    """eps = unet(x, timesteps, context): x (B, 4, h, w), timesteps (B,), context (B, tokens, context_dim).
+
+    transformer_depth: blocks of a transformer, by level (one number: the same in all). num_head_channels: of an
+    attention's head; 0: there are num_heads of them, however wide they become.
+    """
 
     def __init__(  # noqa: PLR0913  the names of the yaml
         self,
@@ -144,44 +152,49 @@ class UNetModel(nn.Module):
         context_dim: int = 128,
         in_channels: int = 4,
         out_channels: int = 4,
+        transformer_depth: int | Sequence[int] = 1,
+        num_head_channels: int = 0,
     ):
         super().__init__()
+        depths = [transformer_depth] * len(channel_mult) if isinstance(transformer_depth, int) else transformer_depth
         self.model_channels = model_channels
         emb = model_channels * 4
         self.time_embed = nn.Sequential(nn.Linear(model_channels, emb), nn.SiLU(), nn.Linear(emb, emb))
 
-        def attention(channels: int, ds: int) -> list[nn.Module]:
-            return [SpatialTransformer(channels, context_dim, num_heads)] if ds in attention_resolutions else []
+        def transformer(channels: int, level: int) -> SpatialTransformer:
+            heads = channels // num_head_channels if num_head_channels else num_heads
+            return SpatialTransformer(channels, context_dim, heads, depths[level])
+
+        def attention(channels: int, level: int) -> list[nn.Module]:
+            return [transformer(channels, level)] if 2**level in attention_resolutions else []
 
         self.input_blocks = nn.ModuleList([TimestepSequential(nn.Conv2d(in_channels, model_channels, 3, padding=1))])
-        skips, c, ds = [model_channels], model_channels, 1
+        skips, c = [model_channels], model_channels
         for level, mult in enumerate(channel_mult):
             for _ in range(num_res_blocks):
                 width = mult * model_channels
-                self.input_blocks.append(TimestepSequential(ResBlock(c, width, emb), *attention(width, ds)))
+                self.input_blocks.append(TimestepSequential(ResBlock(c, width, emb), *attention(width, level)))
                 c = width
                 skips.append(c)
             if level < len(channel_mult) - 1:
                 self.input_blocks.append(TimestepSequential(Downsample(c)))
                 skips.append(c)
-                ds *= 2
         self.middle_block = TimestepSequential(
-            ResBlock(c, c, emb), SpatialTransformer(c, context_dim, num_heads), ResBlock(c, c, emb)
+            ResBlock(c, c, emb), transformer(c, len(channel_mult) - 1), ResBlock(c, c, emb)
         )
         self.output_blocks = nn.ModuleList()
         for level, mult in reversed(list(enumerate(channel_mult))):
             for i in range(num_res_blocks + 1):
                 width = mult * model_channels
-                layers: list[nn.Module] = [ResBlock(c + skips.pop(), width, emb), *attention(width, ds)]
+                layers: list[nn.Module] = [ResBlock(c + skips.pop(), width, emb), *attention(width, level)]
                 c = width
                 if level and i == num_res_blocks:
                     layers.append(Upsample(c))
-                    ds //= 2
                 self.output_blocks.append(TimestepSequential(*layers))
         self.out = nn.Sequential(group_norm(c), nn.SiLU(), nn.Conv2d(c, out_channels, 3, padding=1))
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
-        emb = self.time_embed(timestep_embedding(timesteps, self.model_channels))
+        emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(x.dtype))
         h, skips = x, []
         for block in self.input_blocks:
             h = block(h, emb, context)

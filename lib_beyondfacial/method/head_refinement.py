@@ -18,14 +18,14 @@ from torch import Tensor
 
 from .start_noise import Box
 
-REFINE_AT = (2.5, 1.5, 0.9)  # sigmas: at the first level at or below each, heads are searched for until all are found
+REFINE_AT = (1.6, 1.0, 0.6)  # sigmas: at the first level at or below each, heads are searched for until all are found
 CROP = 1.7  # side of the square that is cut out, in sides of the head's box
 RADIUS, EDGE = 0.42, 0.19  # the ellipse: its radius as a share of the square's side, its soft edge of the radius
 MARGIN = 3  # latent px around the square, of the part of the picture that is encoded again
 LOSS_BLUR = 2.0  # latent px: what the autoencoder loses on a window is a shift of colours, smooth over the picture
 STEPS, CURVE = 4, 1.5
 ENCODE_SHRINK = 2  # the enlarged crop is encoded at half its side, as the noise hides what is finer
-NOISIER = 2.0  # the refinement starts at this multiple of the level's sigma
+CROP_SIGMA = 5.0  # of the crop's first step: its head is large, and can still become another one
 MAX_CFG = 4.0  # of the refinement
 REFINE_PROMPT = "close-up portrait, {prompt}"
 
@@ -188,10 +188,9 @@ class VarianceExploding:
     def noised(self, x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
         return x0 + sigma * noise
 
-    def refine_sigmas(self, sigma: float) -> list[float]:
+    def refine_sigmas(self) -> list[float]:
         """The levels down to 0; the first is so high that the head can change its identity."""
-        first = max(NOISIER * sigma, REFINE_AT[0])
-        return [first * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
+        return [CROP_SIGMA * (1 - k / STEPS) ** CURVE for k in range(STEPS)] + [0.0]
 
 
 def sample_euler(predict: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:

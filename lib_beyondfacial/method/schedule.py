@@ -44,6 +44,6 @@ class NoiseLaw(Protocol):
         """The latents at this level, of unit-variance noise."""
         ...
 
-    def refine_sigmas(self, sigma: float) -> list[float]:
-        """The levels of the head refinement that is due at this level, down to 0 (docs/method.md eq. 13)."""
+    def refine_sigmas(self) -> list[float]:
+        """The levels of the head refinement, down to 0 (docs/method.md eq. 13)."""
         ...

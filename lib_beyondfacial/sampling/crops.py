@@ -77,7 +77,7 @@ def encode_heads(
 
 
 def denoise_crops(
-    host: Host, predict: Predict, heads: HeadsToRefine, sigma: float, seeds: Mapping[Spot, int], side: int
+    host: Host, predict: Predict, heads: HeadsToRefine, seeds: Mapping[Spot, int], side: int
 ) -> dict[Spot, Tensor]:
     """The heads as the identity lines redraw them, (3, side, side); all crops are denoised together.
 
@@ -95,7 +95,7 @@ def denoise_crops(
     generators = [torch.Generator().manual_seed(int(seeds[spot]) % 2**63) for spot in heads.crops]
     noise = torch.stack([torch.randn(z.shape[1:], generator=each) for each in generators]).to(z)
     host.load_unet()
-    sigmas = host.law.refine_sigmas(sigma)
+    sigmas = host.law.refine_sigmas()
     start = host.law.noised(z, noise, sigmas[0])
     refined = eq.sample_euler(watched_steps(host, predict, sigmas), start, sigmas)
     factor = side // z.shape[-1]

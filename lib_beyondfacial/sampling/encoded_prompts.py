@@ -42,9 +42,10 @@ def encode_pass(
     if not plan.refines:
         return EncodedPrompts(probe, lines, None, None)
     side = plan.refine_size(host.native_side)
-    crops = [
-        text for of_line in changed.values() for text in prompts.refine_prompts(of_line or texts, host.prompts_at_end)
-    ]
+    crops = []
+    for line in plan.lines:
+        others = [each.subject for each in plan.lines if each is not line]
+        crops += prompts.refine_prompts(changed[line.name] or texts, host.prompts_at_end, others)
     refine = host.encode_prompts(crops, (side, side))
     negatives = host.prompts_at_end([image.negative_prompt for image in images]) * len(plan.lines)
     return EncodedPrompts(probe, lines, refine, host.encode_prompts(negatives, (side, side)))

@@ -128,7 +128,7 @@ class HeadRefinement:
         is_large = len(spots) * side**2 > len(self.images) * next(iter(found.pictures.values()))[0].numel()
         self.landmarks = {spot: found.landmarks_of(*spot) for spot in spots}
         predict = self.crop_predictor(spots, min(step.cfg_scale, eq.MAX_CFG), not is_large)
-        return denoise_crops(self.host, predict, found, step.sigma, self.seeds(), side)
+        return denoise_crops(self.host, predict, found, self.seeds(), side)
 
     def seeds(self) -> dict[Spot, int]:
         """Of the noise of every line's crops, in the order of the prompts: line by line."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..method.head_refinement import REFINE_PROMPT
+from .close_up import close_up_prompt
 from .gender import follow_gender
 from .plan import IdentityLine
 from .words import PERSON_WORDS, words_of
@@ -65,13 +66,15 @@ def line_prompts(line: IdentityLine, prompts: Sequence[str]) -> list[str] | None
     return changed if changed != list(prompts) else None
 
 
-def refine_prompts(prompts: Sequence[str], at_end: Callable[[Sequence[str]], list[str]]) -> list[str]:
-    """The head refinement's prompts: after prompt editing, AND parts joined, with a phrase for a close-up.
+def refine_prompts(
+    prompts: Sequence[str], at_end: Callable[[Sequence[str]], list[str]], others: Sequence[str] = ()
+) -> list[str]:
+    """The head refinement's prompts: after prompt editing, AND parts joined, of a close-up of one person.
 
-    at_end: Host.prompts_at_end.
+    at_end: Host.prompts_at_end. others: subjects of the other persons.
     """
     refined = []
     for prompt in prompts:
         parts = at_end([AND_WEIGHT.sub("", part).strip() for part in AND_PART.split(prompt)])
-        refined.append(REFINE_PROMPT.replace("{prompt}", ", ".join(filter(None, parts))))
+        refined.append(REFINE_PROMPT.replace("{prompt}", close_up_prompt(", ".join(filter(None, parts)), others)))
     return refined

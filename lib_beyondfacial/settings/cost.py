@@ -8,7 +8,7 @@ from .parameters import MethodParameters
 
 STEPS, CROP_SHARE = 30, 2 / 3  # of the estimate; CROP_SHARE: a 512 x 512 crop's row in rows of 512 x 768
 CROP_ROWS = 8  # 4 steps, each with the prompt and without
-FOUND_AT = 0.4  # of the schedule: where sigma falls below 2.5, and the head is looked for, in the usual schedules
+FOUND_AT = 0.5  # of the schedule: where sigma falls below 1.6, and the head is looked for, in the usual schedules
 
 
 def estimate_cost(

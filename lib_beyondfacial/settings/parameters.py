@@ -20,7 +20,7 @@ class MethodParameters:
         0, 3, 0.05, axis=True,
     )  # fmt: skip
     start: float = setting(
-        0.3, "Start", "Share of the steps before the person comes in. Higher: more of the plain picture stays.",
+        0.4, "Start", "Share of the steps before the person comes in. Higher: more of the plain picture stays.",
         0, 1, 0.01, section="mask", axis=True,
     )  # fmt: skip
     stop: float = setting(

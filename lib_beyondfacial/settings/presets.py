@@ -13,7 +13,7 @@ from .values import check_value
 PRESETS: dict[str, dict[str, Any]] = {
     "Default": {},
     # the later the person comes in, the less of the scene changes (docs/experiments.md, likeness against change)
-    "Full body": {"start": 0.4, "idap_strength": 0.0, "refine_head": True},
+    "Full body": {"start": 0.6, "idap_strength": 0.0, "refine_head": True},
     # the head refinement alone: one row of the identity at the level at which the head is looked for
     "Fast": {"start": 0.5, "idap_strength": 0.0, "refine_head": True},
     # a face that fills the picture is too large to be refined, and decides the picture from the first step

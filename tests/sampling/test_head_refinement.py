@@ -56,7 +56,7 @@ def test_head_is_refined_once_and_then_the_line_rests(refining):
     run_level(sampling, 5.0, predictions)
     assert not find.pictures
     assert not sampling.host.calls
-    after = behind_cfg(sampling, 2.0, predictions)
+    after = behind_cfg(sampling, 1.5, predictions)
     assert sampling.report.refined == {"person": (True,)}
     assert [call.rows for call in sampling.host.calls] == [2] * eq.STEPS, "with the prompt and without, in one call"
     assert torch.allclose(after[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
@@ -72,7 +72,7 @@ def test_head_is_refined_once_and_then_the_line_rests(refining):
 
 def test_heads_that_are_held_to_the_end_are_kept_for_the_finished_picture(refining):
     sampling, predictions = refining(finding([face()])), predict()
-    run_level(sampling, 2.0, predictions)
+    run_level(sampling, 1.5, predictions)
     drawn = sampling.report.drawn[LINE, 0]
     assert (drawn.crop, drawn.size, drawn.image) == (eq.crop_around(HEAD, (64, 96)), (64, 96), 0)
     assert drawn.pixels.shape == (3, 64, 64)
@@ -86,25 +86,25 @@ def test_heads_that_are_held_to_the_end_are_kept_for_the_finished_picture(refini
 @pytest.mark.parametrize("ends", ["the window", "the model"])
 def test_heads_that_are_not_held_to_the_end_are_the_hosts(refining, ends):
     sampling = refining(finding([face()]), stop=0.8)
-    run_level(sampling, 2.0, predict())
+    run_level(sampling, 1.5, predict())
     assert sampling.report.drawn
     if ends == "the model":
         sampling.host.key = object()
-    assert not sampling.acts(2.0 if ends == "the model" else 0.03)
+    assert not sampling.acts(1.5 if ends == "the model" else 0.03)
     assert not sampling.report.drawn
 
 
 def test_what_the_autoencoder_loses_is_added_again(refining):
     host = drawing()
     host.lost = 0.2
-    after = behind_cfg(refining(finding([face()]), host=host), 2.0, drawable(predict()))
+    after = behind_cfg(refining(finding([face()]), host=host), 1.5, drawable(predict()))
     assert torch.allclose(after[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
 
 
 def test_less_similar_head_is_not_kept(refining):
     sampling, predictions = refining(finding([face(similarity=0.6)], [face(similarity=0.4)])), predict()
     plain = refining(finding([]), refine_head=False)
-    for sigma in (2.0, 1.0, 0.5):
+    for sigma in (1.5, 1.0, 0.5):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert sampling.report.refined == {"person": (False,)}
     (warning,) = sampling.report.warnings
@@ -117,7 +117,7 @@ def test_batch_is_refined_head_by_head(refining):
     """The first picture's head is found at the first attempt, the second one's at the second."""
     sampling = refining(finding([face()], [], [face()]), batch=2)  # the third call looks at the refined picture
     predictions = predict(batch=2)
-    run_level(sampling, 2.0, predictions)
+    run_level(sampling, 1.5, predictions)
     assert sampling.report.refined == {"person": (True, False)}
     assert sampling.active_lines(1.6), "the second picture still needs the line"
     first = sampling.refinement.heads.denoised[0].clone()
@@ -132,9 +132,9 @@ def test_no_face_is_looked_for_at_three_levels(refining):
     find = finding([])
     sampling, predictions = refining(find, batch=2), predict(batch=2)
     plain = refining(finding([]), batch=2, refine_head=False)
-    for sigma in (14.6, 2.0, 1.4, 1.0, 0.5, 0.1):
+    for sigma in (14.6, 2.0, 1.5, 1.1, 0.9, 0.5, 0.1):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
-    assert len(find.pictures) == 3 * 2, "at 2.0, 1.4 and 0.5"
+    assert len(find.pictures) == 3 * 2, "at 1.5, 0.9 and 0.5"
     assert not any(sampling.report.refined["person"])
     assert not any(sampling.report.batch.found_head(LINE, image) for image in range(2)), "shortfalls.py tells of it"
 
@@ -143,7 +143,7 @@ def test_large_head_is_left_as_it_is(refining):
     find = finding([face(LARGE)])
     sampling, predictions = refining(find), predict()
     plain = refining(finding([]), refine_head=False)
-    for sigma in (2.0, 1.0, 0.5):
+    for sigma in (1.5, 1.0, 0.5):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert len(find.pictures) == 1
     assert sampling.active_lines(0.1)
@@ -154,14 +154,14 @@ def test_large_head_is_left_as_it_is(refining):
 def test_no_refinement_unless_asked_for_and_adaptive(refining, changes):
     find = finding([face()])
     sampling = refining(find, **changes)
-    run_level(sampling, 2.0, predict())
+    run_level(sampling, 1.5, predict())
     assert not find.pictures
     assert [each.size for each in sampling.host.encoded] == [], "and its prompts are not encoded"
 
 
 def test_refinement_has_close_up_prompts_at_the_crops_size(refining):
     sampling = refining(finding([face()]))
-    run_level(sampling, 2.0, predict())
+    run_level(sampling, 1.5, predict())
     cond, uncond = sampling.host.encoded
     assert cond.texts == ("close-up portrait, a photo of a man 0",)
     assert uncond.texts == ("ugly",)
@@ -171,7 +171,7 @@ def test_refinement_has_close_up_prompts_at_the_crops_size(refining):
     assert (first.rows, first.line, first.injected, first.is_crop) == (2, LINE, True, True)
     (where, weight), *_ = sampling.host.injection.attachments
     assert (where.rows, where.images, weight) == (slice(0, 1), (0,), 1.3)
-    assert [call.sigma for call in sampling.host.calls] == sampling.host.law.refine_sigmas(2.0)[:-1]
+    assert [call.sigma for call in sampling.host.calls] == sampling.host.law.refine_sigmas()[:-1]
 
 
 def test_refinements_cfg_is_at_most_four(refining):
@@ -180,7 +180,7 @@ def test_refinements_cfg_is_at_most_four(refining):
     host.joins = False
     host.x0 = lambda x, sigma: torch.full_like(x, 0.2 if host.injection.is_attached else 0.0)
     sampling = refining(finding([face()]), host=host)
-    after = behind_cfg(sampling, 2.0, drawable(predict()), 7.0)
+    after = behind_cfg(sampling, 1.5, drawable(predict()), 7.0)
     assert torch.allclose(after[CENTRE], torch.tensor(0.8), atol=0.05)
 
 
@@ -189,7 +189,7 @@ def test_refinement_is_seeded_and_draws_no_host_numbers(refining):
         host = HostDouble(x0=lambda x, sigma: (0.1 * x).clamp(-1, 1))
         sampling = refining(finding([face()]), host=host)
         sampling.refinement.images = [SimpleNamespace(seed=seed)]
-        run_level(sampling, 2.0, predict())
+        run_level(sampling, 1.5, predict())
         return sampling.refinement.heads.denoised
 
     state = torch.get_rng_state()
@@ -201,7 +201,7 @@ def test_refinement_is_seeded_and_draws_no_host_numbers(refining):
 
 def test_unet_is_loaded_before_and_after_it_draws(refining):
     sampling = refining(finding([face()]))
-    run_level(sampling, 2.0, predict())
+    run_level(sampling, 1.5, predict())
     order = sampling.host.order
     first = order.index("predict")
     assert order[:first] == ["decode", "encode", "load_unet"]
@@ -212,6 +212,6 @@ def test_the_refinement_tells_what_it_does(refining):
     sampling = refining(finding([face()]))
     run_level(sampling, 5.0, predict())
     assert sampling.host.progress == []
-    run_level(sampling, 2.0, predict())
+    run_level(sampling, 1.5, predict())
     steps = [REDRAWING.format(n, eq.STEPS) for n in range(1, eq.STEPS + 1)]
     assert sampling.host.progress == [LOOKING, *steps, ""]

@@ -56,7 +56,7 @@ def begin():
 @pytest.mark.parametrize(("positions", "first"), [((0, 0), LEFT), ((2, 1), RIGHT)])
 def test_both_heads_are_refined_together_and_both_lines_rest(begin, positions, first):
     sampling = begin([RIGHT, LEFT], positions)
-    run_level(sampling, 2.0, predict())
+    run_level(sampling, 1.5, predict())
     boxes = sampling.report.heads[0]
     assert boxes[NAMES[0]] == pytest.approx(np.array(first) / np.array([96, 64, 96, 64]))
     assert sampling.refinement.heads.refined == {name: (True,) for name in NAMES}
@@ -70,7 +70,7 @@ def test_both_heads_are_refined_together_and_both_lines_rest(begin, positions, f
 
 def test_crops_of_a_batch_are_rows_of_the_same_calls(begin):
     sampling = begin([LEFT, RIGHT], batch=2)
-    run_level(sampling, 2.0, predict(batch=2))
+    run_level(sampling, 1.5, predict(batch=2))
     assert {call.rows for call in sampling.host.calls if call.is_crop} == {4}
     assert list(sampling.refinement.seeds().values()) == [7, 8, 8, 9]
     assert sampling.report.refined == {name: (True, True) for name in NAMES}
@@ -82,7 +82,7 @@ def test_crops_of_a_batch_are_rows_of_the_same_calls(begin):
 def test_a_line_without_a_face_goes_on(begin):
     sampling = begin([LEFT])
     predictions = predict()
-    run_level(sampling, 2.0, predictions)
+    run_level(sampling, 1.5, predictions)
     refined = [name for name, of_line in sampling.refinement.heads.refined.items() if of_line == (True,)]
     assert len(refined) == 1
     assert [line.name for line in sampling.active_lines(1.6)] == [name for name in NAMES if name not in refined]

@@ -140,7 +140,7 @@ def test_stride_reuses_the_last_difference(begin):
 
 def test_stride_evaluates_again_where_the_sampler_goes_back_up(begin):
     sampling = begin(stride=4)
-    run_level(sampling, 2.0, predict())
+    run_level(sampling, 1.5, predict())
     assert not sampling.active_lines(2.0)
     assert not sampling.active_lines(1.0)
     sampling = begin(stride=4)

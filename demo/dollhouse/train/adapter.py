@@ -44,7 +44,7 @@ from lib_beyondfacial.common import EMBEDDING_SIZE
 from lib_beyondfacial.faces.alignment import align_face
 from lib_beyondfacial.unet.sites import enumerate_sites
 
-PLANS = {"cpu": Plan(8000, 16, 1e-3, muon=True), "cuda": Plan(16000, 128, 6e-4)}
+PLANS = {"cpu": Plan(8000, 16, 1e-3, muon=True), "cuda": Plan(4000, 128, 1e-3, muon=True)}
 CLOSE_UPS = 0.92  # fixed beforehand, not tuned to the result
 TOKENS, HIDDEN = 4, 256
 LIKENESS = 0.25  # weight of 1 - cosine to the person, by the recogniser of latents

@@ -17,7 +17,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from demo.dollhouse.train import adapter, decoder, detector, diffusion, evaluator, measure, packs, recogniser, vae
+from demo.dollhouse.train import (
+    adapter,
+    decoder,
+    detector,
+    diffusion,
+    evaluator,
+    genders,
+    measure,
+    packs,
+    recogniser,
+    vae,
+)
 from demo.dollhouse.train.bundle import read_bundle, write_bundle
 from demo.dollhouse.train.figures import write_figures
 from demo.dollhouse.train.place import Amounts, Place, add_place_options, place_of
@@ -52,6 +63,7 @@ STAGES = (
     Stage("decoder", 0.06, decoder.PLANS, decoder.train),
     of_recogniser("feed_soft", 0.04),
     Stage("detector", 0.05, detector.PLANS, detector.train),
+    Stage("genders", 0.02, genders.PLANS, genders.train),
     of_recogniser("judge", 0.06),
     Stage("evaluator", 0.08, evaluator.PLANS, evaluator.train),
     Stage("packs", 0, None, packs.measure_all),

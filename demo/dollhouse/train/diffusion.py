@@ -28,7 +28,7 @@ from demo.nets.unet import UNetModel
 from demo.nets.vae import count_parameters
 
 # A step of 256 pictures takes a GPU hardly longer than one of 64; a CPU learns more from many small steps.
-PLANS = {"cpu": Plan(12000, 16, 1e-3, muon=True), "cuda": Plan(40000, 256, 1e-3)}
+PLANS = {"cpu": Plan(12000, 16, 1e-3, muon=True), "cuda": Plan(20000, 256, 2e-3, muon=True)}
 EMPTY = 0.1  # of the captions, for CFG
 LOOKS = 0.5  # chance that a caption names each of a head's looks
 COARSE, COARSE_WEIGHT = 3, 3.0  # latent px to one of the error's thumbnail: what decides colours

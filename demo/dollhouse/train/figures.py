@@ -85,6 +85,7 @@ TARGETS = (
         Target("detector", f"recall of two, {shape}", 0.98, of_card("pack_dollhouse", "extras", f"recall_two_{shape}"))
         for shape in ("1:1", "3:2", "2:1")
     ),
+    Target("gender model", "right, full, decoded", 0.97, of_card("genders", "decoded_full")),
     Target("adapter", "attributes, close-up", 0.85, of_card("generated_single_line", "close-up", "attributes")),
     Target("evaluator", "shot", 0.99, of_card("evaluator", "renders", "shot")),
     Target("evaluator", "scene", 0.99, of_card("evaluator", "renders", "scene")),

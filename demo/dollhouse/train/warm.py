@@ -26,7 +26,7 @@ from torch import nn
 from demo.dollhouse.train.place import SHIPPED, Place, add_place_options, place_of
 from demo.dollhouse.train.recogniser import SEED, Trained
 
-TAKEN = ["feed", "feed_soft", "detector", "judge", "evaluator"]  # stages that need not be run
+TAKEN = ["feed", "feed_soft", "detector", "genders", "judge", "evaluator"]  # stages that need not be run
 OF_VAE, OF_BASE = "first_stage_model.", ("model.diffusion_model.", "cond_stage_model.")
 
 
@@ -55,7 +55,7 @@ def take_over(place: Place, shipped: Place) -> None:
     for which in ("feed", "judge"):
         shutil.copytree(shipped.pack(which), place.pack(which), dirs_exist_ok=True)
     shutil.copyfile(shipped.evaluator, place.evaluator)
-    names = ("detector", "vae", "decoder", "recogniser_feed", "recogniser_judge")
+    names = ("detector", "genders", "vae", "decoder", "recogniser_feed", "recogniser_judge")
     kept = {k: v for k, v in shipped.card().items() if k in names}
     evaluator = shipped.card().get("evaluator", {})
     kept["evaluator"] = {k: v for k, v in evaluator.items() if k in ("parameters", "steps", "batch")}
