@@ -67,7 +67,7 @@ STAGES = (
     of_recogniser("judge", 0.06),
     Stage("evaluator", 0.08, evaluator.PLANS, evaluator.train),
     Stage("packs", 0, None, packs.measure_all),
-    Stage("diffusion", 0.33, diffusion.PLANS, diffusion.train),
+    Stage("diffusion", 0.31, diffusion.PLANS, diffusion.train),
     Stage("adapter", 0.10, adapter.PLANS, adapter.train),
     Stage("measure", 0, None, measure.measure_all),
 )
