@@ -115,7 +115,9 @@ def test_a_batch_is_its_pictures_made_one_by_one(bench, batch, collected, name):
     for pair, together in zip(batch, kept, strict=True):
         alone = bench.painter.paint([pair], METHODS[name])
         assert np.abs(alone.images[0].astype(int) - together.astype(int)).max() <= 2
-        rows = collected[name][0]["unet_rows"]  # of a batch; alone a picture may have no head to be refined, or earlier
+        rows = collected[name][0][
+            "unet_rows"
+        ]  # of a batch; alone a picture may have no head to be refined, or earlier
         assert alone.rows == rows if name == "plain" else rows - 2 * head_refinement.STEPS <= alone.rows <= rows
 
 

@@ -118,7 +118,7 @@ SETTINGS = [
         {"weight": 0},
         {"weight": 3},
         {"mask_strength": 0},
-        {"mask_strength": 0.05},
+        {"mask_strength": 0.05, "start": 0},
         {"rho": 0},
         {"rho": 0, "mask_mode": "whole"},
         {"mask_mode": "whole", "refine_head": True},

@@ -158,7 +158,14 @@ def test_gender_difference_warns_or_follows_the_photo(models_folder, host, photo
     """The pack sees a female face, the prompt says man."""
 
     def ask(**more):
-        unit = {"references": [photo], "adapter": "fits", "mask_mode": "whole", "refine_head": False, **more}
+        unit = {
+            "references": [photo],
+            "adapter": "fits",
+            "start": 0,
+            "mask_mode": "whole",
+            "refine_head": False,
+            **more,
+        }
         request = {**RUN, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
         result = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", [])

@@ -46,7 +46,7 @@ def test_a_good_unit_has_no_problems(ask, photo):
         "warnings": [],
         "adapter": "fits",
         "pack": "squares",
-        "rows": {"steps": 20, "plain": 40, "identity": 14, "refinement": 8},
+        "rows": {"steps": 20, "plain": 40, "identity": 12, "refinement": 8},
     }
 
 

@@ -99,9 +99,9 @@ def held_out_accuracy(place: Place, net: GenderNet, n: int = 400) -> dict[str, f
     back, figures = decoded(place, "held_out_genders", images), {}
     is_full = np.array([picture.shot == "full" for picture, _ in truths])
     wanted = np.array([GENDERS.index(picture.identity.gender) for picture, _ in truths])
-    for name, seen in (("renders", images), ("decoded", back)):
+    for name, pictures in (("renders", images), ("decoded", back)):
         boxes = [np.array(truth.head_box) for _, truth in truths]
-        heads = np.stack([cut_head(image, box) for image, box in zip(seen, boxes, strict=True)])
+        heads = np.stack([cut_head(image, box) for image, box in zip(pictures, boxes, strict=True)])
         right = net(detector_input(torch.from_numpy(heads).to(place.device))).argmax(1).cpu().numpy() == wanted
         figures |= {name: round(float(right.mean()), 4), f"{name}_full": round(float(right[is_full].mean()), 4)}
     return figures
