@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-FRAMES = ("full body", "full length", "whole body", "upper body", "half body", "lower body", "head to toe", "cowboy")
-FRAMES += ("long", "wide", "extreme wide", "wide angle", "medium", "establishing")
+FRAMES = (
+    "full body", "full length", "whole body", "upper body", "half body", "lower body", "head to toe", "cowboy",
+    "long", "wide", "extreme wide", "wide angle", "medium", "establishing",
+)  # fmt: skip
 SHOTS = "shot|view|portrait|photo|picture"
 ONE_OF = {
     "men": "man", "women": "woman", "people": "person", "persons": "person", "guys": "guy", "ladies": "lady",
@@ -45,7 +47,9 @@ def close_up_prompt(prompt: str, others: Sequence[str] = ()) -> str:
     framed = FRAME.sub(lambda found: found[0] if found["frame"] is None else "", one)
     if framed == one:
         return one
-    parts = [part.strip() for part in NOTHING_LEFT.sub("", framed).split(",")]
+    while (emptied := NOTHING_LEFT.sub("", framed)) != framed:  # brackets in brackets
+        framed = emptied
+    parts = [part.strip() for part in framed.split(",")]
     return ", ".join(part for part in parts if part)
 
 

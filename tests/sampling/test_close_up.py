@@ -15,7 +15,7 @@ from lib_beyondfacial.sampling.prompts import refine_prompts
     [
         ("photo of a man running in the city, full body shot", (), "photo of a man running in the city"),
         ("(full body:1.2), a man, wide shot, night", (), "a man, night"),
-        ("a man, [wide shot], (full-length portrait)", (), "a man"),
+        ("a man, [wide shot], ((full-length portrait):1.1)", (), "a man"),
         ("Extreme wide shot, a king", (), "a king"),
         ("a man, <lora:full body:0.8>, upper body", (), "a man, <lora:full body:0.8>"),
         ("two men running, wide-angle view", (), "a man running"),
