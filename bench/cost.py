@@ -2,7 +2,7 @@
 
     python -m bench.cost                                  all sizes -> bench/results/cost.json; hours, on one thread
     python -m bench.cost --only dollhouse --out bench/out    minutes
-    python -m bench.cost --only sdxl --out bench/out      two minutes of a GPU with 24 GB
+    python -m bench.cost --only sdxl --out bench/out      wants a GPU
     python -m bench.cost --records FILE                   goes on where a run that was ended stopped
 
 Within a size all methods take turns, so that whatever else the machine does meets them all; each answer is one line of

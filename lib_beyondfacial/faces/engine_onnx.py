@@ -91,14 +91,7 @@ class OnnxEngine:
     def _gender(self, picture: np.ndarray, box: np.ndarray) -> str | None:
         if not self.tells_gender:
             return None
-        import cv2
-
-        x0, y0, x1, y1 = (float(v) for v in box)
-        scale = GENDER_SIDE / (max(x1 - x0, y1 - y0, 1e-3) * GENDER_MARGIN)
-        shift = [GENDER_SIDE / 2 - scale * (x0 + x1) / 2, GENDER_SIDE / 2 - scale * (y0 + y1) / 2]
-        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        head = cv2.warpAffine(picture, matrix, (GENDER_SIDE, GENDER_SIDE))  # outside: black
-        return GENDERS[int(np.argmax(self._run("gender", head)[:2]))]
+        return GENDERS[int(np.argmax(self._run("gender", cut_head(picture, box))[:2]))]
 
     def _run(self, task: str, crop: np.ndarray) -> np.ndarray:
         import cv2
@@ -108,6 +101,16 @@ class OnnxEngine:
         blob = cv2.dnn.blobFromImage(crop, 1 / std, crop.shape[1::-1], (mean, mean, mean), swapRB=True)
         answer = session.run([session.get_outputs()[0].name], {session.get_inputs()[0].name: blob})[0]
         return np.asarray(answer, np.float32).reshape(-1)
+
+
+def cut_head(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """A box x0, y0, x1, y1 and what is round it, as a gender model wants it: (96, 96, 3); black outside."""
+    import cv2
+
+    x0, y0, x1, y1 = (float(v) for v in box)
+    scale = GENDER_SIDE / (max(x1 - x0, y1 - y0, 1e-3) * GENDER_MARGIN)
+    shift = [GENDER_SIDE / 2 - scale * (x0 + x1) / 2, GENDER_SIDE / 2 - scale * (y0 + y1) / 2]
+    return cv2.warpAffine(picture, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), (GENDER_SIDE, GENDER_SIDE))
 
 
 def gives_gender(session: Any) -> bool:

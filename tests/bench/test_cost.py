@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 from bench import cost, cost_models
 from bench.cost import Job
 from bench.cost_models import Model, Size
+from demo.nets.unet import UNetModel
 
 pytestmark = pytest.mark.weights
 UNET = {"model_channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "num_heads": 4}
@@ -31,6 +34,28 @@ def run(model):
         return cost.run_job(model, Job("tiny", STEPS, method, **changes))
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("unet", "parameters"),
+    [(cost_models.SD15_UNET, 859_520_964), (cost_models.SDXL_UNET, 2_567_463_684 - 5_245_440)],
+    ids=["SD1.5", "SDXL without its vector conditioning"],
+)
+def test_networks_have_the_real_ones_sizes(unet, parameters):
+    with torch.device("meta"):
+        assert sum(each.numel() for each in UNetModel(**unet).parameters()) == parameters
+
+
+def test_networks_in_bf16_draw_a_whole_picture_with_fp32_around_them():
+    """As on a GPU, with transformers of several blocks as SDXL has them."""
+    deep = {**UNET, "attention_resolutions": (2,), "transformer_depth": (1, 2), "num_head_channels": 16}
+    model = Model(replace(TINY, unet=deep))
+    for network in (model.unet, *model.vae.children()):
+        cost_models.compute_in(network, torch.bfloat16)
+    assert {each.dtype for each in model.unet.parameters()} == {torch.bfloat16}
+    record = cost.run_job(model, Job("tiny", STEPS, "beyondfacial"))
+    assert record["unet_rows"] > 2 * STEPS
+    assert record["vae_decodes"] > 1
 
 
 def test_plain_is_two_rows_a_step_and_one_decoding(run):

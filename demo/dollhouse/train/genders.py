@@ -8,7 +8,6 @@ as those of all generated pictures do.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ from demo.dollhouse.train.drawing import drawn_pictures, training_pictures, wide
 from demo.dollhouse.train.place import Place
 from demo.dollhouse.train.run import UNLIMITED, Budget, Plan, Run, single_run
 from demo.dollhouse.train.seeing import Residual, calibrate_norms, conv_norm, decoded, export_onnx, roughen
-from lib_beyondfacial.faces.engine_onnx import GENDER_MARGIN, GENDER_SIDE
+from lib_beyondfacial.faces.engine_onnx import GENDER_SIDE, cut_head
 
 PLANS = {"cpu": Plan(2000, 48, 3e-3), "cuda": Plan(4000, 128, 3e-3)}
 GENDERS = ("woman", "man")  # insightface's order
@@ -53,14 +52,6 @@ class GenderForm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(self.net(x), (0, 1), value=AGE)
-
-
-def cut_head(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(96, 96, 3): a box x0, y0, x1, y1 and what is round it; black outside the picture."""
-    scale = GENDER_SIDE / (max(box[2:] - box[:2]) * GENDER_MARGIN)
-    shift = GENDER_SIDE / 2 - scale * (box[:2] + box[2:]) / 2
-    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    return cv2.warpAffine(image, matrix, (GENDER_SIDE, GENDER_SIDE))
 
 
 class Batches:
