@@ -4,7 +4,7 @@
 
 Each row is measured in a process of its own, in five rounds, of which the least counts. Cold: importing, loading the
 pack, the first photo. Warm: the median over the photos that follow. A photo in which no face is found is the dearest:
-every detector size, then all with a border.
+every detector size, then all with a border. Cold and memory have torch in them, which a web UI has loaded anyway.
 """
 
 from __future__ import annotations
