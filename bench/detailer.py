@@ -3,13 +3,14 @@ the identity in the one line, and pasted back in pixels.
 
 With a denoising strength it is sampled as web UIs sample img2img: the picture's own prompt, sampler and CFG scale, and
 the last of its steps. Without one it has all that the method's own head refinement has (its prompt, its CFG scale, its
-four steps from its noise level), so that what is left of a difference is that the method acts within the pass.
+five steps from its noise level), so that what is left of a difference is that the method acts within the pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,10 +27,10 @@ from lib_beyondfacial.unet.sites import enumerate_sites
 
 @dataclass(frozen=True)
 class Recipe:
-    """How crops are redrawn. sigmas: from the one that they are noised to down to 0; solve: a solver of demo.sd1."""
+    """How crops are redrawn. guidance: the CFG scale at a sigma; sigmas: from the one that they are noised to down to 0; solve: a solver of demo.sd1."""
 
     prompt: str = eq.REFINE_PROMPT
-    cfg_scale: float = eq.MAX_CFG
+    guidance: Callable[[float], float] = partial(eq.guidance_at, cfg_scale=eq.MAX_CFG)
     sigmas: tuple[float, ...] = tuple(eq.VarianceExploding().refine_sigmas())
     solve: Callable[..., Tensor] = solvers.euler
 
@@ -40,7 +41,8 @@ def img2img_recipe(strength: float, steps: int, cfg_scale: float) -> Recipe:
 
     levels = solvers.CompVisDenoiser(shared.sd_model).sigmas
     sigmas = solvers.karras_sigmas(steps, levels[0].item(), levels[-1].item()).tolist()
-    return Recipe("{prompt}", cfg_scale, tuple(sigmas[steps - int(strength * steps) - 1 :]), solvers.dpmpp_2m)
+    last = tuple(sigmas[steps - int(strength * steps) - 1 :])
+    return Recipe("{prompt}", lambda sigma: cfg_scale, last, solvers.dpmpp_2m)
 
 
 @torch.no_grad()
@@ -83,7 +85,7 @@ def redraw(
     enlarged = torch.stack([eq.crop_resize(pictures[i], crop, side).clamp(-1, 1) for i, crop in crops.items()])
     z = model.scale_factor * model.encode_first_stage(enlarged.to(device)).mode()
     noise = torch.stack([torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(seeds[i])) for i in crops])
-    predict = make_predictor(line, [texts[i] for i in crops], tuple(crops), recipe.cfg_scale)
+    predict = make_predictor(line, [texts[i] for i in crops], tuple(crops), recipe.guidance)
     sigmas = z.new_tensor(recipe.sigmas)
     drawn = recipe.solve(predict, z + sigmas[0] * noise.to(z), sigmas, None, lambda step: None, 0.0)
     for (i, crop), latents in zip(crops.items(), drawn, strict=True):
@@ -92,7 +94,7 @@ def redraw(
 
 
 def make_predictor(
-    line: IdentityLine, texts: Sequence[str], images: tuple[int, ...], cfg_scale: float
+    line: IdentityLine, texts: Sequence[str], images: tuple[int, ...], guidance: Callable[[float], float]
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """(x, sigmas) -> x0 behind CFG, with the identity in the rows of the prompt; images: whose rows these are."""
     from modules import shared
@@ -104,9 +106,12 @@ def make_predictor(
 
     def predict(x: Tensor, sigma: Tensor) -> Tensor:
         blank = x.new_zeros(len(x), 5, 1, 1)
+        scale = guidance(float(sigma.flatten()[0]))
         with line.attached(sites, rows):
             with_identity = denoiser(x, sigma, {"c_crossattn": [cond], "c_concat": [blank]})
+        if scale == 1:
+            return with_identity
         without = denoiser(x, sigma, {"c_crossattn": [uncond], "c_concat": [blank]})
-        return without + cfg_scale * (with_identity - without)
+        return without + scale * (with_identity - without)
 
     return predict

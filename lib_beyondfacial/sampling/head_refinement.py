@@ -127,7 +127,7 @@ class HeadRefinement:
         spots = list(found.crops)  # line by line
         is_large = len(spots) * side**2 > len(self.images) * next(iter(found.pictures.values()))[0].numel()
         self.landmarks = {spot: found.landmarks_of(*spot) for spot in spots}
-        predict = self.crop_predictor(spots, min(step.cfg_scale, eq.MAX_CFG), not is_large)
+        predict = self.crop_predictor(spots, step.cfg_scale, not is_large)
         return denoise_crops(self.host, predict, found, self.seeds(), side)
 
     def seeds(self) -> dict[Spot, int]:
@@ -201,7 +201,7 @@ class HeadRefinement:
     def crop_predictor(self, spots: Sequence[Spot], cfg_scale: float, may_join: bool) -> Predict:
         """A function (x, sigma) -> the identity lines' x0 behind CFG, with the refinement's prompts; a row a spot.
 
-        may_join: whether the rows with and without the prompt may be one call, if the host's own are.
+        cfg_scale: of the pass. may_join: whether the rows with and without the prompt may be one call, if the host's own are.
         """
         prompts = list(self.seeds())
         rows = [prompts.index(spot) for spot in spots]
@@ -209,16 +209,19 @@ class HeadRefinement:
         joined = self.host.join_conds(cond, uncond) if may_join and cfg_scale != 1 else None
 
         def predict(x: Tensor, sigma: float) -> Tensor:
-            if joined is not None:
+            scale = eq.guidance_at(sigma, cfg_scale)
+            if scale == 1:
+                with_prompt = without = self.crop_call(spots, x, sigma, cond)
+            elif joined is not None:
                 with_prompt, without = self.crop_call(spots, torch.cat([x, x]), sigma, joined).chunk(2)
             else:
                 with_prompt = self.crop_call(spots, x, sigma, cond)
-                without = with_prompt if cfg_scale == 1 else self.crop_call([], x, sigma, uncond)
+                without = self.crop_call([], x, sigma, uncond)
             if not torch.isfinite(with_prompt + without).all():
                 refuse_host_nan(self.crop_call([], x, sigma, cond), sigma)
                 refuse_nan(with_prompt, sigma)
                 refuse_host_nan(without, sigma)
-            return without + cfg_scale * (with_prompt - without)
+            return without + scale * (with_prompt - without)
 
         return predict
 

@@ -7,7 +7,7 @@ import math
 from .parameters import MethodParameters
 
 STEPS, CROP_SHARE = 30, 2 / 3  # of the estimate; CROP_SHARE: a 512 x 512 crop's row in rows of 512 x 768
-CROP_ROWS = 8  # 4 steps, each with the prompt and without
+CROP_ROWS = 8  # 5 steps, 3 of them with the prompt and without
 FOUND_AT = 0.5  # of the schedule: where sigma falls below 1.6, and the head is looked for, in the usual schedules
 
 

@@ -95,5 +95,5 @@ def count_rows(plan: Plan) -> dict[str, int]:
         "steps": STEPS,
         "plain": CFG_ROWS * STEPS,
         "identity": math.ceil(acting / p.stride) * len(plan.lines) + look_ahead,
-        "refinement": CFG_ROWS * head_refinement.STEPS if refines else 0,
+        "refinement": head_refinement.rows_of_a_head() if refines else 0,
     }

@@ -89,12 +89,12 @@ def test_unet_rows_are_those_that_ran(collected):
     assert rows["single_line_late"] == PLAIN_ROWS + CALLS - 1
     assert rows["minus_refinement"] == PLAIN_ROWS + CALLS - 2  # begun at .3
     assert rows["saliency_only"] == PLAIN_ROWS + CALLS
-    refined = {2 * head_refinement.STEPS - rested for rested in range(CALLS)}  # then the line may rest
+    refined = {head_refinement.rows_of_a_head() - rested for rested in range(CALLS)}  # then the line may rest
     assert rows["beyondfacial"] - rows["minus_refinement"] in refined
     for name in ("plus_start_identity", "idap_prior"):
         assert rows[name] - 1 - rows["minus_refinement"] in refined  # the look-ahead's row
     for name, before in (("detailer", "plain"), ("detailer_refined", "plain"), ("late_detailer", "single_line_late")):
-        of_head = 2 * head_refinement.STEPS if name == "detailer_refined" else 2 * (int(0.4 * STEPS) + 1)
+        of_head = head_refinement.rows_of_a_head() if name == "detailer_refined" else 2 * (int(0.4 * STEPS) + 1)
         assert rows[name] - rows[before] in (0, of_head / 2, of_head)  # of none, one or both of the pictures
 
 
@@ -118,7 +118,7 @@ def test_a_batch_is_its_pictures_made_one_by_one(bench, batch, collected, name):
         rows = collected[name][0][
             "unet_rows"
         ]  # of a batch; alone a picture may have no head to be refined, or earlier
-        assert alone.rows == rows if name == "plain" else rows - 2 * head_refinement.STEPS <= alone.rows <= rows
+        assert alone.rows == rows if name == "plain" else rows - head_refinement.rows_of_a_head() <= alone.rows <= rows
 
 
 def test_a_second_run_reads_what_the_first_one_made(bench, batch, collected, monkeypatch):

@@ -137,7 +137,7 @@ def test_both_heads_are_refined_in_the_same_calls(run, faces, lines):
     (report,) = parameters["BeyondFacial report"]
     assert report["faces_found"] == report["faces_expected"] == len(report["persons"]) == 2
     assert np.shape(report["cosines"]) == (2, 2)
-    last = lines[-2 * head_refinement.STEPS :]
+    last = lines[-head_refinement.rows_of_a_head() :]
     assert len({which for which, _ in last}) == 2, "a step is one call with both in it"
 
 

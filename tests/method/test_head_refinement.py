@@ -91,6 +91,20 @@ def test_refine_sigmas_fall_from_far_above_the_level_to_zero():
     assert len(sigmas) == eq.STEPS + 1
 
 
+@pytest.mark.parametrize(
+    ("sigma", "cfg_scale", "scale"),
+    [(5.0, 7.0, 4.0), (5.0, 2.5, 2.5), (2.0, 7.0, 4.0), (1.9, 7.0, 1.0), (5.0, 1.0, 1.0)],
+)
+def test_a_crop_is_guided_while_it_is_noisy(sigma, cfg_scale, scale):
+    assert eq.guidance_at(sigma, cfg_scale) == scale
+
+
+def test_rows_of_a_head():
+    """Five steps; the first three also without the prompt."""
+    assert eq.rows_of_a_head(7.0) == 8
+    assert eq.rows_of_a_head(1.0) == 5
+
+
 def test_noised_is_x0_plus_sigma_noise():
     x0, noise = torch.full((1, 1, 2, 2), 3.0), torch.full((1, 1, 2, 2), 0.5)
     assert torch.equal(VarianceExploding().noised(x0, noise, 4.0), torch.full((1, 1, 2, 2), 5.0))

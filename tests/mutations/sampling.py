@@ -43,9 +43,9 @@ MUTATIONS = [
         "the start's edit is not in the sampler's scale",
     ),
     M(
-        "sampling/head_refinement.py",
-        "min(step.cfg_scale, eq.MAX_CFG)",
-        "step.cfg_scale",
+        "method/head_refinement.py",
+        "min(cfg_scale, MAX_CFG)",
+        "cfg_scale",
         HEAD,
         "the refinement burns at a high CFG",
     ),

@@ -58,7 +58,7 @@ def test_head_is_refined_once_and_then_the_line_rests(refining):
     assert not sampling.host.calls
     after = behind_cfg(sampling, 1.5, predictions)
     assert sampling.report.refined == {"person": (True,)}
-    assert [call.rows for call in sampling.host.calls] == [2] * eq.STEPS, "with the prompt and without, in one call"
+    assert [call.rows for call in sampling.host.calls] == [2, 2, 2, 1, 1], "with the prompt and without, in one call"
     assert torch.allclose(after[CENTRE], torch.tensor(HEAD_COLOUR), atol=0.05)
     inside = (slice(None), slice(None), *(ellipse() == 1).nonzero(as_tuple=True))
     assert torch.allclose(after[inside], sampling.refinement.heads.denoised[inside], atol=1e-4)
@@ -174,14 +174,17 @@ def test_refinement_has_close_up_prompts_at_the_crops_size(refining):
     assert [call.sigma for call in sampling.host.calls] == sampling.host.law.refine_sigmas()[:-1]
 
 
-def test_refinements_cfg_is_at_most_four(refining):
+def test_refinements_cfg_is_at_most_four_and_one_at_low_noise(refining):
     """cond 0.2 and uncond 0 at CFG 7: x0 is 0.8, where the picture's own scale would make 1.4 of it."""
     host = HostDouble()
     host.joins = False
     host.x0 = lambda x, sigma: torch.full_like(x, 0.2 if host.injection.is_attached else 0.0)
     sampling = refining(finding([face()]), host=host)
     after = behind_cfg(sampling, 1.5, drawable(predict()), 7.0)
-    assert torch.allclose(after[CENTRE], torch.tensor(0.8), atol=0.05)
+    assert torch.allclose(after[CENTRE], torch.tensor(0.2), atol=0.05), "the last step has no CFG"
+    x0 = sampling.refinement.crop_predictor([("person", 0)], 7.0, may_join=False)
+    crop = torch.zeros(1, 4, 8, 8)
+    assert [x0(crop, sigma).mean().item() for sigma in (5.0, 2.0, 1.9)] == pytest.approx([0.8, 0.8, 0.2])
 
 
 def test_refinement_is_seeded_and_draws_no_host_numbers(refining):

@@ -62,7 +62,7 @@ def test_both_heads_are_refined_together_and_both_lines_rest(begin, positions, f
     assert sampling.refinement.heads.refined == {name: (True,) for name in NAMES}
     assert not sampling.active_lines(1.6)
     crops = [call for call in sampling.host.calls if call.is_crop]
-    assert [call.rows for call in crops] == [2] * (2 * eq.STEPS), "cond and uncond, a row a person"
+    assert [call.rows for call in crops] == [2] * eq.rows_of_a_head(), "cond and uncond, a row a person"
     rows = [line.injections[0].attachments[-1][0].rows for line in sampling.plan.lines]
     assert rows == [slice(0, 1), slice(1, 2)]
     assert sampling.report.mask_of(0).max() == 1
