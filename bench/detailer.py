@@ -27,7 +27,10 @@ from lib_beyondfacial.unet.sites import enumerate_sites
 
 @dataclass(frozen=True)
 class Recipe:
-    """How crops are redrawn. guidance: the CFG scale at a sigma; sigmas: from the one that they are noised to down to 0; solve: a solver of demo.sd1."""
+    """How crops are redrawn.
+
+    guidance: the CFG scale at a sigma. sigmas: from the one that they are noised to down to 0. solve: of demo.sd1.
+    """
 
     prompt: str = eq.REFINE_PROMPT
     guidance: Callable[[float], float] = partial(eq.guidance_at, cfg_scale=eq.MAX_CFG)

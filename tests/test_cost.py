@@ -34,7 +34,7 @@ def test_each_person_has_rows_of_their_own():
 
 
 def test_the_crop_has_as_many_rows_as_the_refinement():
-    assert cost.CROP_ROWS == eq.rows_of_a_head()
+    assert eq.rows_of_a_head() == cost.CROP_ROWS
 
 
 def test_presets_say_what_they_cost():

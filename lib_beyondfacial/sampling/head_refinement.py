@@ -201,7 +201,8 @@ class HeadRefinement:
     def crop_predictor(self, spots: Sequence[Spot], cfg_scale: float, may_join: bool) -> Predict:
         """A function (x, sigma) -> the identity lines' x0 behind CFG, with the refinement's prompts; a row a spot.
 
-        cfg_scale: of the pass. may_join: whether the rows with and without the prompt may be one call, if the host's own are.
+        cfg_scale: of the pass.
+        may_join: whether the rows with and without the prompt may be one call, if the host's own are.
         """
         prompts = list(self.seeds())
         rows = [prompts.index(spot) for spot in spots]
