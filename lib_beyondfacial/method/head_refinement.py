@@ -19,7 +19,8 @@ from torch import Tensor
 from .start_noise import Box
 
 REFINE_AT = (1.6, 1.0, 0.6)  # sigmas: at the first level at or below each, heads are searched for until all are found
-CROP = 1.7  # side of the square that is cut out, in sides of the head's box
+CROP = 1.7  # side of the square that is cut out, in sides of the head's box; at most the picture's shorter side
+LARGEST = 0.8  # of the picture's shorter side: a larger head has no room for a square around it
 RADIUS, EDGE = 0.42, 0.19  # the ellipse: its radius as a share of the square's side, its soft edge of the radius
 MARGIN = 3  # latent px around the square, of the part of the picture that is encoded again
 LOSS_BLUR = 2.0  # latent px: what the autoencoder loses on a window is a shift of colours, smooth over the picture
@@ -44,7 +45,7 @@ class RefinedHeads:
     """The refined heads of a batch: their x0 (B, C, H, W), and by line the ellipses to use it in (B, 1, H, W); fp32.
 
     refined: by line and picture, whether this person's head was refined there.
-    done: by line and picture, whether it needs no refinement any more (refined, or the head is large enough).
+    done: by line and picture, whether it needs no refinement any more (refined, or the head fills the picture).
     """
 
     denoised: Tensor
@@ -126,10 +127,12 @@ def apply_target(  # noqa: PLR0913  the equation's own parameters
 
 
 def crop_around(box: tuple[float, float, float, float], size: tuple[int, int]) -> CropBox | None:
-    """The square around a head's box (x0, y0, x1, y1) in px; None if the head is large enough already."""
+    """The square around a head's box (x0, y0, x1, y1) in px; None if the head fills the picture."""
     x0, y0, x1, y1 = box
-    side = CROP * max(x1 - x0, y1 - y0)
-    return CropBox((y0 + y1) / 2, (x0 + x1) / 2, side) if 0 < side < min(size) else None
+    head, shorter = max(x1 - x0, y1 - y0), min(size)
+    if not 0 < head <= LARGEST * shorter:
+        return None
+    return CropBox((y0 + y1) / 2, (x0 + x1) / 2, min(CROP * head, float(shorter)))
 
 
 def crop_resize(picture: Tensor, crop: CropBox, side: int) -> Tensor:

@@ -80,7 +80,6 @@ CASES = (
     ),
     case("cfg 1", "Euler", True, {"cfg_scale": 1.0}),
     case("no face", "DPM++ 2M", True, {"width": 320, "height": 128}),  # none is found, and a warning says so
-    # large enough as it is: not refined
     case("large head", "DDIM", True, {"prompt": "close-up portrait of a man in the snow", "batch_size": 2}),
     case("stride", "DPM++ 2M", True, stride=2),
     case("ddim stride", "DDIM", False, stride=2),

@@ -16,7 +16,11 @@ def test_crop_is_a_square_around_the_head():
     assert eq.crop_around((80, 40, 120, 90), (512, 768)) == CropBox(65, 100, eq.CROP * 50)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 310, 310), (10, 10, 10, 10)])
+def test_a_close_ups_square_is_as_wide_as_the_picture():
+    assert eq.crop_around((100, 90, 400, 410), (512, 768)) == CropBox(250, 250, 512)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 410, 410), (10, 10, 10, 10)])
 def test_no_crop_of_a_head_that_fills_the_picture_or_is_empty(box):
     assert eq.crop_around(box, (512, 512)) is None
 

@@ -36,6 +36,13 @@ MUTATIONS = [
         HEAD,
         "the refined head is overshot by the CFG scale",
     ),
+    M(
+        "method/head_refinement.py",
+        "min(CROP * head, float(shorter))",
+        "CROP * head",
+        HEAD,
+        "a close-up's square is wider than the picture",
+    ),
     M("method/head_refinement.py", ") - MARGIN, 0)", "), 0)", HEAD, "the head is encoded without what surrounds it"),
     M("method/head_details.py", "(difference - coarse)", "difference", DETAILS, "the head's old colours come back"),
     M(

@@ -139,7 +139,7 @@ def test_no_face_is_looked_for_at_three_levels(refining):
     assert not any(sampling.report.batch.found_head(LINE, image) for image in range(2)), "shortfalls.py tells of it"
 
 
-def test_large_head_is_left_as_it_is(refining):
+def test_a_head_that_fills_the_picture_is_left_as_it_is(refining):
     find = finding([face(LARGE)])
     sampling, predictions = refining(find), predict()
     plain = refining(finding([]), refine_head=False)
