@@ -44,7 +44,8 @@ def test_presets_say_what_they_cost():
     assert "about 11% more" in sentences["Fast"]
     assert "about 14% more" in sentences["Default"]
     assert sentences["Default"].endswith("Fewer steps or a second person: a larger share.")
-    assert sentences["Portrait"].endswith("about 50% more UNet work. A second person: a larger share.")
+    assert "about 34% more" in sentences["Portrait"]
+    assert sentences["As in the paper"].endswith("more UNet work. A second person: a larger share.")
     assert "larger" not in cost.cost_in_words(MethodParameters(weight=0.0))
 
 

@@ -16,8 +16,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Full body": {"start": 0.6, "idap_strength": 0.0, "refine_head": True},
     # the head refinement alone: one row of the identity at the level at which the head is looked for
     "Fast": {"start": 0.5, "idap_strength": 0.0, "refine_head": True},
-    # a face that fills the picture is too large to be refined, and decides the picture from the first step
-    "Portrait": {"start": 0.0, "idap_strength": 0.0, "refine_head": False},
+    # a face that is most of the picture decides it from the first step
+    "Portrait": {"start": 0.0, "idap_strength": 0.0, "refine_head": True},
     # every part of the paper's, eq. 9 too; stated in full, so that it stays so whatever the defaults become
     "As in the paper": {
         "weight": 1.0,
