@@ -48,7 +48,7 @@ class MethodParameters:
     refine_head: bool = setting(
         True,
         "Refine head",
-        "Redraws a small head once, enlarged: more like the person; often most of the extra time.",
+        "Redraws the head once, a small one enlarged: more like the person; often most of the extra time.",
         axis=True,
     )
     mask_mode: str = setting(
