@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", type=int, default=3, help="which of the tuning pairs is in method.png")
     parser.add_argument(
-        "--rows", type=int, nargs="+", default=[17, 28], help="which are in scenes.png; these are near the median"
+        "--rows", type=int, nargs="+", default=[20, 25], help="which are in scenes.png; these are near the median"
     )
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
