@@ -27,7 +27,7 @@ LOSS_BLUR = 2.0  # latent px: what the autoencoder loses on a window is a shift 
 STEPS, CURVE = 5, 1.5
 ENCODE_SHRINK = 2  # the enlarged crop is encoded at half its side, as the noise hides what is finer
 CROP_SIGMA = 5.0  # of the crop's first step: its head is large, and can still become another one
-MAX_CFG, GUIDED_TO = 4.0, 2.0  # the CFG scale; from this sigma on it is 1, which costs one row in place of two
+MAX_CFG, GUIDED_TO = 4.0, 2.0  # the CFG scale; below this sigma it is 1, which costs one row in place of two
 REFINE_PROMPT = "close-up portrait, {prompt}"
 
 
