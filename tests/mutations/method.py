@@ -36,6 +36,14 @@ MUTATIONS = [
         HEAD,
         "the refined head is overshot by the CFG scale",
     ),
+    M("method/head_refinement.py", "min(cfg_scale, MAX_CFG)", "cfg_scale", HEAD, "the refinement burns at a high CFG"),
+    M(
+        "method/head_refinement.py",
+        " if sigma >= GUIDED_TO else 1.0",
+        "",
+        HEAD,
+        "the crop's last steps are guided away from the person, for two rows more",
+    ),
     M(
         "method/head_refinement.py",
         "min(CROP * head, float(shorter))",

@@ -43,13 +43,6 @@ MUTATIONS = [
         "the start's edit is not in the sampler's scale",
     ),
     M(
-        "method/head_refinement.py",
-        "min(cfg_scale, MAX_CFG)",
-        "cfg_scale",
-        HEAD,
-        "the refinement burns at a high CFG",
-    ),
-    M(
         "sampling/head_refinement.py",
         "        self.host.load_unet()\n        return heads",
         "        return heads",
