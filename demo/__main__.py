@@ -117,6 +117,7 @@ def draw_sheet(photo: np.ndarray, rows: list[dict[str, Any]], prompt: str) -> Im
         sheet.paste(
             Image.fromarray(np.ascontiguousarray(pixels)).resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y)
         )
+        pen.rectangle((x - 1, y - 1, x + TILE, y + TILE), outline="grey")  # a mask of the whole picture is white
 
     def text(line: str, x: int, y: int) -> None:
         pen.text((x, y), line, fill="black", font=font)
