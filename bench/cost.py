@@ -2,7 +2,7 @@
 
     python -m bench.cost                                  all sizes -> bench/results/cost.json; hours, on one thread
     python -m bench.cost --only dollhouse --out bench/out    minutes
-    python -m bench.cost --only sdxl --out bench/out      wants a GPU
+    python -m bench.cost --only sd15_gpu sdxl --out bench/out    wants a GPU
     python -m bench.cost --records FILE                   goes on where a run that was ended stopped
 
 Within a size all methods take turns, so that whatever else the machine does meets them all; each answer is one line of
@@ -76,11 +76,11 @@ def jobs_of(size: str) -> Iterator[Job]:
             yield from (Job(size, 10, method, 4, number) for method in SHORT)
         for number in range(PAIRS_ABSENT):
             yield from (Job(size, 4, method, 1, number) for method in ("plain", ABSENT))
-    elif size == "sdxl":
+    elif SIZES[size].on_gpu:
         yield from (Job(size, 3, method, is_memory=True) for method in ("plain", "single_line", "beyondfacial"))
-        for number in range(3):
-            yield from (Job(size, 30, method, 1, number) for method in (*LONG, "minus_refinement", "detailer"))
-            yield from (Job(size, 8, method, 4, number) for method in SHORT)
+        for number in range(5):
+            yield from (Job(size, 30, method, 1, number) for method in METHOD_SETTINGS)
+            yield from (Job(size, 30, method, 4, number) for method in SHORT)
     elif size == "sd15":
         yield from (Job(size, 30, method) for method in LONG)
         yield from (Job(size, 3, method, is_memory=True) for method in ("plain", "single_line", "beyondfacial"))
@@ -154,7 +154,9 @@ def collect(sizes: list[str], path: Path) -> dict[Job, dict[str, Any]]:
             continue
         if model is None or model.size.name != job.size:
             model = Model(SIZES[job.size])
-            if job.size in ("dollhouse", "sdxl"):  # what is loaded once in a process is not part of any request
+            if (
+                job.size == "dollhouse" or model.size.on_gpu
+            ):  # what is loaded once in a process is not part of any request
                 for method in dict.fromkeys(job.method for job in jobs_of(job.size)):
                     paint(model, Job(job.size, 10, method))
         records[job] = run_job(model, job)

@@ -65,6 +65,7 @@ SIZES = {
     "dollhouse": Size("dollhouse", 192, 192, 192),
     "sd15": Size("sd15", 512, 768, 512, SD15_UNET, SD15_VAE),
     "sd15_small": Size("sd15_small", 256, 384, 512, SD15_UNET, SD15_VAE, refine_size=256),
+    "sd15_gpu": Size("sd15_gpu", 512, 768, 512, SD15_UNET, SD15_VAE, on_gpu=True),
     "sdxl": Size("sdxl", 832, 1216, 1024, SDXL_UNET, SD15_VAE, on_gpu=True),
 }
 

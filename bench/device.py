@@ -17,20 +17,23 @@ def choose_device(asked: str = "auto") -> torch.device:
 
 
 def move_host(device: torch.device) -> None:
-    """Move the booted host to a device, for good; the text encoder, which is small and cached, stays on the CPU."""
+    """Move the booted host to a device, for good; the text encoder, which is small and cached, stays on the CPU.
+
+    fp32 stays fp32: with TF32, which has 10 bits, pictures would not be those of the CPU.
+    """
     from modules import devices, processing, shared
     from modules.rng import ImageRNG
     from modules.sd_samplers_timesteps import CompVisSampler
 
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     model = shared.sd_model
     devices.device = shared.device = device
     model.model.to(device)
     model.first_stage_model.to(device)
     model.alphas_cumprod = model.alphas_cumprod.to(device)
     model.device = device
-    encode, decode = model.get_learned_conditioning, model.decode_first_stage
+    encode = model.get_learned_conditioning
     model.get_learned_conditioning = lambda texts: encode(texts).to(device)
-    model.decode_first_stage = lambda z: decode(z).cpu()  # the host hands pictures to NumPy next
     job = processing.StableDiffusionProcessing
     job.cached_c[:] = job.cached_uc[:] = [None, None]  # they lie where they were made
     draw, timesteps = ImageRNG.next, CompVisSampler.get_timesteps

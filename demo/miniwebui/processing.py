@@ -190,7 +190,7 @@ def process_batch(p: StableDiffusionProcessing, n: int, images: list[Image.Image
     sampled = scripts.PostSampleArgs(p.sample(conditioning=p.c, unconditional_conditioning=p.uc, **request))
     p.scripts.post_sample(p, sampled)
     devices.test_for_nans(sampled.samples, "unet")
-    decoded = torch.cat([p.sd_model.decode_first_stage(sample[None]) for sample in sampled.samples])
+    decoded = torch.cat([p.sd_model.decode_first_stage(sample[None]).cpu() for sample in sampled.samples])
     devices.test_for_nans(decoded, "vae")
     decoded = ((decoded + 1) / 2).clamp(0, 1)
     shared.state.nextjob()

@@ -82,7 +82,8 @@ class KDiffusionSampler(Sampler):
             name = p.scheduler
         if name.lower() == "karras":
             p.extra_generation_params["Schedule type"] = "Karras"
-            return solvers.karras_sigmas(steps, self.model_wrap.sigmas[0].item(), self.model_wrap.sigmas[-1].item())
+            levels = self.model_wrap.sigmas
+            return solvers.karras_sigmas(steps, levels[0].item(), levels[-1].item(), device=levels.device)
         return self.model_wrap.get_sigmas(steps)
 
     def start(self, p: Any, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:

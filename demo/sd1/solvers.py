@@ -14,10 +14,10 @@ def append_zero(sigmas: Tensor) -> Tensor:
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
-def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
+def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0, device: Any = "cpu") -> Tensor:
     """Karras et al. 2022, eq. 5."""
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return append_zero((high + torch.linspace(0, 1, n) * (low - high)) ** rho)
+    return append_zero((high + torch.linspace(0, 1, n, device=device) * (low - high)) ** rho)
 
 
 class CompVisDenoiser(nn.Module):
@@ -42,7 +42,7 @@ class CompVisDenoiser(nn.Module):
         return ((1 - w) * self.log_sigmas[low] + w * self.log_sigmas[high]).exp()
 
     def get_sigmas(self, n: int) -> Tensor:
-        return append_zero(self.t_to_sigma(torch.linspace(len(self.sigmas) - 1, 0, n)))
+        return append_zero(self.t_to_sigma(torch.linspace(len(self.sigmas) - 1, 0, n, device=self.sigmas.device)))
 
     def forward(self, x: Tensor, sigma: Tensor, cond: dict) -> Tensor:
         scale = sigma[:, None, None, None]
