@@ -23,19 +23,23 @@ Placement = tuple[torch.dtype, torch.device]
 
 @dataclass(eq=False)
 class LoraDelta:
-    """One leaf's low-rank addition, weight 1, no alpha: delta(x) = (x down^T) up^T."""
+    """One leaf's low-rank addition, weight 1, no alpha: (x down^T) up^T."""
 
     down: Tensor
     up: Tensor
     _placed: dict[Placement, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
-    def delta(self, x: Tensor) -> Tensor:
-        """The addition to the layer's output for its input x (..., in); in x's dtype and device."""
-        place = (x.dtype, x.device)
+    def add_to(self, out: Tensor, x: Tensor) -> None:
+        """Add it, in place, to the layer's output (..., out) for its input x (..., in); in out's dtype and device."""
+        place = (out.dtype, out.device)
         if place not in self._placed:
-            self._placed[place] = (self.down.to(x.device, x.dtype), self.up.to(x.device, x.dtype))
+            self._placed[place] = (self.down.to(out.device, out.dtype), self.up.to(out.device, out.dtype))
         down, up = self._placed[place]
-        return F.linear(F.linear(x, down), up)
+        low = F.linear(x.to(out.dtype), down)
+        if out.is_contiguous():  # one call in place of two: there are hundreds of layers in a UNet
+            out.view(-1, out.shape[-1]).addmm_(low.reshape(-1, low.shape[-1]), up.t())
+        else:
+            out.add_(F.linear(low, up))
 
 
 class DecoupledAttention:
@@ -95,8 +99,8 @@ class DecoupledAttention:
 
         Args:
             module: "attn1" or "attn2"; site: as in __call__ (attn1: its twin's number).
-            leaf: "to_q", "to_k", "to_v" or "to_out.0". The delta of the leaf's own input goes onto its output; for
-                to_out.0 that input is what the attention was already added to.
+            leaf: "to_q", "to_k", "to_v" or "to_out.0". What follows from the leaf's own input goes onto its output;
+                for to_out.0 that input is what the attention was already added to.
         """
         return self._lora.get((module, site, leaf))
 

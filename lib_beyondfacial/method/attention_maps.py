@@ -40,9 +40,9 @@ def compute_probe_shares(query: Tensor, key_text: Tensor, key_probe: Tensor, hea
         return t.float().unflatten(-1, (heads, -1)).transpose(-3, -2)
 
     q, k, p = split(query), split(key_text), split(key_probe)
-    scale = q.shape[-1] ** -0.5
-    text = torch.logsumexp(q @ k.transpose(-1, -2) * scale, dim=-1, keepdim=True)
-    return torch.sigmoid(q @ p.transpose(-1, -2) * scale - text).mean(dim=1)
+    q = q * q.shape[-1] ** -0.5
+    text = torch.logsumexp(q @ k.transpose(-1, -2), dim=-1, keepdim=True)
+    return torch.sigmoid(q @ p.transpose(-1, -2) - text).mean(dim=1)
 
 
 def compute_margin(shares: Tensor, shares_reference: Tensor) -> Tensor:

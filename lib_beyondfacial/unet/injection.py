@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from ..errors import BeyondFacialError
 from ..method.attention_maps import compute_identity_energy
 from .probe import keep_query
-from .rows import LineRows, Rows, RowsPerSite, add_to_rows
+from .rows import LineRows, Rows, RowsPerSite, add_into_rows
 from .sites import AttentionSite, Site
 
 LORA_LEAVES = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 class LeafDelta(Protocol):
-    """The addition of a LoRA to one linear layer's output, for its input (..., in), in its dtype and device."""
+    """The addition of a LoRA to one linear layer's output (..., out), in place, for its input x (..., in)."""
 
-    def delta(self, x: Tensor) -> Tensor: ...
+    def add_to(self, out: Tensor, x: Tensor) -> None: ...
 
 
 class IdentityAttention(Protocol):
@@ -91,16 +91,17 @@ def attach_attention(
     attached = Attached(energy=RowsPerSite({}, where.images, where.weights))
     queries: dict[int, Tensor] = {}
 
-    def adder(number: int, site: AttentionSite) -> Callable[..., tuple | None]:
-        def hook(module: nn.Module, args: tuple) -> tuple | None:
+    def adder(number: int, site: AttentionSite) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple) -> None:
             query, text_out = queries.pop(number, None), args[0]
             if query is None or query.shape != text_out.shape:
-                return None
+                return
             attached.fired += 1
             addition = attention(number, query[where.rows], text_out[where.rows], where.images)
             if site.in_decoder:
                 attached.energy.add(number, compute_identity_energy(addition))
-            return (add_to_rows(text_out, where.rows, weight * addition.to(text_out.dtype)), *args[1:])
+            addition = addition.to(text_out.dtype)
+            add_into_rows(text_out, where.rows, addition if weight == 1 else weight * addition)
 
         return hook
 
@@ -124,11 +125,14 @@ def lora_of_site(
                 yield module.get_submodule(leaf), delta
 
 
-def add_delta(delta: LeafDelta, rows: Rows) -> Callable[..., Tensor]:
-    """A forward hook that adds a LoRA's delta to some rows of a leaf's output."""
+def add_delta(delta: LeafDelta, rows: Rows) -> Callable[..., None]:
+    """A forward hook that adds a LoRA's delta to some rows of a leaf's output, in place: nobody else reads them."""
 
-    def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return add_to_rows(output, rows, delta.delta(args[0][rows]))
+    def hook(module: nn.Module, args: tuple, output: Tensor) -> None:
+        out = output[rows]
+        delta.add_to(out, args[0][rows])
+        if not isinstance(rows, slice):
+            output[rows] = out
 
     return hook
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from ..method.attention_maps import compute_margin, compute_probe_shares
@@ -52,6 +54,8 @@ class Probe:
         """
         reading = ProbeReading({g: RowsPerSite({}, where.images, where.weights) for g in self.contexts})
         queries: dict[int, Tensor] = {}
+        words = torch.cat([self.reference, *(context.to(self.reference) for context in self.contexts.values())])
+        words_on = functools.cache(words.to)
 
         def current_rows() -> Rows | None:
             return where.rows if ledger is None else ledger.current_rows()
@@ -59,30 +63,33 @@ class Probe:
         with ExitStack() as hooks:
             for number, site in enumerate(self.sites):
                 if site.in_decoder:
-                    keep, read = keep_query(queries, number), self._reader(reading, queries, number, current_rows)
-                    hooks.callback(site.leaf("to_q").register_forward_hook(keep).remove)
+                    read = self._reader(reading, queries, words_on, number, current_rows)
+                    hooks.callback(site.leaf("to_q").register_forward_hook(keep_query(queries, number)).remove)
                     hooks.callback(site.leaf("to_k").register_forward_hook(read).remove)
             yield reading
 
     def _reader(
-        self, reading: ProbeReading, queries: dict[int, Tensor], number: int, current_rows: Callable[[], Rows | None]
+        self,
+        reading: ProbeReading,
+        queries: dict[int, Tensor],
+        words_on: Callable[[torch.device, torch.dtype], Tensor],
+        number: int,
+        current_rows: Callable[[], Rows | None],
     ) -> Callable[..., None]:
-        heads = self.sites[number].site.heads
+        """words_on: the reference's words and all groups', in this order, on a device and in a dtype."""
+        heads, counts = self.sites[number].site.heads, [len(self.reference), *map(len, self.contexts.values())]
 
         def hook(module: nn.Module, args: tuple, key: Tensor) -> None:
             query, rows = queries.pop(number, None), current_rows()
             if query is None or query.shape[0] != key.shape[0] or rows is None:
                 return
-
-            def shares(context: Tensor) -> Tensor:
-                # module.forward, because calling the module would run this hook again; and not its weight, which may
-                # be offloaded, quantised or patched by a LoRA.
-                probe_key = module.forward(context.to(key.device, key.dtype))
-                return compute_probe_shares(query[rows], key[rows], probe_key, heads)
-
-            reference = shares(self.reference)
-            for group, context in self.contexts.items():
-                reading.groups[group].add(number, compute_margin(shares(context), reference))
+            words = words_on(key.device, key.dtype)
+            # module.forward, because calling the module would run this hook again; and not its weight, which may be
+            # offloaded, quantised or patched by a LoRA.
+            shares = compute_probe_shares(query[rows], key[rows], module.forward(words), heads)
+            reference, *of_groups = shares.split(counts, dim=-1)
+            for group, of_group in zip(self.contexts, of_groups, strict=True):
+                reading.groups[group].add(number, compute_margin(of_group, reference))
 
         return hook
 

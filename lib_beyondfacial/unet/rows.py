@@ -130,3 +130,11 @@ def add_to_rows(x: Tensor, rows: Rows, addition: Tensor) -> Tensor:
     x = x.clone()
     x[rows] += addition
     return x
+
+
+def add_into_rows(x: Tensor, rows: Rows, addition: Tensor) -> None:
+    """The same in place, for a tensor whose rows of this line nobody else reads: a UNet's call has many of them."""
+    if isinstance(rows, slice):
+        x[rows].add_(addition)
+    else:
+        x[rows] += addition

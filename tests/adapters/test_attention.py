@@ -133,9 +133,21 @@ def test_lora_is_low_rank_and_numbered(attention, weights):
                 key = f"{2 * i + offset}.{leaf.removesuffix('.0')}_lora"
                 merged = weights.ip_adapter[f"{key}.up.weight"] @ weights.ip_adapter[f"{key}.down.weight"]
                 x = torch.randn(2, 5, CONTEXT if kind == "attn2" and leaf in ("to_k", "to_v") else width)
-                torch.testing.assert_close(attention.lora(kind, i, leaf).delta(x), x @ merged.T, atol=1e-5, rtol=1e-5)
+                lora, before = attention.lora(kind, i, leaf), torch.randn(2, 5, len(merged))
+                for out in (before.clone(), before.mT.contiguous().mT):
+                    lora.add_to(out, x)
+                    torch.testing.assert_close(out, before + x @ merged.T, atol=1e-5, rtol=1e-5)
     assert attention.lora("attn2", len(WIDTHS), "to_q") is None
-    assert attention.lora("attn2", 0, "to_q").delta(torch.ones(1, 1, 8).bfloat16()).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_lora_follows_its_layers_output(attention, dtype):
+    """Under autocast a layer's output is of another type than its input."""
+    x, out = torch.ones(1, 1, 8), torch.zeros(1, 1, WIDTHS[0], dtype=dtype)
+    attention.lora("attn2", 0, "to_q").add_to(out, x)
+    exact = torch.zeros(1, 1, WIDTHS[0])
+    attention.lora("attn2", 0, "to_q").add_to(exact, x)
+    torch.testing.assert_close(out.float(), exact, atol=0.05, rtol=0.05)
 
 
 def test_without_lora_there_is_none(make_adapter, tokens):

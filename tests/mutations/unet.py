@@ -8,7 +8,7 @@ ROWS = "tests/unet/test_rows.py"
 SITES = "tests/unet/test_sites.py"
 
 MUTATIONS = [
-    M("unet/injection.py", "weight * addition.to", "addition.to", INJECTION, "the identity weight has no effect"),
+    M("unet/injection.py", "else weight * addition", "else addition", INJECTION, "the identity weight has no effect"),
     M(
         "unet/injection.py",
         "compute_identity_energy(addition)",
@@ -40,8 +40,8 @@ MUTATIONS = [
     M("unet/probe.py", "query[rows], key[rows]", "query, key", PROBE, "the probe reads the uncond rows as well"),
     M(
         "unet/probe.py",
-        "compute_margin(shares(context), reference)",
-        "compute_margin(reference, shares(context))",
+        "compute_margin(of_group, reference)",
+        "compute_margin(reference, of_group)",
         PROBE,
         "the margin's sign: the mask is where the head is not",
     ),
@@ -53,7 +53,21 @@ MUTATIONS = [
         "uncond rows of a second call count as cond rows",
     ),
     M("unet/rows.py", "abs(where.weights[i])", "where.weights[i]", ROWS, "a negative AND part turns the maps round"),
-    M("unet/rows.py", "    x = x.clone()\n", "", ROWS, "the host's own attention output is changed in place"),
+    M("unet/rows.py", "    x = x.clone()\n", "", ROWS, "a host's tensor that others may hold is changed in place"),
+    M(
+        "unet/injection.py",
+        "            output[rows] = out\n",
+        "            pass\n",
+        INJECTION,
+        "the LoRA is lost where a line's rows do not stand together",
+    ),
+    M(
+        "unet/probe.py",
+        "[len(self.reference), *map(len, self.contexts.values())]",
+        "[*map(len, self.contexts.values()), len(self.reference)]",
+        PROBE,
+        "each group of words gets the attention of another one's",
+    ),
     M(
         "unet/rows.py",
         "self.images + other.images, self.weights + other.weights",

@@ -17,8 +17,8 @@ from tests.sampling.host_double import make_unet
 class FirstChannelLora:
     """Adds the input's first channel to all of the output's."""
 
-    def delta(self, x):
-        return x[..., :1]
+    def add_to(self, out, x):
+        out += x[..., :1]
 
 
 class ScriptedAttention:
@@ -92,10 +92,11 @@ def test_energy_is_the_additions_norm_at_the_decoders_sites(unet):
         )
 
 
+@pytest.mark.parametrize("rows", [slice(2), [1, 0]])
 @pytest.mark.parametrize("leaf", [("attn1", "to_q"), ("attn2", "to_k"), ("attn2", "to_out.0")])
-def test_lora_acts_on_its_rows_and_comes_off(unet, leaf):
+def test_lora_acts_on_its_rows_and_comes_off(unet, leaf, rows):
     plain = call(unet)
-    attention, where = ScriptedAttention(0.0, leaf), LineRows(slice(2), (0, 1), (1.0, 1.0))
+    attention, where = ScriptedAttention(0.0, leaf), LineRows(rows, (0, 1), (1.0, 1.0))
     with attach_attention(attention, enumerate_sites(unet), where, 1.0):
         changed = call(unet)
     assert (changed[:2] - plain[:2]).abs().max() > 1e-3

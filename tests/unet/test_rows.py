@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_beyondfacial.unet.rows import ALL_ROWS, LineRows, RowLedger, RowsPerSite, add_to_rows, average_parts
+from lib_beyondfacial.unet.rows import (
+    ALL_ROWS,
+    LineRows,
+    RowLedger,
+    RowsPerSite,
+    add_into_rows,
+    add_to_rows,
+    average_parts,
+)
 
 
 def test_and_parts_are_averaged_by_the_size_of_their_weights():
@@ -58,3 +66,11 @@ def test_add_to_rows_leaves_the_others_bit_by_bit(rows):
     assert torch.equal(found[[0, 3]], x[[0, 3]])
     assert torch.equal(found[1:3], x[1:3] + 1)
     assert torch.equal(add_to_rows(x, ALL_ROWS, torch.ones(4, 2)), x + 1)
+
+
+@pytest.mark.parametrize("rows", [slice(1, 3), [1, 2], [2, 1]])
+def test_add_into_rows_is_the_same_in_place(rows):
+    x, addition = torch.rand(4, 2), torch.rand(2, 2)
+    expected = add_to_rows(x, rows, addition)
+    add_into_rows(x, rows, addition)
+    assert torch.equal(x, expected)
