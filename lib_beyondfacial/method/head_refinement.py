@@ -21,7 +21,7 @@ from .start_noise import Box
 REFINE_AT = (1.6, 1.0, 0.6)  # sigmas: at the first level at or below each, heads are searched for until all are found
 CROP = 1.7  # side of the square that is cut out, in sides of the head's box; at most the picture's shorter side
 LARGEST = 0.8  # of the picture's shorter side: a larger head has no room for a square around it
-RADIUS, EDGE = 0.42, 0.19  # the ellipse: its radius as a share of the square's side, its soft edge of the radius
+RADIUS, EDGE = 0.36, 0.19  # the ellipse: its radius as a share of the square's side, its soft edge of the radius
 MARGIN = 3  # latent px around the square, of the part of the picture that is encoded again
 LOSS_BLUR = 2.0  # latent px: what the autoencoder loses on a window is a shift of colours, smooth over the picture
 STEPS, CURVE = 5, 1.5
