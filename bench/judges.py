@@ -16,7 +16,6 @@ from bench.preservation import Box, compare_outside
 from demo.dollhouse.canvas import Canvas
 from demo.dollhouse.draw import draw_body, draw_head, skin_colour
 from demo.dollhouse.evaluate import HEAD_CLASSES, Evaluator
-from demo.dollhouse.extras import ACCESSORIES, EXPRESSIONS
 from demo.dollhouse.scenes import draw_scene
 from demo.dollhouse.world import HEAD_RADIUS
 from lib_beyondfacial.faces.alignment import align_face
@@ -133,7 +132,7 @@ class Judges:
 
     def can_ask(self, pair: Pair, kind: str) -> bool:
         """Whether the prompt asks for something of this kind that the weights' judge can tell on a head."""
-        return asks(pair, kind) and kind in self.evaluator.head_classes
+        return pair.asks(kind) and kind in self.evaluator.head_classes
 
     def measure_copying(self, pair: Pair, embedding: np.ndarray) -> dict[str, float]:
         """The parts of MultiID-Bench's copy-paste measure, in degrees: how much farther the face is from another photo
@@ -154,14 +153,9 @@ class Judges:
         return self._ceilings[pair.seed, step]
 
 
-def asks(pair: Pair, kind: str) -> bool:
-    """Whether the prompt asks for something of this kind."""
-    return getattr(pair.picture, kind) not in (EXPRESSIONS[0], ACCESSORIES[0])
-
-
 def is_right(pair: Pair, kind: str, verdicts: Mapping[str, np.ndarray], at: int) -> int | None:
     """Whether what the prompt asks for is there; None where it asks for nothing, or the weights' judge cannot tell."""
-    if not asks(pair, kind) or kind not in verdicts:
+    if not pair.asks(kind) or kind not in verdicts:
         return None
     return int(verdicts[kind][at] == getattr(pair.picture, kind))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -12,7 +13,14 @@ import cv2
 import numpy as np
 
 from demo.dollhouse.draw import draw
-from demo.dollhouse.extras import ACCESSORY_WORDS, EXPRESSION_WORDS, MODIFIER_WORDS, OBJECT_WORDS
+from demo.dollhouse.extras import (
+    ACCESSORIES,
+    ACCESSORY_WORDS,
+    EXPRESSION_WORDS,
+    EXPRESSIONS,
+    MODIFIER_WORDS,
+    OBJECT_WORDS,
+)
 from demo.dollhouse.world import (
     ACTION_WORDS,
     MEDIA_WORDS,
@@ -79,6 +87,10 @@ class Pair:
         """As face packs say it."""
         return {"man": "male", "woman": "female"}[self.person.gender]
 
+    def asks(self, kind: str) -> bool:
+        """Whether the prompt asks for something of this kind: an "expression", "accessory", "item" or "modifier"."""
+        return getattr(self.picture, kind) not in (EXPRESSIONS[0], ACCESSORIES[0])
+
     def slots(self, photos: int = 1, strangers: int = 0, tells_gender: bool = False) -> list[Slot]:
         """What a request is given: the one person."""
         return [Slot(self.references(photos, strangers), gender=self.gender if tells_gender else None)]
@@ -128,12 +140,17 @@ def make_wording(split: str, rng: np.random.Generator) -> Callable[[tuple[str, .
     return wording
 
 
-def make_pairs(n: int, split: str = "tuning") -> list[Pair]:
-    """The first n pairs of a split, always the same: full-shot prompts, the person word by the person's gender; two in
-    three ask for something more (an expression, something worn or held, night or rain)."""
-    rng, pairs = np.random.default_rng(SPLITS[split]), []
+def make_pairs(n: int, split: str = "tuning", asks: str = "") -> list[Pair]:
+    """The first n pairs of a split, always the same; asks: of those alone that ask for something of this kind."""
+    return list(itertools.islice((pair for pair in every_pair(split) if not asks or pair.asks(asks)), n))
+
+
+def every_pair(split: str) -> Iterator[Pair]:
+    """All pairs of a split, without an end: full-shot prompts, the person word by the person's gender; two in three
+    ask for something more (an expression, something worn or held, night or rain)."""
+    rng = np.random.default_rng(SPLITS[split])
     wording = make_wording(split, rng)
-    for index in range(n):
+    for index in itertools.count():
         person = random_identity(rng)
         scene, action = str(rng.choice(list(SCENE_WORDS))), str(rng.choice(list(ACTION_WORDS)))
         word, medium = wording(PERSON_WORDS[person.gender]), wording(MEDIA_WORDS["flat"])
@@ -144,8 +161,7 @@ def make_pairs(n: int, split: str = "tuning") -> list[Pair]:
         subject = describe_person(picture, word, make_wording(split, more))
         around = make_wording(split, more)(MODIFIER_WORDS[picture.modifier])
         prompt = f"{joined(medium, subject, doing, where, around)}, {shot}"
-        pairs.append(Pair(index, word, picture, prompt, seed, photo, to_base64(photo)))
-    return pairs
+        yield Pair(index, word, picture, prompt, seed, photo, to_base64(photo))
 
 
 def describe_person(picture: Picture, word: str, wording: Callable[[tuple[str, ...]], str]) -> str:

@@ -5,6 +5,7 @@
     python -m bench.quality --split heldout --subset 50 --seed 1    a random part made anew, against these records
     python -m bench.quality --quick                            README's small table: 64 pairs, three methods
     python -m bench.quality --split heldout --methods fast --name fast    a table beside it, without plots of its own
+    python -m bench.quality --split heldout --asks item --methods plain beyondfacial --name objects    of things held
     python -m bench.quality --methods plain beyondfacial --set strong:weight=3,rho=1.5 hard@argmax_in_region
 
 Runs through the embedded host, with plans of its own (bench/painter.py). Records are kept in bench/cache, so a run
@@ -57,6 +58,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs, {', '.join(QUICK)}; quick.json")
     parser.add_argument("--split", choices=tuple(PAIRS), default="tuning")
     parser.add_argument("--pairs", type=int, help=f"how many; {PAIRS['tuning']}, held-out {PAIRS['heldout']}")
+    parser.add_argument(
+        "--asks",
+        default="",
+        choices=("item", "expression", "accessory", "modifier"),
+        help="pairs alone whose prompts ask for something of this kind",
+    )
     parser.add_argument("--methods", nargs="*", choices=[*GROUPS, *METHODS], help="or groups, instead of the table")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME[@ALTERNATIVE]:KEY=VALUE,...", help="more methods"
@@ -86,6 +93,7 @@ def facts(args: argparse.Namespace, bench: Bench, batch: int) -> dict[str, Any]:
     """What else decides what comes out."""
     return {
         "split": args.split,
+        "asks": args.asks,
         "sampling": asdict(bench.sampling),
         "batch": batch,
         "device": bench.device,
@@ -161,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     sampling = Sampling(args.steps, args.cfg_scale, args.sampler, args.size)
     bench = Bench(args.split, sampling, args.device)
     batch = args.batch or BATCH.get(bench.device, 1)
-    pairs = make_pairs(args.pairs, args.split)
+    pairs = make_pairs(args.pairs, args.split, args.asks)
     batches = make_batches(pairs, batch)
     if args.shard:
         bench.collect(methods, batches[args.shard[0] :: args.shard[1]])
