@@ -34,6 +34,7 @@ from bench.records import Record, hash_weights, read_records, write_records
 RESULTS, OUT = REPOSITORY / "bench" / "results", REPOSITORY / "bench" / "out"
 PAIRS = {"tuning": 200, "heldout": 600}
 QUICK_PAIRS = 64
+OBJECTS = "objects"  # the name of the table of pairs that ask for something held
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -115,8 +116,12 @@ def write_quick(out: Path, records: dict[str, list[Record]]) -> str:
 def write_table(
     out: Path, records: dict[str, list[Record]], about: dict[str, Any], methods: list[Method], name: str = ""
 ) -> str:
-    """JSON, records, markdown and plots beside each other; of a named table the plot of the change alone."""
-    content, is_named = tables.to_content(records, about), bool(name)
+    """JSON, records, markdown and plots beside each other; of a named table the plot of the change alone.
+
+    Whether things held are kept, the main table takes from the objects' one, where there is one.
+    """
+    is_named = bool(name)
+    content = tables.to_content(records, about, None if is_named else objects_beside(out, about))
     name = "_".join(filter(None, ("quality", about["split"], name)))
     (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     write_records(out / f"{name}_records.jsonl.gz", records)
@@ -129,6 +134,13 @@ def write_table(
     plots.plot_frontier(content, out / f"{name}_shot.png", "shot_accuracy")
     plots.plot_by_area(content, out / f"{name}_area.png")
     return text
+
+
+def objects_beside(out: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+    """The content of the objects' table of the same split and weights."""
+    path = out / f"quality_{about['split']}_{OBJECTS}.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return content if content and content["about"]["weights"] == about["weights"] else None
 
 
 def write_readme(table: Path) -> None:

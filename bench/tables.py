@@ -12,7 +12,14 @@ from bench.methods import METHODS, Method
 from bench.records import Record
 
 PROMPT = ("shot_accuracy", "scene_accuracy", "action_accuracy")
-ASKED = ("object_accuracy", "modifier_accuracy", "expression_accuracy", "accessory_accuracy")  # of the pairs that ask
+# Of the pairs that ask for it: the column of each kind.
+ASKED_BY = {
+    "item": "object_accuracy",
+    "modifier": "modifier_accuracy",
+    "expression": "expression_accuracy",
+    "accessory": "accessory_accuracy",
+}
+ASKED = tuple(ASKED_BY.values())
 OUTSIDE = ("outside_change", "outside_share", "outside_ssim")
 COLUMNS = (*PROMPT, "similarity", *OUTSIDE, "attribute_accuracy", "close_up", "face_area", "unet_rows", "seconds")
 MORE_COLUMNS = (*ASKED, "found", "ceiling", "attribute_ceiling", "flicker", "coverage", "warnings")
@@ -81,8 +88,13 @@ def by_area(records: list[Record]) -> list[dict[str, Any]]:
     return bins
 
 
-def to_content(by_method: dict[str, list[Record]], about: dict[str, Any]) -> dict[str, Any]:
-    """The JSON file: the ceiling is that of BeyondFacial's heads where it was measured, else of the last method's."""
+def to_content(
+    by_method: dict[str, list[Record]], about: dict[str, Any], beside: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The JSON file: the ceiling is that of BeyondFacial's heads where it was measured, else of the last method's.
+
+    beside: the content of a table of pairs that all ask for something, which tells more of that than these pairs.
+    """
     rows = [row_of(name, records) for name, records in by_method.items()]
     defaults = next((row for row in rows if row["method"] == "beyondfacial"), rows[-1])
     against = [(name, base) for base in ("beyondfacial", "plain") for name in by_method if name != base]
@@ -95,10 +107,17 @@ def to_content(by_method: dict[str, list[Record]], about: dict[str, Any]) -> dic
         "by_face_area": {name: by_area(records) for name, records in by_method.items()},
         "about": about,
     }
-    return {**content, "reached": reached(content)}
+    return {**content, "reached": reached(content, beside)}
 
 
-def reached(content: dict[str, Any]) -> list[dict[str, Any]]:
+def asked_alone(content: dict[str, Any]) -> dict[str, Any]:
+    """Of a table of pairs that all ask for one thing: what BeyondFacial's difference to plain is in it."""
+    name = ASKED_BY[content["about"]["asks"]]
+    row = next(d for d in content["differences"] if (d["method"], d["base"]) == ("beyondfacial", "plain"))
+    return {key: row[key] for key in (name, f"{name}_ci")}
+
+
+def reached(content: dict[str, Any], beside: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """What BeyondFacial is to reach, the value, and whether it does."""
     rows = {row["method"]: row for row in content["rows"]}
     defaults = rows.get("beyondfacial")
@@ -111,6 +130,7 @@ def reached(content: dict[str, Any]) -> list[dict[str, Any]]:
 
     against = {(d["method"], d["base"]): d for d in content["differences"]}
     if change := against.get(("beyondfacial", "plain")):
+        change = change | (asked_alone(beside) if beside else {})
         for key, margin in MARGINS.items():
             if change[key] is not None:
                 ci = change[f"{key}_ci"]

@@ -16,7 +16,7 @@ from bench.methods import METHODS, TABLE
 from bench.painter import Painter, Sampling
 from bench.pairs import make_batches, make_pairs
 from bench.records import read_records, write_records
-from bench.tables import ASKED, COLUMNS, MARKS, OUTSIDE, by_area, put_into, reached, row_of, to_content, to_readme
+from bench.tables import COLUMNS
 from demo.dollhouse.world import SIZE
 from lib_beyondfacial.method import head_refinement
 
@@ -209,61 +209,6 @@ def test_the_command_writes_refuses_and_checks(table, tmp_path, capsys, monkeypa
     assert (out / "again.gz").read_bytes() == (out / "quality_tuning_records.jsonl.gz").read_bytes()
 
 
-def made_up(n, **values):
-    base = {"shot_accuracy": 1, "scene_accuracy": 1, "action_accuracy": 1, "close_up": 0, "similarity": 0.5}
-    base |= {"attribute_accuracy": 0.5, "face_area": 0.05, "unet_rows": 40, "seconds": 1.0, "found": 1}
-    base |= {"warnings": 0}
-    base |= {"ceiling": 0.54, "attribute_ceiling": 0.9, "flicker": 0.1, "coverage": 0.05}
-    base |= dict.fromkeys(ASKED, 1) | dict.fromkeys(OUTSIDE, 0.5) | {"angle_more": 1.0, "angle_photos": 8.0}
-    return [{**base, **values, "pair": i, "batch": [i]} for i in range(n)]
-
-
-def test_the_goals_are_told_as_they_come_out():
-    about = {"split": "heldout"}
-    rows = {"plain": made_up(40, similarity=0.0, **dict.fromkeys(OUTSIDE))}
-    rows |= {"single_line": made_up(40, similarity=0.2), "detailer": made_up(40, similarity=0.4, unet_rows=35)}
-    good = to_content(rows | {"beyondfacial": made_up(40)}, about)
-    assert len(good["reached"]) == 11
-    assert all(goal["reached"] for goal in good["reached"])
-    bad = {"similarity": 0.41, "close_up": 1, "shot_accuracy": 0, "expression_accuracy": 0, "outside_change": 3.0}
-    bad = to_content(rows | {"beyondfacial": made_up(40, **bad)}, about)
-    missed = [goal["goal"] for goal in reached(bad) if not goal["reached"]]
-    assert [text.split()[0] for text in missed] == [
-        "shot_accuracy", "expression_accuracy", "close_up", "similarity", "change", "similarity",
-    ]  # fmt: skip
-    dear = to_content(rows | {"beyondfacial": made_up(40, unet_rows=42)}, about)
-    assert [goal["value"] for goal in dear["reached"] if not goal["reached"]] == [[0.1, 7.0]]
-
-
-def test_what_a_prompt_does_not_ask_for_is_not_counted():
-    records = [*made_up(10), *made_up(30, object_accuracy=None)]
-    records[0]["object_accuracy"] = 0
-    row = row_of("m", records)
-    assert (row["n"], row["object_accuracy_n"], row["object_accuracy"]) == (40, 10, 0.9)
-    assert "scene_accuracy_n" not in row
-    assert row["copying"] == pytest.approx(1 / 8)
-
-
-def test_the_readmes_table_takes_the_place_of_the_last_one():
-    about = {"split": "heldout", "sampling": {"sampler_name": "DDIM", "steps": 20, "cfg_scale": 4.0}}
-    rows = {"plain": made_up(40, similarity=0.0), "beyondfacial": made_up(40, similarity=0.27)}
-    text = to_readme(to_content(rows, about))
-    assert "toy world" in text
-    assert "has 0.54, of which BeyondFacial reaches 50% (50 to 50)" in text
-    assert "this was **not**: similarity at least 0.92 of the ceiling.\n" in text
-    assert "| beyondfacial | 40 | 1.00 (1.00 to 1.00) |" in text
-    readme = f"before\n{MARKS[0]}old\n{MARKS[1]}\nafter\n"
-    assert put_into(readme, text) == f"before\n{MARKS[0]}{text}{MARKS[1]}\nafter\n"
-    assert put_into(put_into(readme, text), text) == put_into(readme, text)
-
-
-def test_faces_are_binned_by_their_share_of_the_picture():
-    bins = by_area([*made_up(3, face_area=0.05), *made_up(2, face_area=0.5), *made_up(4, face_area=0.0)])
-    assert [entry["n"] for entry in bins] == [0, 0, 3, 0, 0, 2]
-    assert bins[0]["similarity"] is None
-    assert bins[2]["similarity"] == pytest.approx(0.5)
-
-
 def test_the_picture_itself_is_no_face(bench, batch, monkeypatch):
     judges, image = bench.judges, draw_at_size(batch[0], 0.11, SIZE)
     head = judges.analyser.find(image)[0]
@@ -283,15 +228,3 @@ def test_the_ceiling_is_drawn_at_the_found_heads_size(bench, batch, collected):
     small, large = (judges.ceiling(pair, area, SIZE)["similarity"] for area in (0.056, 0.39))
     assert large > small - 0.05
     assert large > 0.5
-
-
-def test_differences_are_those_of_the_pairs_that_both_have():
-    """As where a run was ended between two methods."""
-    longer = made_up(40, similarity=0.9)
-    for record in longer[:20]:
-        record["similarity"] = 0.7
-    content = to_content({"plain": made_up(20), "beyondfacial": longer}, {"split": "heldout"})
-    assert [row["n"] for row in content["rows"]] == [20, 40]
-    (change,) = [d for d in content["differences"] if d["base"] == "plain"]
-    assert change["n"] == 20
-    assert change["similarity"] == pytest.approx(0.2)
