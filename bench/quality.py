@@ -179,7 +179,8 @@ def main(argv: list[str] | None = None) -> int:
         return run_subset(args)
     methods = chosen_methods(args)
     sampling = Sampling(args.steps, args.cfg_scale, args.sampler, args.size)
-    bench = Bench(args.split, sampling, args.device)
+    kept_in = "_".join(filter(None, (args.split, args.asks)))  # other pairs, other company, other rounding
+    bench = Bench(kept_in, sampling, args.device)
     batch = args.batch or BATCH.get(bench.device, 1)
     pairs = make_pairs(args.pairs, args.split, args.asks)
     batches = make_batches(pairs, batch)

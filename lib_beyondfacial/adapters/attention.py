@@ -35,7 +35,7 @@ class LoraDelta:
         if place not in self._placed:
             self._placed[place] = (self.down.to(out.device, out.dtype), self.up.to(out.device, out.dtype))
         down, up = self._placed[place]
-        low = F.linear(x.to(out.dtype), down)
+        low = F.linear(x.to(out.dtype), down).to(out.dtype)  # autocast knows linear, and no addmm_
         if out.is_contiguous():  # one call in place of two: there are hundreds of layers in a UNet
             out.view(-1, out.shape[-1]).addmm_(low.reshape(-1, low.shape[-1]), up.t())
         else:

@@ -148,6 +148,10 @@ def test_lora_follows_its_layers_output(attention, dtype):
     exact = torch.zeros(1, 1, WIDTHS[0])
     attention.lora("attn2", 0, "to_q").add_to(exact, x)
     torch.testing.assert_close(out.float(), exact, atol=0.05, rtol=0.05)
+    cast = torch.zeros(1, 1, WIDTHS[0])
+    with torch.autocast("cpu", dtype):
+        attention.lora("attn2", 0, "to_q").add_to(cast, x)
+    torch.testing.assert_close(cast, exact, atol=0.05, rtol=0.05)
 
 
 def test_without_lora_there_is_none(make_adapter, tokens):
