@@ -152,7 +152,7 @@ def write_readme(table: Path) -> None:
 
 def draw_sheet(path: Path, bench: Bench, methods: list[Method], pairs: list[Pair]) -> None:
     pairs = pairs[:PICTURES_KEPT]
-    pictures = {method.name: bench.pictures(method, pairs) for method in methods}
+    pictures = {method.name: kept for method in methods if (kept := bench.pictures(method, pairs))}
     photos = [pair.photo for pair in pairs[: plots.COLUMNS]]
     plots.contact_sheet(pictures, photos, path)
 
