@@ -34,8 +34,8 @@ def test_the_goals_are_told_as_they_come_out():
 
 def test_pairs_that_all_ask_for_something_tell_more_of_it():
     rows = {"plain": made_up(40, **dict.fromkeys(OUTSIDE)), "beyondfacial": made_up(40)}
-    held = {**rows, "beyondfacial": made_up(40, object_accuracy=0)}
-    beside = to_content(held, {"split": "heldout", "asks": "item"})
+    without = {**rows, "beyondfacial": made_up(40, object_accuracy=0)}
+    beside = to_content(without, {"split": "heldout", "asks": "item"})
     missed = [goal for goal in to_content(rows, {"split": "heldout"}, beside)["reached"] if not goal["reached"]]
     assert [(goal["goal"].split()[0], goal["value"]) for goal in missed] == [("object_accuracy", [-1.0, [-1.0, -1.0]])]
 
