@@ -92,6 +92,7 @@ define sharded
 endef
 
 bench: .venv
+	$(call sharded,bench.quality --split heldout --asks item --methods plain beyondfacial --name objects)
 	$(call sharded,bench.quality --split heldout --pairs $(PAIRS) $(ARGS))
 	$(call sharded,bench.quality --split heldout --methods fast --name fast)
 	$(call sharded,bench.persons --split heldout)

@@ -154,9 +154,7 @@ def collect(sizes: list[str], path: Path) -> dict[Job, dict[str, Any]]:
             continue
         if model is None or model.size.name != job.size:
             model = Model(SIZES[job.size])
-            if (
-                job.size == "dollhouse" or model.size.on_gpu
-            ):  # what is loaded once in a process is not part of any request
+            if job.size == "dollhouse" or model.size.on_gpu:  # what is loaded once belongs to no request
                 for method in dict.fromkeys(job.method for job in jobs_of(job.size)):
                     paint(model, Job(job.size, 10, method))
         records[job] = run_job(model, job)

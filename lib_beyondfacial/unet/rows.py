@@ -133,7 +133,7 @@ def add_to_rows(x: Tensor, rows: Rows, addition: Tensor) -> Tensor:
 
 
 def add_into_rows(x: Tensor, rows: Rows, addition: Tensor) -> None:
-    """The same in place, for a tensor whose rows of this line nobody else reads: a UNet's call has many of them."""
+    """The same in place, without a copy of x: for tensors in which nobody else reads these rows."""
     if isinstance(rows, slice):
         x[rows].add_(addition)
     else:

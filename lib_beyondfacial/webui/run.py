@@ -22,7 +22,7 @@ from ..settings import FIELDS, Settings
 from . import cells, forwarding, host_settings, identities, infotext, neighbours, person, pictures, plain_pictures
 from .failures import PREFIX, add_comment, add_line, fail_on_error, report_errors, report_sampling_errors
 from .pictures import Output, saves_pictures
-from .run_report import best_position, cost_lines, other_faces, report_lines
+from .run_report import best_position, cost_lines, missing_faces, report_lines
 
 CELL_WITHOUT = "BeyondFacial is off, so its axis of the X/Y/Z plot changes nothing; switch it on."
 
@@ -166,7 +166,7 @@ def finish(p: Any, processed: Any) -> None:
     with report_errors(p, processed):
         places = pictures.find_pictures(output, processed)
         changes = pictures.tell_changes(p, output, processed, places)
-        for sentence in (*changes, *pictures.tell_lacks(output), *other_faces(output)):
+        for sentence in (*changes, *pictures.tell_lacks(output), *missing_faces(output)):
             run.report.warn(sentence)
         masks = show_masks(p, run, output, processed, places)
         for warning in run.report.warnings:

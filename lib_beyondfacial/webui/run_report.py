@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..faces.reports import ANOTHER, in_words
+from ..hosts.model import is_interrupted
 from ..sampling.report import Report
 from ..sampling.shortfalls import NOT_ACTED
 from ..settings import Settings
@@ -75,8 +76,9 @@ def cost_lines(report: Report, has_plain: bool = False) -> list[str]:
     return [f"BeyondFacial: {percent(report.cost)} more UNet work (without the autoencoder){plain}"]
 
 
-def other_faces(output: Output) -> list[str]:
-    """A warning for each person who looks like another one; none where a picture's own warning explains it."""
+def missing_faces(output: Output) -> list[str]:
+    """A warning for each person who has no face, or another person's; none where a picture's own warning explains it.
+    An interrupted picture is not finished, so nothing is missed in it."""
     if output.persons[0].analyser is None:
         return []
     pack, settings = output.persons[0].analyser.name, output.settings
@@ -90,13 +92,27 @@ def other_faces(output: Output) -> list[str]:
         }
         others = {n: v for n, v in measured.items() if v is not None and in_words(v, pack) == ANOTHER}
         if others:
-            pictures = " and ".join(", ".join(str(n + 1) for n in others).rsplit(", ", 1))
-            values = " and ".join(", ".join(map(short, others.values())).rsplit(", ", 1))
+            values = join_words(map(short, others.values()))
             sentences.append(
-                f"{name} in picture{'s' * (len(others) > 1)} {pictures} does not look like the photo "
+                f"{name} in {count_pictures(others)} does not look like the photo "
                 f'(similarity {values}); try another seed, "weight" up or "start" down.'
             )
+        lost = [n for n, v in measured.items() if v is None and "note" not in output.pictures[n].report]
+        if lost and not is_interrupted():
+            sentences.append(
+                f"{name} has no face in {count_pictures(lost)}, as far as the face pack can tell; try another seed or "
+                "a larger size, or let the prompt show the face."
+            )
     return sentences
+
+
+def count_pictures(positions: Collection[int]) -> str:
+    """As in "pictures 1, 2 and 4"; positions are counted from 0."""
+    return f"picture{'s' * (len(positions) > 1)} {join_words(str(n + 1) for n in positions)}"
+
+
+def join_words(words: Iterable[str]) -> str:
+    return " and ".join(", ".join(words).rsplit(", ", 1))
 
 
 def short(value: float) -> str:

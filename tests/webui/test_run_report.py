@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from demo.miniwebui import shared
 from lib_beyondfacial.sampling.report import Report
-from lib_beyondfacial.sampling.shortfalls import NOT_ACTED
+from lib_beyondfacial.sampling.shortfalls import NOT_ACTED, NOT_REFINED
 from lib_beyondfacial.settings import Settings
 from lib_beyondfacial.webui import host_settings, infotext, neighbours, run_report
 from lib_beyondfacial.webui.pictures import Picture
@@ -163,22 +163,37 @@ def test_a_mask_is_told_of_where_it_is_shown_and_covers_something():
 
 
 def test_another_face_is_warned_of():
-    pictures = {0: picture(-0.01), 1: picture(0.9), 2: picture(0.1), 3: picture(None)}
-    assert run_report.other_faces(output_of(pictures)) == [
+    pictures = {0: picture(-0.01), 1: picture(0.9), 2: picture(0.1)}
+    assert run_report.missing_faces(output_of(pictures)) == [
         "The person in pictures 1 and 3 does not look like the photo (similarity -.01 and .10); try another seed, "
         '"weight" up or "start" down.'
     ]
-    assert not run_report.other_faces(output_of({0: picture(0.3), 1: picture(0.1, note=NOT_ACTED)}))
+    assert not run_report.missing_faces(output_of({0: picture(0.3), 1: picture(0.1, note=NOT_ACTED)}))
     unknown = output_of({0: picture(-0.01)})
     unknown.persons[0].analyser.name = "someones"
-    assert not run_report.other_faces(unknown)
+    assert not run_report.missing_faces(unknown)
+
+
+def test_a_face_that_the_finished_picture_lost_is_warned_of(monkeypatch):
+    """Its head was refined, or it needed none, so nothing else tells of it."""
+    pictures = {0: picture(None), 1: picture(0.9), 2: picture(None), 3: picture(None, note=NOT_REFINED)}
+    assert run_report.missing_faces(output_of(pictures)) == [
+        "The person has no face in pictures 1 and 3, as far as the face pack can tell; try another seed or a larger "
+        "size, or let the prompt show the face."
+    ]
+    shown = picture(None)
+    shown.report["persons"] = [{"similarity": 0.95, "face_area": 0.05}, {"similarity": None, "face_area": 0.0}]
+    (sentence,) = run_report.missing_faces(output_of({0: shown}, persons=[{"identity": "Anna"}, {"identity": "Bob"}]))
+    assert sentence.startswith("Person 2 has no face in picture 1, ")
+    monkeypatch.setattr(run_report, "is_interrupted", lambda: True)
+    assert not run_report.missing_faces(output_of(pictures))
 
 
 def test_the_warning_names_which_of_two_persons_is_another():
     shown = picture(0.1)
     shown.report["persons"] = [{"similarity": 0.95, "face_area": 0.05}, {"similarity": 0.1, "face_area": 0.02}]
     persons = [{"identity": "Anna"}, {"identity": "Bob", "name": "Eve"}]
-    (sentence,) = run_report.other_faces(output_of({0: shown}, persons=persons))
+    (sentence,) = run_report.missing_faces(output_of({0: shown}, persons=persons))
     assert sentence.startswith("Eve in picture 1 does not look like the photo (similarity .10)")
     shown.report["swapped"] = True
-    assert not run_report.other_faces(output_of({0: shown}, persons=persons))
+    assert not run_report.missing_faces(output_of({0: shown}, persons=persons))
