@@ -145,10 +145,16 @@ def test_pack_of_another_recogniser_warns_and_is_never_chosen(models_folder, mod
     for name in ("buffalo_l", "antelopev2"):
         copy_pack(models_dir, models_folder, name)
     unit = {"references": [photo], "adapter": "fits", "gender_alignment": "off", "refine_head": False}
-    assert "BeyondFacial warnings" not in ask(**unit)[1]
-    assert "BeyondFacial warnings" not in ask(**unit, face_pack="squares")[1]
-    (result,) = ask(**unit, face_pack="antelopev2")[1]["BeyondFacial warnings"]
-    assert result.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
+
+    def warned_of_pack(**more):
+        """Of these random pictures a warning says besides that they have no face."""
+        given = ask(**unit, **more)[1].get("BeyondFacial warnings", [])
+        return [warning for warning in given if "no face in picture" not in warning]
+
+    assert not warned_of_pack()
+    assert not warned_of_pack(face_pack="squares")
+    (warning,) = warned_of_pack(face_pack="antelopev2")
+    assert warning.startswith('The adapter was made with the face pack "buffalo_l"; with "antelopev2"')
     shutil.rmtree(models_folder / "insightface/models/buffalo_l")
     settings = requests.Settings(references=(photo,), adapter="fits")
     assert person.load_person(settings, True).analyser.name == "squares"
