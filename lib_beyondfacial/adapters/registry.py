@@ -68,19 +68,44 @@ def list_adapters(dirs: Iterable[Path]) -> dict[str, Path]:
     return dict(sorted(listing.items(), key=lambda item: item[0].lower()))
 
 
+def choose_name(name: str, listing: Mapping[str, Path], family: str = AUTO) -> str:
+    """The name in the listing of a name or file name; of the only usable adapter for "". Raises BeyondFacialError
+    listing the known names."""
+    if not listing:
+        raise BeyondFacialError(
+            "No identity adapter was found; put an IP-Adapter FaceID or InstantID file into models/ipadapter."
+        )
+    if name in listing:
+        return name
+    by_file_name = {path.name: known for known, path in listing.items()}
+    if name in by_file_name:
+        return by_file_name[name]
+    if name:
+        known = ", ".join(f'"{each}"' for each in listing)
+        raise BeyondFacialError(
+            f'There is no adapter "{printable(name)}"; the nearest is "{nearest_name(name, listing)}", '
+            f"and the adapters found are {known}."
+        )
+    usable = [each for each in listing if len(listing) == 1 or peek_adapter(each, listing, family).spec is not None]
+    if len(usable) == 1:
+        return usable[0]
+    known = ", ".join(f'"{each}"' for each in usable or listing)
+    raise BeyondFacialError(f'There are several adapters; set "adapter" to one of {known}.')
+
+
 def get_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> LoadedAdapter:
     """Load an adapter by its name in the listing, or its file name; "" means the only usable one.
 
     family: the user's choice for files whose shapes fit two families (Settings.adapter_family). The adapter stays in
     memory until its file changes. Raises BeyondFacialError listing the known names.
     """
-    name = _choose(name, listing, family)
+    name = choose_name(name, listing, family)
     return _load(name, listing[name], *_stamp(name, listing[name]), family)
 
 
 def peek_adapter(name: str, listing: Mapping[str, Path], family: str = AUTO) -> AdapterCard:
     """What an adapter is, by its name, without loading it: for lists. Remembered until the file changes."""
-    name = _choose(name, listing, family)
+    name = choose_name(name, listing, family)
     try:
         return _peek(name, listing[name], *_stamp(name, listing[name]), family)
     except BeyondFacialError as error:
@@ -137,29 +162,6 @@ def _stamp(name: str, path: Path) -> tuple[int, int]:
 def _name_hints(path: Path) -> tuple[str, str]:
     """The names that may show a file's family: its own, then its folder's ("instantid/ip-adapter.bin")."""
     return path.stem, path.parent.name
-
-
-def _choose(name: str, listing: Mapping[str, Path], family: str) -> str:
-    if not listing:
-        raise BeyondFacialError(
-            "No identity adapter was found; put an IP-Adapter FaceID or InstantID file into models/ipadapter."
-        )
-    if name in listing:
-        return name
-    by_file_name = {path.name: known for known, path in listing.items()}
-    if name in by_file_name:
-        return by_file_name[name]
-    if name:
-        known = ", ".join(f'"{each}"' for each in listing)
-        raise BeyondFacialError(
-            f'There is no adapter "{printable(name)}"; the nearest is "{nearest_name(name, listing)}", '
-            f"and the adapters found are {known}."
-        )
-    usable = [each for each in listing if len(listing) == 1 or peek_adapter(each, listing, family).spec is not None]
-    if len(usable) == 1:
-        return usable[0]
-    known = ", ".join(f'"{each}"' for each in usable or listing)
-    raise BeyondFacialError(f'There are several adapters; set "adapter" to one of {known}.')
 
 
 def _adapter_files(folder: Path) -> Iterator[Path]:

@@ -16,7 +16,8 @@ from ..faces.analysis import FaceAnalyser
 from ..faces.identity_file import HEAD, Record, embedding_to_record, record_to_embedding
 from ..faces.records import as_recorded, identity_to_record, packs_of, record_to_identity
 from ..settings import Settings
-from . import folders, host_settings, identities
+from . import folders, identities
+from .fitting import choose_adapter
 from .permissions import require_export
 
 
@@ -81,7 +82,7 @@ def _export(
 
 def _features(identity: Identity, adapter: str, family: str) -> dict[str, np.ndarray]:
     """What the adapter asks a model about the person."""
-    card = registry.peek_adapter(adapter or host_settings.default_adapter(), folders.adapters_by_name(), family)
+    card = registry.peek_adapter(choose_adapter(adapter, family), folders.adapters_by_name(), family)
     if card.spec is None:
         raise BeyondFacialError(card.sentence)
     return compute_portable(identity, card.spec.features, folders.model_roots())

@@ -15,7 +15,7 @@ from ..adapters.features import compute_portable
 from ..faces.identity_file import HEAD, record_to_embedding
 from ..faces.records import identity_to_record
 from ..settings import BY_KEY, PHOTOS, PREFIX, Settings
-from . import cells, folders, person
+from . import cells, folders, host_settings, person
 from .failures import sentence_of
 
 FORWARDERS = ("distribute",)  # their scripts' titles, in lower case
@@ -64,7 +64,8 @@ def make_unit(p: Any, args: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, 
         return {"enabled": False}, {}
     warnings: list[str] = []
     local = {key: getattr(settings, key) for key in LOCAL if getattr(settings, key) != BY_KEY[key].default}
-    settings = replace(settings, adapter=person.adapter_of(settings))  # the default of another machine may be another
+    default = host_settings.default_adapter()  # another machine's may differ
+    settings = replace(settings, adapter=settings.adapter or default)
     if not settings.embedding and settings.source == PHOTOS:
         loaded = person.load_persons(settings, is_api or isinstance(args[0], Mapping), p)
         warnings += [warning for each in loaded for warning in each.identity.warnings]

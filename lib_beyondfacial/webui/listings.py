@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import registry
-from ..adapters.attention import check_fits
+from ..adapters.checkpoints import AUTO
 from ..adapters.families import Family
 from ..adapters.features import FEATURES, list_models
 from ..errors import BeyondFacialError
 from ..settings import AUTOMATIC
 from . import folders, host_settings, loaded_model
 from .components import chosen_name, error_html, exception_html, warning_html
+from .fitting import choose_adapter, unfit_adapters
 
 
 def models_to_json() -> dict[str, Any]:
@@ -35,22 +36,6 @@ def adapter_names() -> list[str]:
     return sorted(listing, key=lambda name: (name in unfit, name.casefold()))
 
 
-def unfit_adapters(listing: Mapping[str, Path]) -> dict[str, str]:
-    """Why an adapter cannot be used, by name: its file, or the model that is loaded."""
-    sites, reasons = loaded_model.loaded_sites(), {}
-    for name in listing:
-        card = registry.peek_adapter(name, listing)
-        try:
-            if card.spec is not None and sites:
-                check_fits(card.spec, sites, name)
-            reason = card.sentence
-        except BeyondFacialError as error:
-            reason = str(error)
-        if reason:
-            reasons[name] = reason
-    return reasons
-
-
 def adapter_text(name: str | None, family: str | None) -> str:
     """One line on the chosen adapter and the loaded model, as HTML, with what it lacks; licence and origin folded.
 
@@ -59,7 +44,7 @@ def adapter_text(name: str | None, family: str | None) -> str:
     try:
         listing = folders.adapters_by_name()
         unfit = unfit_adapters(listing)
-        lines = _adapter_lines(chosen_name(name) or host_settings.default_adapter(), family or "auto", listing, unfit)
+        lines = _adapter_lines(chosen_name(name) or host_settings.default_adapter(), family or AUTO, listing, unfit)
     except Exception as error:
         unfit, lines = {}, [exception_html(error)]
     known = html.escape(json.dumps(unfit), quote=True)
@@ -76,7 +61,7 @@ def _adapter_lines(name: str, family: str, listing: Mapping[str, Path], unfit: M
         return [warning_html(choose if count else "No adapter fits this model.")]
     if card.spec is None:
         return [error_html(card.sentence)]
-    if card.name in unfit and family == "auto":
+    if card.name in unfit and family == AUTO:
         return [error_html(unfit[card.name])]
     facts, model = card.spec.facts, loaded_model.loaded_name()
     fits = f"fits the loaded model {model}" if model else f"is for {card.spec.base}"
@@ -87,9 +72,9 @@ def _adapter_lines(name: str, family: str, listing: Mapping[str, Path], unfit: M
 
 
 def _peek(name: str, listing: Mapping[str, Path], family: str) -> registry.AdapterCard | None:
-    """The named adapter's card, or that of the only one that can be used; None where one has to be chosen first."""
+    """The card of the adapter that a request would use; None where one has to be chosen first."""
     try:
-        return registry.peek_adapter(name, listing, family)
+        return registry.peek_adapter(choose_adapter(name, family), listing, family)
     except BeyondFacialError:
         if name:
             raise

@@ -16,7 +16,7 @@ from ..hosts import request
 from ..hosts.identity_units import UnitInjection
 from ..sampling.advice import advise, persons_advice
 from ..settings import Settings
-from . import exports, folders, host_settings, identities
+from . import exports, fitting, folders, identities
 
 NOT_MEASURED = (
     "BeyondFacial: no face pack was found, so the likeness was not measured, no head was refined, and the start "
@@ -129,8 +129,8 @@ def open_analyser(face_pack: str, wanted: str) -> tuple[analysis.FaceAnalyser, t
 
 
 def adapter_of(settings: Settings) -> str:
-    """The adapter's name: the request's, else the one of the host's settings; "" if neither names one."""
-    return settings.adapter or host_settings.default_adapter()
+    """The adapter's name (fitting.choose_adapter)."""
+    return fitting.choose_adapter(settings.adapter, settings.adapter_family)
 
 
 def pack_of_adapter(settings: Settings) -> str:

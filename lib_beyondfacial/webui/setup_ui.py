@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..adapters.families import FAMILIES
 from ..errors import BeyondFacialError
-from . import folders, listings, loaded_model
+from . import fitting, folders, loaded_model
 
 WEIGHTS = "https://huggingface.co/h94/IP-Adapter-FaceID"
 PACKS = "https://github.com/deepinsight/insightface/tree/master/model_zoo"
@@ -36,7 +36,7 @@ def _adapters() -> Iterator[str]:
     from_page = f"{_link('h94/IP-Adapter-FaceID', WEIGHTS)} ({files}) into {folder}. {html.escape(family.licence)}"
     if not listing:
         yield f"<b>An identity adapter</b>: put a file of {from_page}"
-    elif len(listings.unfit_adapters(listing)) == len(listing):
+    elif len(fitting.unfit_adapters(listing)) == len(listing):
         loaded = f" {html.escape(model)}" if model else ""
         yield (
             f"<b>An adapter for the loaded model{loaded}</b>: none of the {len(listing)} found can be used with it. "

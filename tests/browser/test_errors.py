@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import urllib.request
 from types import SimpleNamespace
 
@@ -31,14 +32,14 @@ KEYS = {*BY_KEY, *(field.key for field in PERSON_FIELDS)}
 
 
 @pytest.fixture
-def given(page, server, photo_file, landscape, own_models, tmp_path):
-    """What the cases need; `other` is where an adapter for another model may lie as long as a case runs."""
+def given(page, server, photo_file, landscape, models_dir, own_models, tmp_path):
+    """What the cases need; `other` is where a second adapter may lie as long as a case runs."""
     no_image = tmp_path / "holiday.png"
     no_image.write_text("not a picture", encoding="utf-8")
-    other = own_models / "ipadapter/made_for_sdxl.safetensors"
-    yield SimpleNamespace(
-        page=page, server=server, photo=photo_file, landscape=landscape, no_image=no_image, other=other
-    )
+    other = own_models / "ipadapter/another.safetensors"
+    (fits,) = models_dir.glob("ipadapter/*.safetensors")
+    photos = {"photo": photo_file, "landscape": landscape, "no_image": no_image}
+    yield SimpleNamespace(page=page, server=server, fits=fits, other=other, **photos)
     other.unlink(missing_ok=True)
 
 
@@ -74,14 +75,16 @@ def second_nobody(given):
 
 def two_adapters(given):
     upload_checked(given, given.photo)
-    write_faceid_adapter(given.other, context_dim=2048, widths=[64] * 70)
+    given.other.parent.mkdir(exist_ok=True)
+    shutil.copyfile(given.fits, given.other)
 
 
 def adapter_of_another_model(given):
-    two_adapters(given)
+    upload_checked(given, given.photo)
+    write_faceid_adapter(given.other, context_dim=2048, widths=[64] * 70)
     given.page.click(f"{TAB}_refresh_adapter")
-    choose(given.page, "adapter", "made_for_sdxl")
-    says(given.page, "described", "made_for_sdxl")
+    choose(given.page, "adapter", "another")
+    says(given.page, "described", "another")
 
 
 def deleted_meanwhile(given):
@@ -111,7 +114,7 @@ def ask(given, method, path, body=None):
         (second_nobody, 'The second person has no photos, but "Likeness of the second person" is set'),
         (second_without_face, 'Person 2: No face was found in "landscape.png"'),
         (two_adapters, 'There are several adapters; set "Identity adapter" to one of '),
-        (adapter_of_another_model, '"made_for_sdxl" was made for SDXL'),
+        (adapter_of_another_model, '"another" was made for SDXL'),
         (deleted_meanwhile, 'There is no saved identity "Gone"'),
     ],
 )

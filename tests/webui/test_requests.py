@@ -127,7 +127,6 @@ BAD = {
     "weight NaN": ({"weight": float("nan")}, '"weight" is nan', "from 0 to 3"),
     "unknown key": ({"wieght": 1.0}, '"wieght"', '"weight"'),
     "unknown adapter": ({"adapter": "fit"}, '"fit"', '"fits"'),
-    "several adapters": ({"adapter": ""}, '"adapter"', '"fits"'),
     "text named .safetensors": ({"adapter": "text"}, "text", "damaged"),
     "SDXL adapter": ({"adapter": "made_for_sdxl"}, "made_for_sdxl", "SDXL"),
     "no photos": ({"references": []}, '"references"', "at least one"),
