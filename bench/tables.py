@@ -267,8 +267,8 @@ def missed_in_words(goal: dict[str, Any], rows: dict[str, dict[str, Any]]) -> st
         changes, work = other["outside_change"] / ours["outside_change"], other["unet_rows"] / ours["unet_rows"]
         return (
             f'similarity {AHEAD:g} above "{README_ROWS[rival]}": that has {other["similarity"]:.2f}, BeyondFacial '
-            f"{ours['similarity']:.2f}; but that changes the rest {changes:.1f} times as much, for {work - 1:.0%} more "
-            "work of the graphics card."
+            f"{ours['similarity']:.2f}; but that changes the rest {changes:.1f} times as much, for "
+            f"{work - 1:.0%} more work of the graphics card."
         )
     return f"{text}."
 
