@@ -205,11 +205,11 @@ def to_markdown(content: dict[str, Any], methods: dict[str, Method]) -> str:
 
 
 README_ROWS = {  # the methods of README's table, by the names that it gives them
-    "plain": "plain picture, without the person",
-    "single_line": "the adapter by itself, from the first step",
-    "single_line_late": "the adapter by itself, from a fifth of the steps on",
-    "detailer": "plain picture, then a detailer's pass with the adapter",
-    "late_detailer": "the adapter from a fifth on, then a detailer's pass",
+    "plain": "plain picture",
+    "single_line": "adapter by itself",
+    "single_line_late": "adapter by itself, late",
+    "detailer": "plain picture, then a detailer",
+    "late_detailer": "adapter late, then a detailer",
     "beyondfacial": "**BeyondFacial**",
 }
 README_COLUMNS = {"shot_accuracy": "shot as asked", "scene_accuracy": "scene as asked"}
@@ -240,12 +240,13 @@ def to_readme(content: dict[str, Any]) -> str:
         "**This is a toy world** (Dollhouse); these figures say nothing about photographs. "
         f'{defaults["n"]} persons whom no tuning run has seen, prompts such as "picture of a guy sprinting on the '
         f'dunes, full body", the same seeds in each row, {sampling["sampler_name"]}, {sampling["steps"]} steps, '
-        f"CFG {sampling['cfg_scale']:g}. Means; in brackets 95% intervals.\n\n"
+        f"CFG {sampling['cfg_scale']:g}; means, in brackets 95% intervals.\n\n"
         + grid(["", "pictures", *README_COLUMNS.values(), "similarity", "change of the rest"], lines)
-        + "\nSimilarity: of the face to the person's, by a second recogniser that the adapter never saw; a missed "
+        + "\nLate: after a fifth of the steps. A detailer: the head of the finished picture redrawn with the adapter, "
+        "as ADetailer does. Similarity: to the person, by a second recogniser that the adapter never saw; a missed "
         f"face counts 0. A perfect copy would score {content['similarity_ceiling']:.2f}; BeyondFacial reaches "
-        f"{100 * share:.0f}% of that ({100 * low:.0f} to {100 * high:.0f}). Change of the rest: how far the picture "
-        "outside the heads is from the plain one of the same seed; 255 is black to white.\n"
+        f"{100 * share:.0f}% of that ({100 * low:.0f} to {100 * high:.0f}). Change: from the plain picture of the "
+        "same seed, outside the heads; 255 is black to white.\n"
         + not_reached
         + "\nAll rows and columns: [bench/results/quality_heldout.md](bench/results/quality_heldout.md).\n"
     )

@@ -103,8 +103,8 @@ def test_missed_goals_are_told_with_their_numbers():
     assert missed_in_words(kept, rows).startswith("things held as often as in the plain picture, at most 0.03 less")
     assert "-0.010 (-0.032 to 0.010), so the interval's end misses by 0.002." in missed_in_words(kept, rows)
     behind = {"goal": "similarity ahead of late_detailer by 0.08, intervals apart", "value": [-0.01, -6]}
-    told = missed_in_words(behind, rows)
-    assert "that has 0.87, BeyondFacial 0.86; but that changes the rest 5.0 times as much, for 20% more" in told
+    sentence = missed_in_words(behind, rows)
+    assert "that has 0.87, BeyondFacial 0.86; but that changes the rest 5.0 times as much, for 20% more" in sentence
     other = {"goal": "similarity at least 0.92 of the ceiling", "value": [0.5, [0.5, 0.5]]}
     assert missed_in_words(other, rows) == "similarity at least 0.92 of the ceiling."
 
