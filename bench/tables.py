@@ -204,8 +204,20 @@ def to_markdown(content: dict[str, Any], methods: dict[str, Method]) -> str:
     return "\n".join(parts)
 
 
-README_ROWS = ("plain", "single_line", "single_line_late", "detailer", "beyondfacial")
-README_COLUMNS = ("shot_accuracy", "close_up", "scene_accuracy", "action_accuracy", "similarity", "outside_change")
+README_ROWS = {  # the methods of README's table, by the names that it gives them
+    "plain": "plain picture",
+    "single_line": "adapter by itself",
+    "single_line_late": "adapter by itself, late",
+    "detailer": "plain picture, then a detailer",
+    "late_detailer": "adapter late, then a detailer",
+    "beyondfacial": "**BeyondFacial**",
+}
+README_COLUMNS = {"shot_accuracy": "shot as asked", "scene_accuracy": "scene as asked"}
+README_KEPT = {
+    "object_accuracy": "things held",
+    "expression_accuracy": "expressions",
+    "accessory_accuracy": "accessories",
+}
 MARKS = (
     "<!-- MEASURED FIGURES: begin (from bench.quality, by the run that wrote them; nothing else goes here) -->\n",
     "<!-- MEASURED FIGURES: end -->",
@@ -218,28 +230,48 @@ def to_readme(content: dict[str, Any]) -> str:
     defaults = rows["beyondfacial"]
     sampling = about["sampling"]
     share, (low, high) = defaults["similarity_of_ceiling"], defaults["similarity_of_ceiling_ci"]
-    lines = [
-        [name, str(rows[name]["n"]), *(cell(rows[name], c) for c in README_COLUMNS)]
-        for name in README_ROWS
-        if name in rows
-    ]
-    missed = [goal["goal"] for goal in content["reached"] if not goal["reached"]]
-    not_reached = f"Of what BeyondFacial was to reach, this was **not**: {'; '.join(missed)}.\n\n" if missed else ""
+    lines = []
+    for row, name in ((rows[method], name) for method, name in README_ROWS.items() if method in rows):
+        measured = [cell(row, "similarity"), cell(row, "outside_change")]
+        lines.append([name, str(row["n"]), *(f"{row[column]:.2f}" for column in README_COLUMNS), *measured])
+    missed = [missed_in_words(goal, rows) for goal in content["reached"] if not goal["reached"]]
+    not_reached = "\nAimed at and **not** reached:\n\n" + "".join(f"- {each}\n" for each in missed) if missed else ""
     return (
-        "**This is a toy world** (Dollhouse), and these figures say nothing about photographs. "
+        "**This is a toy world** (Dollhouse); these figures say nothing about photographs. "
         f'{defaults["n"]} persons whom no tuning run has seen, prompts such as "picture of a guy sprinting on the '
-        f'dunes, full body", the same seeds for every method, {sampling["sampler_name"]}, {sampling["steps"]} steps, '
-        f"CFG {sampling['cfg_scale']:g}; mean and 95% bootstrap interval. Similarity is the cosine of a second "
-        "recogniser that the adapter never saw (a missed face counts 0); the true person, drawn at the found head's "
-        f"size and put through the VAE, has {content['similarity_ceiling']:.2f}, of which BeyondFacial reaches "
-        f"{100 * share:.0f}% ({100 * low:.0f} to {100 * high:.0f}). outside_change is the mean change to the plain "
-        "picture of the same seed outside both heads, of 255.\n\n"
-        + grid(["method", "n", *README_COLUMNS], lines)
-        + "\n"
+        f'dunes, full body", the same seeds in each row, {sampling["sampler_name"]}, {sampling["steps"]} steps, '
+        f"CFG {sampling['cfg_scale']:g}; means, in brackets 95% intervals.\n\n"
+        + grid(["", "pictures", *README_COLUMNS.values(), "similarity", "change of the rest"], lines)
+        + "\nLate: after a fifth of the steps. A detailer: the head of the finished picture redrawn with the adapter, "
+        "as ADetailer does. Similarity: to the person, by a second recogniser that the adapter never saw; a missed "
+        f"face counts 0. A perfect copy would score {content['similarity_ceiling']:.2f}; BeyondFacial reaches "
+        f"{100 * share:.0f}% of that ({100 * low:.0f} to {100 * high:.0f}). Change: from the plain picture of the "
+        "same seed, outside the heads; 255 is black to white.\n"
         + not_reached
-        + "All rows, the costs and the paired differences: bench/results/quality_heldout.md; what each part of the "
-        "method buys: docs/experiments.md.\n"
+        + "\nAll rows and columns: [bench/results/quality_heldout.md](bench/results/quality_heldout.md).\n"
     )
+
+
+def missed_in_words(goal: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
+    """A missed goal for README's readers, with its numbers; as it is where README has no plainer words for it."""
+    text, value, ours = goal["goal"], goal["value"], rows["beyondfacial"]
+    if kept := README_KEPT.get(text.split()[0]):
+        change, (low, high) = value
+        margin = float(text.split()[-1])
+        return (
+            f"{kept} as often as in the plain picture, at most {margin:g} less: the difference is {change:.3f} "
+            f"({low:.3f} to {high:.3f}), so the interval's end misses by {-margin - low:.3f}."
+        )
+    rival = next((name for name in DETAILERS if f"ahead of {name} by" in text), "")
+    if rival and rows[rival]["outside_change"]:
+        other = rows[rival]
+        changes, work = other["outside_change"] / ours["outside_change"], other["unet_rows"] / ours["unet_rows"]
+        return (
+            f'similarity {AHEAD:g} above "{README_ROWS[rival]}": that has {other["similarity"]:.2f}, BeyondFacial '
+            f"{ours['similarity']:.2f}; but that changes the rest {changes:.1f} times as much, for "
+            f"{work - 1:.0%} more work of the graphics card."
+        )
+    return f"{text}."
 
 
 def put_into(readme: str, text: str) -> str:

@@ -11,7 +11,7 @@ from ..errors import BeyondFacialError
 from . import fitting, folders, loaded_model
 
 WEIGHTS = "https://huggingface.co/h94/IP-Adapter-FaceID"
-PACKS = "https://github.com/deepinsight/insightface/tree/master/model_zoo"
+PACKS = "https://github.com/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip"
 ADAPTER_FOLDER, PACK_FOLDER = "ipadapter", "insightface/models"
 
 
@@ -47,8 +47,9 @@ def _adapters() -> Iterator[str]:
 def _packs() -> Iterator[str]:
     if not folders.packs_by_name():
         yield (
-            f"<b>A face pack</b>: unpack {_link('buffalo_l', PACKS)} of insightface to "
-            f"{_folder(PACK_FOLDER)}, as a folder of that name. It is for non-commercial research only."
+            f"<b>A face pack</b>: download {_link('buffalo_l.zip', PACKS)} (289 MB) and unpack it into "
+            f"{_folder(f'{PACK_FOLDER}/buffalo_l')}, so that its .onnx files lie in that folder. It is for "
+            "non-commercial research only."
         )
 
 

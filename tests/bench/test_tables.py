@@ -1,9 +1,26 @@
 """Rows, differences and goals of made-up records; which pairs ask for something."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from bench.pairs import make_pairs
-from bench.tables import ASKED, MARKS, OUTSIDE, by_area, put_into, reached, row_of, to_content, to_readme
+from bench.tables import (
+    ASKED,
+    MARKS,
+    OUTSIDE,
+    README_ROWS,
+    by_area,
+    missed_in_words,
+    put_into,
+    reached,
+    row_of,
+    to_content,
+    to_readme,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def made_up(n, **values):
@@ -62,12 +79,34 @@ def test_the_readmes_table_takes_the_place_of_the_last_one():
     rows = {"plain": made_up(40, similarity=0.0), "beyondfacial": made_up(40, similarity=0.27)}
     text = to_readme(to_content(rows, about))
     assert "toy world" in text
-    assert "has 0.54, of which BeyondFacial reaches 50% (50 to 50)" in text
-    assert "this was **not**: similarity at least 0.92 of the ceiling.\n" in text
-    assert "| beyondfacial | 40 | 1.00 (1.00 to 1.00) |" in text
+    assert "would score 0.54; BeyondFacial reaches 50% of that (50 to 50)" in text
+    assert "**not** reached:\n\n- similarity at least 0.92 of the ceiling.\n" in text
+    assert "| **BeyondFacial** | 40 | 1.00 | 1.00 | 0.27 (0.27 to 0.27) | 0.50 (0.50 to 0.50) |" in text
     readme = f"before\n{MARKS[0]}old\n{MARKS[1]}\nafter\n"
     assert put_into(readme, text) == f"before\n{MARKS[0]}{text}{MARKS[1]}\nafter\n"
     assert put_into(put_into(readme, text), text) == put_into(readme, text)
+
+
+def test_readme_has_the_committed_table():
+    content = json.loads((ROOT / "bench/results/quality_heldout.json").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert put_into(readme, to_readme(content)) == readme
+    assert all(f"| {name} |" in readme for name in README_ROWS.values())
+
+
+def test_missed_goals_are_told_with_their_numbers():
+    rows = {
+        "beyondfacial": {"similarity": 0.86, "outside_change": 2.0, "unet_rows": 30.0},
+        "late_detailer": {"similarity": 0.87, "outside_change": 10.0, "unet_rows": 36.0},
+    }
+    kept = {"goal": "object_accuracy not below plain's by more than 0.03", "value": [-0.01, [-0.032, 0.01]]}
+    assert missed_in_words(kept, rows).startswith("things held as often as in the plain picture, at most 0.03 less")
+    assert "-0.010 (-0.032 to 0.010), so the interval's end misses by 0.002." in missed_in_words(kept, rows)
+    behind = {"goal": "similarity ahead of late_detailer by 0.08, intervals apart", "value": [-0.01, -6]}
+    sentence = missed_in_words(behind, rows)
+    assert "that has 0.87, BeyondFacial 0.86; but that changes the rest 5.0 times as much, for 20% more" in sentence
+    other = {"goal": "similarity at least 0.92 of the ceiling", "value": [0.5, [0.5, 0.5]]}
+    assert missed_in_words(other, rows) == "similarity at least 0.92 of the ceiling."
 
 
 def test_faces_are_binned_by_their_share_of_the_picture():
