@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,7 @@ def find_blobs(a: Tensor) -> list[Head]:
     height, width = a.shape
     inside = a > HEAD_LEVEL
     gap = max(1, round(GAP * min(height, width)))
-    labels = label_blobs(F.max_pool2d(inside.double()[None], 2 * gap + 1, stride=1, padding=gap)[0] > 0) * inside
+    labels = label_blobs(dilate(inside, gap)) * inside
     heads = []
     for label in labels[inside].unique().tolist():
         y, x = torch.nonzero(labels == label, as_tuple=True)
@@ -75,9 +76,15 @@ def find_blobs(a: Tensor) -> list[Head]:
     return sorted((head for head in heads if head.strength >= MINOR_HEAD * largest), key=lambda head: head.x)
 
 
+def dilate(inside: Tensor, radius: int) -> Tensor:
+    """A mask (H, W) widened by `radius` px on all sides, corners too."""
+    columns = F.max_pool2d(inside.float()[None], (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(columns, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0] > 0
+
+
 def label_blobs(inside: Tensor) -> Tensor:
     """A number above 0 for each connected part of a mask (H, W), corners counted; 0 outside."""
-    labels = torch.arange(1, inside.numel() + 1, dtype=torch.float64).view(inside.shape) * inside
+    labels = torch.arange(1, inside.numel() + 1, dtype=torch.float32).view(inside.shape) * inside
     while True:
         grown = F.max_pool2d(labels[None], 3, stride=1, padding=1)[0] * inside
         if torch.equal(grown, labels):
@@ -237,12 +244,14 @@ class HeadAssignment:
         faces: Sequence[Head],
         genders: Sequence[str | None],
         genders_of_faces: Sequence[str | None],
+        settled: Mapping[str, int] | None = None,
     ) -> Mapping[str, int]:
         """By line, which of a picture's faces is its person's, for the rest of the pass (docs/method.md eq. 17).
 
-        Lines without a face are missing. genders: by line.
+        Lines without a face are missing. genders: by line. settled: the lines whose face an earlier search has chosen,
+        and that face; nobody else gets it.
         """
-        places = self._choose(image, faces, genders, genders_of_faces)
+        places = self._choose(image, faces, genders, genders_of_faces, settled or {})
         if len(self.positions) > 1 or len(faces) > 1:  # else the map stays what it is without the refinement
             self._faces[image] = faces, places
         return places
@@ -253,9 +262,11 @@ class HeadAssignment:
         heads: Sequence[Head],
         genders: Sequence[str | None] = (),
         genders_of_heads: Sequence[str | None] = (),
+        settled: Mapping[str, int] = MappingProxyType({}),
     ) -> dict[str, int]:
-        positions = list(self.positions.values())
-        chosen = most_prominent(heads, positions)
+        chosen = most_prominent(heads, list(self.positions.values()))
+        kept = {name: chosen.index(j) + 1 for name, j in settled.items()}
+        positions = [kept.get(name, 0 if at in kept.values() else at) for name, at in self.positions.items()]
         nothing = torch.zeros(1, 1)  # the same at every head: then the gender decides, or the prompt's order
         words = [self.words[name][image, 0].cpu() if name in self.words else nothing for name in self.positions]
         known = [genders_of_heads[j] for j in chosen] if genders_of_heads else []

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import without_autocast
+
 EPS = 1e-6
 ROUNDING = 1e-5
 FINEST_COARSE = 8  # measured in Dollhouse: sites of 4 x 4 find the head no better than chance
@@ -41,8 +43,9 @@ def compute_probe_shares(query: Tensor, key_text: Tensor, key_probe: Tensor, hea
 
     q, k, p = split(query), split(key_text), split(key_probe)
     q = q * q.shape[-1] ** -0.5
-    text = torch.logsumexp(q @ k.transpose(-1, -2), dim=-1, keepdim=True)
-    return torch.sigmoid(q @ p.transpose(-1, -2) - text).mean(dim=1)
+    with without_autocast(q.device):
+        text = torch.logsumexp(q @ k.transpose(-1, -2), dim=-1, keepdim=True)
+        return torch.sigmoid(q @ p.transpose(-1, -2) - text).mean(dim=1)
 
 
 def compute_margin(shares: Tensor, shares_reference: Tensor) -> Tensor:

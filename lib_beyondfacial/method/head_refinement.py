@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import resampling_device
 from .start_noise import Box
 
 REFINE_AT = (1.6, 1.0, 0.6)  # sigmas: at the first level at or below each, heads are searched for until all are found
@@ -138,25 +139,27 @@ def crop_around(box: tuple[float, float, float, float], size: tuple[int, int]) -
 def crop_resize(picture: Tensor, crop: CropBox, side: int) -> Tensor:
     """Cut the square out and resize it, border-replicated: (3, H, W) -> (3, side, side)."""
     height, width = picture.shape[-2:]
+    device, picture = picture.device, picture.to(resampling_device(picture.device))
     square = [
         [crop.side / width, 0, 2 * crop.x / width - 1],
         [0, crop.side / height, 2 * crop.y / height - 1],
     ]
     grid = F.affine_grid(picture.new_tensor(square)[None], [1, 3, side, side], align_corners=False)
-    return F.grid_sample(picture[None], grid, "bicubic", "border", align_corners=False)[0]
+    return F.grid_sample(picture[None], grid, "bicubic", "border", align_corners=False)[0].to(device)
 
 
 def place(refined: Tensor, crop: CropBox, size: tuple[int, int]) -> Tensor:
     """The refined crop (3, side, side) at its place in a picture of size (height, width), its border replicated."""
     height, width = size
     small = max(1, round(crop.side))
+    device, refined = refined.device, refined.to(resampling_device(refined.device))
     refined = F.interpolate(refined[None], (small, small), mode="bicubic", antialias=True, align_corners=False)
     back = [
         [width / crop.side, 0, (width - 2 * crop.x) / crop.side],
         [0, height / crop.side, (height - 2 * crop.y) / crop.side],
     ]
     grid = F.affine_grid(refined.new_tensor(back)[None], [1, 3, height, width], align_corners=False)
-    return F.grid_sample(refined, grid, "bicubic", "border", align_corners=False)[0]
+    return F.grid_sample(refined, grid, "bicubic", "border", align_corners=False)[0].to(device)
 
 
 def paste(picture: Tensor, refined: Tensor, crop: CropBox) -> Tensor:

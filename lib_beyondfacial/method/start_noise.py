@@ -91,7 +91,7 @@ def prepend_identity(noise: Tensor, identity_latent: Tensor, box: Box, g: float,
     if g == 0:
         return noise
     window = (slice(None), slice(box.top, box.bottom), slice(box.left, box.right))
-    patch = noise[window].double().cpu()
+    patch = noise[window].cpu().double()
     low_n, low_z = low_band(patch, band), low_band(identity_latent.cpu(), band)
     area = box.size[0] * box.size[1]
     mean_limit = MEAN_SHIFT * noise.shape[-1] * noise.shape[-2] / area**0.5

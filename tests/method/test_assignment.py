@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation
 from scipy.optimize import linear_sum_assignment
 
 from lib_beyondfacial.method.assignment import (
@@ -17,6 +18,7 @@ from lib_beyondfacial.method.assignment import (
     cells_of,
     compute_costs,
     compute_shares,
+    dilate,
     find_blobs,
     most_prominent,
 )
@@ -104,6 +106,13 @@ def test_blobs_are_found_from_the_left_without_specks():
     assert found[0].strength > found[1].strength
     assert found[1].box == pytest.approx((17 / 24, 2 / 12, 20 / 24, 5 / 12))
     assert find_blobs(torch.full(SIZE, 0.6)) == []
+
+
+@given(st.integers(0, 2**32), st.integers(1, 5))
+def test_widening_is_scipys(seed, radius):
+    inside = torch.rand(17, 23, generator=torch.Generator().manual_seed(seed)) > 0.97
+    side = 2 * radius + 1
+    assert (dilate(inside, radius).numpy() == binary_dilation(inside.numpy(), np.ones((side, side)))).all()
 
 
 def test_parts_that_are_near_each_other_are_one_head():
