@@ -31,23 +31,46 @@ def native_side(sd_model: HostModel) -> int:
     return NATIVE_SIDE_SDXL if getattr(sd_model, "is_sdxl", False) else NATIVE_SIDE
 
 
-def encode_prompts(p: Processing, texts: Sequence[str], size: tuple[int, int]) -> Tensor | Mapping[str, Tensor]:
+def prompts_of(p: Processing) -> tuple[Sequence[str], Sequence[str]]:
+    """The pictures' prompts and negative prompts in the present pass; hires fix may have its own."""
+    if is_hires_pass(p) and getattr(p, "hr_prompts", None):
+        return p.hr_prompts, p.hr_negative_prompts
+    return p.prompts, p.negative_prompts
+
+
+def size_of(p: Processing) -> tuple[int, int]:
+    """(height, width) in px of the present pass's pictures."""
+    if is_hires_pass(p) and getattr(p, "hr_upscale_to_y", 0):
+        return p.hr_upscale_to_y, p.hr_upscale_to_x
+    return p.height, p.width
+
+
+def is_hires_pass(p: Processing) -> bool:
+    return bool(getattr(p, "is_hr_pass", False))
+
+
+def encode_prompts(
+    p: Processing, texts: Sequence[str], size: tuple[int, int], is_negative: bool = False
+) -> Tensor | Mapping[str, Tensor]:
     """Encode texts with the host at the request's CLIP skip: a tensor (B, T, C), or for SDXL a dict with it.
 
     Args:
         size: (height, width) of the picture, an input of SDXL.
+        is_negative: these are negative prompts; where all are empty, the hosts give SDXL zeros.
     """
     from modules import devices, prompt_parser
 
     conditioning = getattr(prompt_parser, "SdConditioning", None)
     given = list(texts)
-    asked = conditioning(given, width=size[1], height=size[0]) if conditioning else given
+    height, width = size
+    more = {"is_negative_prompt": is_negative, "width": width, "height": height}
+    asked = conditioning(given, **more) if conditioning else given
 
     def encode() -> Tensor | Mapping[str, Tensor]:
         with torch.no_grad(), devices.autocast():
             return p.sd_model.get_learned_conditioning(asked)
 
-    kept = encode_once(p, given, size, encode)
+    kept = encode_once(p, given, (*size, is_negative), encode)
     if isinstance(kept, Mapping):  # copies, as ControlNet's ReVision writes into what a model call is given
         return type(kept)({key: value.clone() for key, value in kept.items()})  # type: ignore[call-arg]
     return kept.clone()
@@ -98,7 +121,7 @@ class WebUIHost(ABC):
     def __init__(self, p: Processing):
         self.p, self.sampler = p, p.sampler
         self.native_side = native_side(p.sd_model)
-        self.picture_size = (p.height, p.width)
+        self.picture_size = size_of(p)
         self.weight_loads = 0
 
     @abstractmethod
@@ -130,13 +153,16 @@ class WebUIHost(ABC):
         scheduled = getattr(prompt_parser, "get_learned_conditioning_prompt_schedules", None)
         if scheduled is None:
             return list(texts)
-        return [schedule[-1][1] for schedule in scheduled(list(texts), self.p.steps)]
+        steps = (self.p.steps,)
+        if is_hires_pass(self.p):  # its steps are counted behind the first pass's
+            steps = (self.p.steps, getattr(self.p, "hr_second_pass_steps", 0) or self.p.steps)
+        return [schedule[-1][1] for schedule in scheduled(list(texts), *steps)]
 
     def is_first_txt2img_pass(self) -> bool:
         from modules import processing
 
         is_txt2img = isinstance(self.p, processing.StableDiffusionProcessingTxt2Img)
-        return is_txt2img and not getattr(self.p, "is_hr_pass", False)
+        return is_txt2img and not is_hires_pass(self.p)
 
     def is_interrupted(self) -> bool:
         return is_interrupted()

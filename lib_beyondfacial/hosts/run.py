@@ -19,13 +19,17 @@ from ..sampling.sampling_pass import SamplingPass
 from ..sampling.start_noise import find_scale
 from ..unet.sites import enumerate_sites
 from .identity_units import GivenUnit, UnitInjection, units_of
-from .model import refuse_compiled
+from .model import is_hires_pass, prompts_of, refuse_compiled
 from .patches import Patches
 from .types import Processing, Sampler
 
 ATTRIBUTE = "_beyondfacial"  # of `p`; also of A1111's model wrapper during a model call
 HIRES_WITHOUT = "BeyondFacial: the hires pass ran without the identity, as its checkpoint is another:"
 MIN_LATENT = 4  # latent px of the shorter side; a head does not fit into less
+FIRST_PASS_ALONE = (
+    'BeyondFacial did not act: "hires_pass" is "first", and this run is the second pass alone; choose "both" or '
+    '"second".'
+)
 TOO_SMALL = "BeyondFacial did not act: the picture is too small for a person; choose 64 px a side or more."
 T = TypeVar("T")
 
@@ -131,12 +135,15 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     patches = Patches()
     run.scope.callback(patches.undo)
     wrap_launch(patches, p, run, adapter)
-    batch, is_hires = getattr(p, "iteration", 0), bool(getattr(p, "is_hr_pass", False))
+    batch, is_hires = getattr(p, "iteration", 0), is_hires_pass(p)
     wanted, is_left_out = run.plan.parameters.hires_pass, False
     if wanted != "both" and getattr(p, "enable_hr", False):
         is_left_out = is_hires == (wanted == "first")
-    if is_left_out and is_hires:
-        return  # what the first pass has reported holds
+    if is_left_out and is_hires:  # what the first pass has reported holds, if there was one
+        if run.batch != batch:
+            run.report.begin_pass(False)
+            run.report.warn_not_acting(FIRST_PASS_ALONE)
+        return
     is_later = run.batch == batch and is_hires
     run.masks_before = (run.report.masks or run.masks_before) if is_later else {}
     run.report.begin_pass(is_later)
@@ -149,7 +156,7 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
     try:  # an override or the hires pass may have loaded another model
         check_fits(p, run.plan, adapter)
     except BeyondFacialError as error:
-        if not getattr(p, "is_hr_pass", False):
+        if not is_hires:
             raise
         run.report.warn(f"{HIRES_WITHOUT} {str(error).removeprefix('BeyondFacial: ')}")
         return
@@ -161,7 +168,7 @@ def begin_pass(p: Processing, run: Run, adapter: Adapter, noise: Tensor | None) 
 
 
 def images_of(p: Processing) -> list[BatchImage]:
-    return [BatchImage(*each) for each in zip(p.prompts, p.negative_prompts, p.seeds, strict=False)]
+    return [BatchImage(*each) for each in zip(*prompts_of(p), p.seeds, strict=False)]
 
 
 def note_levels(patches: Patches, run: Run, sampler: Sampler) -> None:

@@ -17,9 +17,13 @@ Key = list[object]
 _kept: weakref.WeakKeyDictionary[HostModel, list[tuple[Key, Any]]] = weakref.WeakKeyDictionary()
 
 
-def encode_once(p: Processing, texts: Sequence[str], size: tuple[int, int], encode: Callable[[], Any]) -> Any:
-    """What `encode` gives for these texts, or what it gave before for the same texts, size, model and options."""
-    key = key_of(p, texts, size)
+def encode_once(p: Processing, texts: Sequence[str], given: tuple[object, ...], encode: Callable[[], Any]) -> Any:
+    """What `encode` gives for these texts, or what it gave before for the same texts, model and options.
+
+    Args:
+        given: whatever else `encode` hands to the host, as the size.
+    """
+    key = key_of(p, texts, given)
     if key is None:
         return encode()
     kept = _kept.setdefault(p.sd_model, [])
@@ -33,10 +37,10 @@ def encode_once(p: Processing, texts: Sequence[str], size: tuple[int, int], enco
     return found[1]
 
 
-def key_of(p: Processing, texts: Sequence[str], size: tuple[int, int]) -> Key | None:
+def key_of(p: Processing, texts: Sequence[str], given: tuple[object, ...]) -> Key | None:
     """All that decides an encoding; None for a host that keeps none itself, and so does not tell what decides it."""
     cached_params = getattr(p, "cached_params", None)
     if cached_params is None:
         return None
     networks = [getattr(p, name, None) for name in ("extra_network_data", "hr_extra_network_data", "is_hr_pass")]
-    return [list(texts), size, networks, cached_params(list(texts), 0, networks[0], None)]
+    return [list(texts), given, networks, cached_params(list(texts), 0, networks[0], None)]

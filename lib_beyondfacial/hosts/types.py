@@ -37,6 +37,10 @@ class Processing(Protocol):
     sampler: Sampler
     prompts: Sequence[str]
     negative_prompts: Sequence[str]
+    hr_prompts: Sequence[str]
+    hr_negative_prompts: Sequence[str]
+    hr_upscale_to_x: int
+    hr_upscale_to_y: int
     seeds: Sequence[int]
     width: int
     height: int

@@ -48,7 +48,7 @@ def encode_pass(
         crops += prompts.refine_prompts(changed[line.name] or texts, host.prompts_at_end, others)
     refine = host.encode_prompts(crops, (side, side))
     negatives = host.prompts_at_end([image.negative_prompt for image in images]) * len(plan.lines)
-    return EncodedPrompts(probe, lines, refine, host.encode_prompts(negatives, (side, side)))
+    return EncodedPrompts(probe, lines, refine, host.encode_prompts(negatives, (side, side), is_negative=True))
 
 
 def make_probe(

@@ -9,7 +9,6 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ..method.schedule import NoiseLaw
-from .plan import IdentityLine
 
 Cond = object  # an encoded prompt in the host's own type; only the host reads it
 
@@ -30,12 +29,14 @@ class Step:
     cfg_scale: the scale that the user set.
     guidance: by how much `denoised` changes with delta: the CFG scale, or 1 where the host computes no uncond row.
     denoised: (B, C, H, W), the semantic line's x0 behind CFG; where CFG is not linear, what linear CFG would give.
+    rows: of the host's own call, for each picture.
     """
 
     sigma: float
     cfg_scale: float
     guidance: float
     denoised: Tensor
+    rows: int = 2
 
 
 class Host(Protocol):
@@ -51,8 +52,11 @@ class Host(Protocol):
         """A key that is equal as long as the same weights are loaded."""
         ...
 
-    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
-        """The text encoder's output at the request's CLIP skip, a row a text; size: the picture's (height, width)."""
+    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int], is_negative: bool = False) -> Cond:
+        """The text encoder's output at the request's CLIP skip, a row a text.
+
+        size: the picture's (height, width). is_negative: these are negative prompts.
+        """
         ...
 
     def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
@@ -90,12 +94,9 @@ class Host(Protocol):
         """Convert the sampler's start to x0 + sigma noise (some samplers keep it at unit variance)."""
         ...
 
-    def predict_x0(
-        self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
-    ) -> Tensor:
+    def predict_x0(self, x: Tensor, sigma: float, cond: Cond, is_crop: bool = False) -> Tensor:
         """Call the model: x0 before CFG, fp32, one row per picture.
 
-        line: whose rows these are; None for the semantic line's.
         is_crop: x is a crop of the picture, so no ControlNet acts on it; on A1111 no patch of other extensions either.
         """
         ...

@@ -16,7 +16,7 @@ from lib_beyondfacial.sampling.plan import IdentityLine, Plan
 from lib_beyondfacial.sampling.report import Report
 from lib_beyondfacial.settings.parameters import MethodParameters
 from lib_beyondfacial.unet.probe import ProbeReading
-from tests.forge_double.conditions import compile_conditions
+from tests.forge_double.conditions import Condition, compile_conditions
 from tests.forge_double.sampling import KINDS, guide
 
 LINE, SCALE, DELTA = IdentityLine("person", (), ()), 7.0, 0.25
@@ -31,7 +31,7 @@ class Unet:
     def memory_required(self, shape):
         return 0
 
-    def apply_model(self, x, t, c_crossattn, transformer_options):
+    def apply_model(self, x, t, c_crossattn, transformer_options, c_concat=None):
         return c_crossattn.mean((1, 2))[:, None, None, None].expand(x.shape)
 
 
@@ -47,16 +47,18 @@ def entry(token: float, strength: float = 1.0) -> dict:
 @pytest.fixture
 def level():
     """level(strengths of the AND parts, **model options) -> (x0 behind the host's CFG, what the pass was given)."""
-    p, steps = Processing(), []
+    p, steps, hosts = Processing(), [], []
 
     def delta(step, predictions):
         steps.append((step, predictions))
         return torch.full_like(X, DELTA)
 
-    def level(strengths=(1.0,), line_prompt=None, **options):
+    def level(strengths=(1.0,), line_prompt=None, is_inpainting=False, **options):
         run = Run(Plan(MethodParameters(), (LINE,), lambda image: []), weakref.ref(p))
-        run.host = object.__new__(ForgeHost)
+        hosts.append(object.__new__(ForgeHost))
+        run.host = hosts[-1]
         run.host.is_tiled = False
+        run.host.p, run.host.sampler = p, SimpleNamespace(sampler_extra_args={"cond_scale": SCALE})
         run.host.unet = lambda: Unet.diffusion_model
         run.sampling = SimpleNamespace(
             model_key=Unet.diffusion_model,
@@ -70,10 +72,13 @@ def level():
             delta=delta,
         )
         cond, uncond = [entry(i + 1.0, strength) for i, strength in enumerate(strengths)], [entry(-1.0)]
+        if is_inpainting:  # at CFG 1, where the host makes no negative cond
+            cond[0]["model_conds"]["c_concat"], uncond = Condition(X), None
         given = (Unet(), X, SIGMA, uncond, cond, SCALE, {"transformer_options": {}, **options}, 1)
         model, x, sigma, uncond, cond, scale, options, _ = add_lines(run, *given)
         return guide(KINDS["forge"], model, x, sigma, uncond, cond, scale, options), steps
 
+    level.host = lambda: hosts[-1]
     return level
 
 
@@ -112,3 +117,11 @@ def test_other_guidance_is_shown_the_hosts_conds_alone(level):
 def test_a_cfg_function_is_handed_the_fused_prediction(level):
     denoised, _ = level(sampler_cfg_function=lambda args: args["cond"])
     assert torch.allclose(denoised, torch.full_like(X, 1 + DELTA), atol=1e-5)
+
+
+def test_an_inpainting_model_is_known_where_there_is_no_negative_cond(level):
+    """At CFG 1 the hosts make none; heads must not be cut out of what such a model is shown."""
+    level()
+    assert not level.host().is_inpainting
+    level(is_inpainting=True)
+    assert level.host().is_inpainting

@@ -98,3 +98,6 @@ def test_guidance_is_how_x0_behind_cfg_changes(any_host, record, case, sampler_n
     has_uncond = list(islice(cycle(pattern), len(levels)))
     assert [predictions.uncond is not None for _, predictions, *_ in levels] == has_uncond
     assert [step.guidance != 1 for step, *_ in levels] == has_uncond
+    assert {step.cfg_scale for step, *_ in levels} == {7.0}, "the user's, whatever the host does at a level"
+    parts = 1 + request.get("prompt", "").count("AND")
+    assert [step.rows for step, *_ in levels] == [parts + each for each in has_uncond]

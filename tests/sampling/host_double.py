@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from demo.nets.unet import UNetModel
 from lib_beyondfacial.method.head_refinement import VarianceExploding
 from lib_beyondfacial.sampling.host import Cond
-from lib_beyondfacial.sampling.plan import IdentityLine
 from lib_beyondfacial.unet.injection import Attached
 from lib_beyondfacial.unet.rows import LineRows
 from lib_beyondfacial.unet.sites import AttentionSite, Site
@@ -34,6 +33,7 @@ class Encoded:
 
     texts: tuple[str, ...]
     size: tuple[int, int]
+    is_negative: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class ModelCall:
     rows: int
     sigma: float
     cond: Cond
-    line: str | None
     is_crop: bool
     injected: bool
 
@@ -100,12 +99,12 @@ class HostDouble:
     def model_key(self) -> object:
         return self.key
 
-    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
-        self.encoded.append(Encoded(tuple(texts), size))
+    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int], is_negative: bool = False) -> Cond:
+        self.encoded.append(Encoded(tuple(texts), size, is_negative))
         return self.encoded[-1]
 
     def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
-        return Encoded(tuple(cond.texts[row] for row in rows), cond.size)
+        return replace(cond, texts=tuple(cond.texts[row] for row in rows))
 
     def join_conds(self, cond: Cond, uncond: Cond) -> Cond | None:
         return Encoded(cond.texts + uncond.texts, cond.size) if self.joins else None
@@ -132,12 +131,9 @@ class HostDouble:
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
         return start
 
-    def predict_x0(
-        self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
-    ) -> Tensor:
+    def predict_x0(self, x: Tensor, sigma: float, cond: Cond, is_crop: bool = False) -> Tensor:
         self.order.append("predict")
-        name = None if line is None else line.name
-        self.calls.append(ModelCall(len(x), sigma, cond, name, is_crop, self.injection.is_attached))
+        self.calls.append(ModelCall(len(x), sigma, cond, is_crop, self.injection.is_attached))
         text = torch.randn(len(x), 7, CONTEXT_DIM, generator=torch.Generator().manual_seed(3))
         with torch.no_grad():
             self.model(x / x.std(), torch.full((len(x),), 500.0), text)

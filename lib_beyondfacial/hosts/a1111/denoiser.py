@@ -84,7 +84,8 @@ def finish_step(run: Run, params: DenoisedParams) -> None:
     cfg_scale = float(host.sampler.sampler_extra_args["cond_scale"])
     guidance = 1.0 if uncond is None else cfg_scale * cfg_plus_plus_factor(step.params.denoiser)
     denoised = last_rows.float() + guidance * (semantic.float() - last_rows.float())
-    delta = sampling.delta(Step(step.sigma, cfg_scale, guidance, denoised), predictions)
+    given = Step(step.sigma, cfg_scale, guidance, denoised, step.ledger.rows_done // batch)
+    delta = sampling.delta(given, predictions)
     add_to_cond_rows(params.x, host.from_x0(delta, step.sigma), step.where)
     run.step = None
 

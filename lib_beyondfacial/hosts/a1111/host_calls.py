@@ -84,8 +84,8 @@ def repeat(
     """Repeat the host's calls that have cond rows, with the line attached to these rows.
 
     Args:
-        where: the cond rows, the first of all rows. own: the line's own cond, a row a picture, instead of the first
-            AND part's; None where it has the host's.
+        where: the cond rows, the first of all rows.
+        of_line: the line's own cond, a row a picture, instead of the first AND part's; None where it has the host's.
     """
     wanted = list(range(len(where.images)))
     if of_line is not None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ...sampling.host import Cond
-from ...sampling.plan import IdentityLine
 from .. import model
 from ..patches import hidden_hooks, unpatched
 from ..run import full_like_batch
@@ -78,8 +77,8 @@ class A1111Host(model.WebUIHost):
         """Convert a difference of x0 to a difference of the sampler's predictions; zero stays zero."""
         return delta / -sigma if self.predicts_eps else delta
 
-    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
-        return model.encode_prompts(self.p, texts, size)
+    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int], is_negative: bool = False) -> Cond:
+        return model.encode_prompts(self.p, texts, size, is_negative)
 
     def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
         encoded = cast("Tensor | Mapping[str, Tensor]", cond)
@@ -124,9 +123,7 @@ class A1111Host(model.WebUIHost):
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
         return start * (1 + sigma**2) ** 0.5 if self.predicts_eps else start
 
-    def predict_x0(
-        self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
-    ) -> Tensor:
+    def predict_x0(self, x: Tensor, sigma: float, cond: Cond, is_crop: bool = False) -> Tensor:
         """Call the model; crops bypass all patches and ControlNets, other calls leave no trace in these.
 
         Hooks that split the rows into halves are off, because these rows are no such halves.

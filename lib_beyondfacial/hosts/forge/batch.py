@@ -42,7 +42,7 @@ def tagged(entry: Entry, tag: int, batch: int, **changes: float) -> Entry:
 
 
 def line_entry(entry: Entry, line_cond: Entry | None) -> Entry:
-    """The identity line's cond: the host's own (or `own`, of the line's prompt), in the whole picture."""
+    """The identity line's cond: the host's own (or `line_cond`, of the line's prompt), in the whole picture."""
     base = {key: value for key, value in entry.items() if key not in ("area", "mask", "mask_strength")}
     if line_cond is None:
         return base

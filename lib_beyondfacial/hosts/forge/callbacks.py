@@ -44,4 +44,4 @@ def on_cfg_denoiser(params: DenoiserParams) -> None:
     """Before the host's model call: warn if the refiner has replaced the model and so our modifier."""
     run: Run | None = run_of(getattr(params.denoiser, "p", None))
     if run is not None and run.sampling is not None and run.sampling.schedule is not None:
-        run.sampling.acts(float(params.sigma.flatten()[0]))
+        run.sampling.may_act(float(params.sigma.flatten()[0]))

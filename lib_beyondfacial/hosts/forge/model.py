@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...sampling.host import Cond
-from ...sampling.plan import IdentityLine
-from ..model import WebUIHost, encode_prompts, first_conds
+from ..model import WebUIHost, encode_prompts, first_conds, is_hires_pass
 from ..patches import Patches
 from ..run import full_like_batch
 from ..types import Entry, HostModel, Processing
@@ -93,6 +92,13 @@ class ForgeHost(WebUIHost):
     def unet(self) -> nn.Module:
         return unet_of(self.p)
 
+    @property
+    def cfg_scale(self) -> float:
+        """The scale that the user set for this pass; at single levels the hosts may set it to 1."""
+        if is_hires_pass(self.p) and hasattr(self.p, "hr_cfg"):
+            return float(self.p.hr_cfg)
+        return float(self.sampler.sampler_extra_args["cond_scale"])
+
     def sigmas(self) -> Tensor:
         """The model's noise levels, one a timestep, ascending."""
         model = self.p.sd_model.forge_objects.unet.model
@@ -104,8 +110,8 @@ class ForgeHost(WebUIHost):
         sigmas = self.sigmas()
         return sigmas[levels.cpu().float().round().long().clip(0, len(sigmas) - 1)].tolist()
 
-    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int]) -> Cond:
-        return compile_cond(encode_prompts(self.p, texts, size))
+    def encode_prompts(self, texts: Sequence[str], size: tuple[int, int], is_negative: bool = False) -> Cond:
+        return compile_cond(encode_prompts(self.p, texts, size, is_negative))
 
     def select_rows(self, cond: Cond, rows: Sequence[int]) -> Cond:
         return with_tensors(lambda tensor: tensor[list(rows)], cast("Entry", cond))
@@ -149,9 +155,7 @@ class ForgeHost(WebUIHost):
     def start_to_x(self, start: Tensor, sigma: float) -> Tensor:
         return start if hasattr(self.sampler, "get_sigmas") else start * (1 + sigma**2) ** 0.5
 
-    def predict_x0(
-        self, x: Tensor, sigma: float, cond: Cond, line: IdentityLine | None, is_crop: bool = False
-    ) -> Tensor:
+    def predict_x0(self, x: Tensor, sigma: float, cond: Cond, is_crop: bool = False) -> Tensor:
         """Call the model with the patches on the host's UNet, except those of units that fail on such a call.
 
         ControlNets are part of the cond, so crops have none.

@@ -110,10 +110,9 @@ def add_lines(  # noqa: PLR0913  the host's own arguments
     if net.diffusion_model is not host.unet() or not sampling.acts(sigma):
         return given
     options, lines = dict(model_options), sampling.active_lines(sigma)
-    host.is_inpainting = any("c_concat" in entry["model_conds"] for entry in uncond or [])
-    strength = sum(strength_of(entry) for entry in cond)
+    host.is_inpainting = any("c_concat" in entry["model_conds"] for entry in cond)
     if not lines:
-        chain_guidance(run, None, options, cond_scale, strength, list)
+        chain_guidance(run, None, options, cond_scale, cond, list)
         return (*given[:6], options, seed)
     level = Level(sampling, lines, len(x))
     entries, negative = tagged_entries(level, cond, uncond)
@@ -126,7 +125,7 @@ def add_lines(  # noqa: PLR0913  the host's own arguments
 
     wrapper = capture_wrapper(level, model_options.get("model_function_wrapper"))
     options["model_function_wrapper"] = lambda unet, args: guarded(run, lambda: wrapper(unet, args))
-    chain_guidance(run, level, options, cond_scale, strength, restore)
+    chain_guidance(run, level, options, cond_scale, cond, restore)
     if takes_one_cond(model_options):
         predict_apart(net, entries[len(cond) :], x, timestep, options)
         del entries[len(cond) :]
@@ -163,15 +162,16 @@ def strength_of(entry: Entry) -> float:
 
 
 def chain_guidance(  # noqa: PLR0913
-    run: Run, level: Level | None, options: ModelOptions, cond_scale: float, strength: float, restore: Callable
+    run: Run, level: Level | None, options: ModelOptions, cond_scale: float, cond: Sequence[Entry], restore: Callable
 ) -> None:
     """Make the host's guidance use D_s + delta: by wrapping the present guidance function, which may be nonlinear; if
     there is none, by adding guidance * delta behind the host's linear formula.
 
     Args:
-        strength: sum of the AND parts' strengths; the host multiplies the CFG scale by it.
+        cond: the host's AND parts, by the sum of whose strengths the host multiplies the CFG scale.
     """
-    cfg_function = options.get("sampler_cfg_function")
+    cfg_function, parts = options.get("sampler_cfg_function"), len(cond)
+    strength = sum(strength_of(entry) for entry in cond)
     strength = 1.0 if math.isclose(strength, 1.0) else strength
 
     def guidance_of(args: ModelOptions) -> float:
@@ -179,7 +179,9 @@ def chain_guidance(  # noqa: PLR0913
 
     def delta_of(args: ModelOptions, denoised: Tensor) -> Tensor:
         restore()
-        step = Step(float(args["sigma"].flatten()[0]), cond_scale, guidance_of(args), denoised)
+        has_uncond = not math.isclose(cond_scale, 1.0) if level is None else level.has_uncond
+        sigma, rows = float(args["sigma"].flatten()[0]), parts + has_uncond
+        step = Step(sigma, host_of(run).cfg_scale, guidance_of(args), denoised, rows)
         return guarded(run, lambda: compute_delta(run, level, step, args))
 
     def fused_guidance(args: ModelOptions) -> Tensor:

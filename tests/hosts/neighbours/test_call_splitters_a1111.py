@@ -134,9 +134,12 @@ def test_an_identity_prompt_follows_prompt_editing(ask, monkeypatch):
     from lib_beyondfacial.hosts.a1111.model import A1111Host
 
     encoded, original = [], A1111Host.encode_prompts
-    monkeypatch.setattr(
-        A1111Host, "encode_prompts", lambda host, texts, size: encoded.extend(texts) or original(host, texts, size)
-    )
+
+    def note(host, texts, *given, **more):
+        encoded.extend(texts)
+        return original(host, texts, *given, **more)
+
+    monkeypatch.setattr(A1111Host, "encode_prompts", note)
     monkeypatch.setattr(
         A1111Host, "prompts_at_end", lambda host, texts: [t.replace("[old:new:0.5]", "new") for t in texts]
     )
@@ -162,7 +165,7 @@ def test_a_crop_goes_past_every_patch_and_comes_back_to_them(host, ask, neighbou
         x = torch.zeros(2, 4, 16, 16)
         watched = []
         handle = unet.register_forward_pre_hook(lambda *_: watched.append(names()))
-        crops.append(sampling.host.predict_x0(x, 1.0, cond, None, is_crop=True))
+        crops.append(sampling.host.predict_x0(x, 1.0, cond, is_crop=True))
         handle.remove()
         assert watched == [set()], "nothing is patched meanwhile"
         assert names() == before
