@@ -26,7 +26,7 @@ export NO_PROXY := 127.0.0.1,localhost
 .PHONY: help demo test test-slow bench lint format clean .venv .venv-gradio4 .venv-neo
 
 help:
-	@echo "make demo [ONCE=1] [FACE=photo.png] [PROMPT='...']   pictures into demo/out, then the page on 127.0.0.1"
+	@echo "make demo [ONCE=1] [FACE=drawn.png] [PROMPT='...']   pictures into demo/out, then the page on 127.0.0.1"
 	@echo "make test [WORKERS=2]                                style, types, all tests (packages of A1111, Forge and Neo)"
 	@echo "make test-slow                                       the tests that take minutes (fuzzing, memory, grids)"
 	@echo "make bench [PAIRS=600] [JOBS=1]                      the tables and plots of bench/results, for hours"

@@ -49,6 +49,11 @@ def is_better(before: Face, after: Sequence[Face], embedding: np.ndarray) -> boo
     return any(similarity(face, embedding) >= similarity(before, embedding) for face in there)
 
 
+def is_same_place(one: PixelBox, other: PixelBox) -> bool:
+    """Whether two boxes show the same face, in px or in shares of the picture."""
+    return overlap(one, other) >= SAME_PLACE
+
+
 def overlap(one: PixelBox, other: PixelBox) -> float:
     """Intersection over union of two boxes."""
     width = min(one[2], other[2]) - max(one[0], other[0])

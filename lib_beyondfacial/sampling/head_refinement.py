@@ -3,9 +3,10 @@ redraw them enlarged, paste them back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from ..errors import BeyondFacialError
 from ..faces.face import Face
 from ..method import head_refinement as eq
-from ..method.assignment import HeadAssignment
+from ..method.assignment import Head, HeadAssignment
 from ..method.head_details import DrawnHead
 from ..method.head_refinement import CropBox, RefinedHeads
 from ..unet.rows import LineRows
@@ -22,7 +23,7 @@ from ..unet.sites import AttentionSite
 from .autoencoder import NoPictureError, decode_each
 from .crops import HeadsToRefine, InterruptError, Predict, Spot, denoise_crops, encode_heads
 from .encoded_prompts import EncodedPrompts
-from .faces_in_picture import box_of, is_better, to_head, to_image
+from .faces_in_picture import box_of, is_better, is_same_place, to_head, to_image
 from .host import BatchImage, Cond, Host, Step
 from .plan import Plan, refuse_host_nan, refuse_nan
 from .report import Report
@@ -48,6 +49,7 @@ class HeadRefinement:
 
     attempts: how many of the levels eq.REFINE_AT are done. heads: the heads refined so far.
     landmarks: of the faces in the present crops, as shares of a crop's side.
+    settled: by picture and line, the head that a search has chosen; its strength is infinite, so that it stays.
     """
 
     plan: Plan
@@ -60,6 +62,7 @@ class HeadRefinement:
     attempts: int = 0
     heads: RefinedHeads | None = None
     landmarks: Mapping[Spot, np.ndarray | None] = field(default_factory=dict)
+    settled: dict[int, dict[str, Head]] = field(default_factory=dict)
 
     def all_refined(self, line: str) -> bool:
         """Whether a line's head is refined in every picture."""
@@ -71,7 +74,7 @@ class HeadRefinement:
 
     def should_refine(self, sigma: float) -> bool:
         """Whether a search for heads is due at this level."""
-        is_open = self.heads is None or not all(all(of_line) for of_line in self.heads.done.values())
+        is_open = self.heads is None or not all(all(self.heads.done[line.name]) for line in self.plan.drawn)
         return self.plan.refines and is_open and eq.attempts_due(sigma) > self.attempts
 
     def disable(self, warning: str = "") -> None:
@@ -93,10 +96,10 @@ class HeadRefinement:
             heads = self.redraw(step, step.denoised.float() + step.guidance * delta, attention)
         except BeyondFacialError:
             raise
-        except NoPictureError:  # the hosts switch a VAE that gives NaN to fp32, but only for the final pictures
-            self.disable(NO_PICTURE)
-        except InterruptError:
-            self.disable()
+        except (NoPictureError, InterruptError) as stop:
+            # the hosts switch a VAE that gives NaN to fp32, but only for the final pictures
+            self.disable(NO_PICTURE if isinstance(stop, NoPictureError) else "")
+            self.host.load_unet()
         except Exception as error:  # errors of the host's VAE or model, or of extensions that have patched them
             raise BeyondFacialError(
                 f"BeyondFacial: the head refinement failed ({type(error).__name__}: {error}); switch "
@@ -110,7 +113,7 @@ class HeadRefinement:
     def redraw(self, step: Step, so_far: Tensor, attention: Mapping[str, Tensor]) -> RefinedHeads:
         """One search and refinement, on the pass's present x0; reloads the UNet afterwards."""
         self.host.show_progress(LOOKING)
-        found = self.find_heads(so_far, attention)
+        found = self.find_heads(so_far, attention, eq.attempts_due(step.sigma) == len(eq.REFINE_AT))
         redrawn = self.redraw_crops(step, found) if found.crops else {}
         pictures, kept = self.keep_better(found, redrawn)
         heads = encode_heads(self.host, pictures, kept, found, so_far)
@@ -138,25 +141,30 @@ class HeadRefinement:
             for i, image in enumerate(self.images)
         }
 
-    def find_heads(self, denoised: Tensor, attention: Mapping[str, Tensor]) -> HeadsToRefine:
+    def find_heads(self, denoised: Tensor, attention: Mapping[str, Tensor], is_last: bool = True) -> HeadsToRefine:
         """Search for the heads of every picture in which not every line's is done.
 
         Args:
             denoised: (B, C, H, W), the pass's present x0.
             attention: A of eq. 3 by line, (B, 1, H, W).
+            is_last: whether no search follows; else one of several persons with positions waits for all the faces.
         """
         names, batch = [line.name for line in self.plan.lines], len(denoised)
+        drawn = {line.name for line in self.plan.drawn}
         done = {name: [False] * batch if self.heads is None else [*self.heads.done[name]] for name in names}
         pictures: dict[int, Tensor] = {}
         faces: dict[Spot, Face] = {}
         crops: dict[Spot, CropBox] = {}
         together = torch.stack(list(attention.values())).amax(0)
-        searched = {i: denoised[i] for i in range(batch) if not all(done[name][i] for name in names)}
+        searched = {i: denoised[i] for i in range(batch) if not all(done[name][i] for name in drawn)}
         for i, picture in decode_each(self.host, searched, denoised[0, 0].numel()).items():
             size = (picture.shape[-2], picture.shape[-1])
-            for name, face in self.assign_faces(i, self.plan.find_faces(to_image(picture)), together[i, 0], size):
+            shown = self.plan.find_faces(to_image(picture))
+            if not is_last and len(names) > 1 and len(shown) < max(line.position for line in self.plan.lines):
+                continue
+            for name, face in self.assign_faces(i, shown, together[i, 0], size):
                 crop = eq.crop_around(box_of(face), size)
-                if crop is not None and not done[name][i]:
+                if crop is not None and name in drawn:
                     pictures[i], faces[name, i], crops[name, i] = picture, face, crop
                 done[name][i] = True
         crops = {spot: crops[spot] for spot in self.seeds() if spot in crops}  # a line's rows stand together
@@ -165,14 +173,24 @@ class HeadRefinement:
     def assign_faces(
         self, image: int, faces: Sequence[Face], attention: Tensor, size: tuple[int, int]
     ) -> list[tuple[str, Face]]:
-        """Each line with the face that is to be its person's (docs/method.md eq. 17); other faces stay the host's."""
-        if not faces:
+        """Each line that has no face yet with the one that is to be its person's (docs/method.md eq. 17).
+
+        Other faces stay the host's, and so does each that an earlier search has given to a line.
+        """
+        settled = self.settled.setdefault(image, {})
+        found = [(to_head(face, attention, size), face) for face in faces]
+        found = [each for each in found if not any(is_same_place(each[0].box, head.box) for head in settled.values())]
+        if not found:
             return []
-        heads = [to_head(face, attention, size) for face in faces]
+        heads = [*settled.values(), *(head for head, _ in found)]
         genders = [line.person_of(image).gender for line in self.plan.lines]
-        places = self.assignment.choose_faces(image, heads, genders, [face.gender for face in faces])
+        genders_of_faces = [*[None] * len(settled), *(face.gender for _, face in found)]
+        known = {name: j for j, name in enumerate(settled)}
+        places = self.assignment.choose_faces(image, heads, genders, genders_of_faces, known)
         self.report.heads[image] = {name: heads[j].box for name, j in places.items()}
-        return [(name, faces[j]) for name, j in places.items()]
+        new = {name: j - len(settled) for name, j in places.items() if name not in settled}
+        settled |= {name: replace(found[j][0], strength=math.inf) for name, j in new.items()}
+        return [(name, found[j][1]) for name, j in new.items()]
 
     def keep_better(
         self, found: HeadsToRefine, redrawn: Mapping[Spot, Tensor]
@@ -236,6 +254,6 @@ class HeadRefinement:
                 landmarks = tuple(self.landmarks[spots[row]] for row in rows)
                 where = LineRows(slice(rows[0], rows[-1] + 1), images, (1.0,) * len(rows), True, landmarks)
                 scope.enter_context(line.attached(self.sites, where, self.plan.parameters.refine_weight))
-            out = self.host.predict_x0(x, sigma, cond, lines[0] if len(lines) == 1 else None, is_crop=True)
+            out = self.host.predict_x0(x, sigma, cond, is_crop=True)
         self.report.note_rows(len(x), x)
         return out

@@ -89,10 +89,15 @@ class Plan:
     find_boxes: Callable[[AttentionReadings, int, tuple[int, int]], list[Box]] = find_head_boxes
 
     @property
+    def drawn(self) -> tuple[IdentityLine, ...]:
+        """The lines that run; those of weight 0 only keep their heads from the others."""
+        return tuple(line for line in self.lines if line.weight > 0)
+
+    @property
     def can_act(self) -> bool:
         """Whether the settings let the identity act at all."""
         p = self.parameters
-        return p.mask_strength > 0 and p.start < p.stop and any(line.weight > 0 for line in self.lines)
+        return p.mask_strength > 0 and p.start < p.stop and bool(self.drawn)
 
     @property
     def refines(self) -> bool:

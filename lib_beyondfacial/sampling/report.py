@@ -17,7 +17,7 @@ from ..method.head_details import DrawnHead
 class Batch:
     """What the identity did in one batch, over all its passes; shortfalls.py reads it.
 
-    passes: how many were prepared. steps: noise levels of the pass that was sampled last.
+    steps: noise levels of the pass that was sampled last.
     in_window: whether the identity could act at any of these levels.
     had_guidance: whether the CFG scale was not 0 at one of them.
     acted: (B,) bool, the pictures that delta changed; None if no level was fused.
@@ -25,7 +25,6 @@ class Batch:
     explained: whether there is a warning already that says why the identity does not act.
     """
 
-    passes: int = 0
     steps: int = 0
     in_window: bool = False
     had_guidance: bool = False
@@ -108,7 +107,6 @@ class Report:
         """Clear the results of the previous pass, and those of the batch unless this is a later pass of it."""
         self.masks, self.refined, self.heads, self.drawn = {}, {}, {}, {}
         self.batch = self.batch if is_later else Batch()
-        self.batch.passes += 1
         self.passes += 1
 
     def mask_of(self, image: int) -> np.ndarray | None:

@@ -103,7 +103,7 @@ class SamplingPass:
         """Predict where each picture will have each line's head, by one probed call of the semantic line."""
         batch, sigma = len(start), max(self.levels or [1.0])
         with torch.no_grad(), self.prompts.probe.attached(LineRows.one_each(batch)) as reading:
-            self.host.predict_x0(self.host.start_to_x(start, sigma), sigma, self.host.first_conds(), None)
+            self.host.predict_x0(self.host.start_to_x(start, sigma), sigma, self.host.first_conds())
         self.report.note_rows(batch, start)
         readings, size = self.readings(reading, {}), (start.shape[-2], start.shape[-1])
         return [(line, self.plan.find_boxes(readings[line.name], batch, size)) for line in self.plan.lines]
@@ -114,6 +114,11 @@ class SamplingPass:
             self.schedule = Schedule.from_levels(self.levels or [sigma], first=sigma)
             self.report.batch.steps = len(self.schedule.levels)
         self._calls += 1
+        return self.may_act(sigma)
+
+    def may_act(self, sigma: float) -> bool:
+        """What `acts` says, without counting a model call, for hosts that ask once more; `acts` comes first."""
+        assert self.schedule is not None, "acts comes first"
         p = self.parameters
         if not self.plan.can_act or not self.schedule.in_window(sigma, p.start, p.stop):
             self.report.drawn.clear()  # from here on the host draws the head
@@ -132,7 +137,7 @@ class SamplingPass:
             moved = self._position(sigma) - self._position(self._evaluated_at)
             if 0 <= moved < self.parameters.stride - STRIDE_SLACK:
                 return ()
-        return tuple(line for line in self.plan.lines if not self.refinement.all_refined(line.name))
+        return tuple(line for line in self.plan.drawn if not self.refinement.all_refined(line.name))
 
     @contextmanager
     def watched(self, where: LineRows, ledger: RowLedger | None = None) -> Iterator[ProbeReading]:
@@ -189,7 +194,7 @@ class SamplingPass:
         assert self.schedule is not None, "acts comes first"
         self.report.batch.note_level(delta, step.guidance)
         levels = max(self._calls, len(self.schedule.levels))  # some samplers call the model twice a step
-        self.report.note_host(levels, 1 if step.cfg_scale == 1 else 2, delta)
+        self.report.note_host(levels, step.rows, delta)
 
     def _position(self, sigma: float) -> float:
         assert self.schedule is not None, "acts comes first"

@@ -86,7 +86,7 @@ def why_not_in_picture(plan: Plan, batch: Batch, image: int, is_interrupted: boo
             'person in the prompt, put the prompt\'s word for them into "subject" (on the page in the fold '
             f'"{FOLDS["face"]}"), or use a larger size.',
         )
-    without = [line for line in plan.lines if not batch.found_head(line.name, image)]
+    without = [line for line in plan.drawn if not batch.found_head(line.name, image)]
     if not plan.parameters.refine_head or not without or is_interrupted:
         return None
     if not plan.refines:
@@ -107,8 +107,8 @@ def why_no_face(plan: Plan, batch: Batch, without: Sequence[IdentityLine]) -> Sh
     """What a picture lacks in which faces were searched for, and none was found for some lines."""
     if not batch.heads_found:  # the search failed, and has warned already
         return Shortfall(NOT_REFINED)
-    if len(without) < len(plan.lines):
-        given, found = len(plan.lines), len(plan.lines) - len(without)
+    if len(without) < len(plan.drawn):
+        given, found = len(plan.drawn), len(plan.drawn) - len(without)
         names = " and ".join(line.label for line in without).replace("{", "{{").replace("}", "}}")
         return Shortfall(
             f"no face for {' and '.join(line.name for line in without)}",

@@ -32,7 +32,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "warnings": [],
         "adapter": "ip-adapter-faceid_sd15",
         "pack": "buffalo_l",
-        "rows": {"steps": 20, "plain": 40, "identity": 21, "refinement": 8},
+        "rows": {"steps": 20, "plain": 40, "identity": 12, "refinement": 8},
     },
     "identities/export": EXPORT,
     "identities/{name:path}/export": EXPORT,

@@ -77,14 +77,17 @@ def cost_lines(report: Report, has_plain: bool = False) -> list[str]:
 
 
 def missing_faces(output: Output) -> list[str]:
-    """A warning for each person who has no face, or another person's; none where a picture's own warning explains it.
+    """A warning for each person of a likeness above 0 who has no face, or another person's; none where a picture's own
+    warning explains it.
     An interrupted picture is not finished, so nothing is missed in it."""
     if output.persons[0].analyser is None:
         return []
     pack, settings = output.persons[0].analyser.name, output.settings
     names = [each.name or f"Person {n}" for n, each in enumerate(settings.persons, 1)] or ["The person"]
     sentences = []
-    for k, name in enumerate(names):
+    for k, (name, person) in enumerate(zip(names, settings.each_person(), strict=True)):
+        if not person.weight:
+            continue
         measured = {
             position: (picture.report.get("persons") or [picture.report])[k].get("similarity")
             for position, picture in sorted(output.pictures.items())

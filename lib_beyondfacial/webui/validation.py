@@ -15,13 +15,14 @@ from ..method import head_refinement
 from ..method.schedule import Schedule
 from ..sampling.plan import Plan
 from ..settings import BY_KEY, PERSON_KEYS, Settings, check_value
-from . import person
+from . import loaded_model, person
 from .bodies import unknown_key
 from .failures import PREFIX, sentence_of
 from .run import make_plan
 
 STEPS = 20  # the hosts' default
 OF_THE_REQUEST = 'A ControlNet unit is part of a request, so only the request itself can check the unit of "source".'
+NO_MODEL = "No checkpoint is loaded yet, so it was not checked whether the adapter fits it."
 CFG_ROWS = 2  # cond and uncond
 
 
@@ -43,13 +44,13 @@ def validate(given: Mapping[str, Any]) -> dict[str, Any]:
         loaded = person.load_persons(settings, True, None)
         answer |= {"adapter": loaded[0].adapter.name, "pack": loaded[0].analyser.name}
         plan = make_plan(settings, *loaded)
-        check_loaded_model(plan)
+        of_model = check_loaded_model(plan)
         answer["rows"] = count_rows(plan)
     except BeyondFacialError as error:
         problems.append(sentence_of(error))
         return answer
     of_photos = [warning for each in loaded for warning in each.identity.warnings]
-    warnings = (*of_photos, *person.warn(settings, loaded, []))
+    warnings = (*of_photos, *person.warn(settings, loaded, []), *of_model)
     answer["warnings"] = [each.removeprefix(PREFIX) for each in dict.fromkeys(warnings)]
     return answer
 
@@ -73,12 +74,16 @@ def settings_problems(given: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def check_loaded_model(plan: Plan) -> None:
-    """BeyondFacialError where the plan does not fit the model that the host has loaded."""
-    from modules import shared
-
-    job = SimpleNamespace(sd_model=shared.sd_model, prompt="", all_prompts=[""])
-    check_fits(cast(Processing, job), plan, request.host_adapter())
+def check_loaded_model(plan: Plan) -> list[str]:
+    """BeyondFacialError where the plan does not fit the model that the host has loaded; a warning where none is."""
+    adapter = request.host_adapter()
+    job = cast(Processing, SimpleNamespace(sd_model=loaded_model.loaded_model(), prompt="", all_prompts=[""]))
+    try:
+        adapter.unet_of(job)
+    except AttributeError:  # None, or Forge's stand-in
+        return [NO_MODEL]
+    check_fits(job, plan, adapter)
+    return []
 
 
 def count_rows(plan: Plan) -> dict[str, int]:

@@ -168,7 +168,7 @@ def test_refinement_has_close_up_prompts_at_the_crops_size(refining):
     assert cond.size == uncond.size == (64, 64)
     first = sampling.host.calls[0]
     assert first.cond.texts == cond.texts + uncond.texts
-    assert (first.rows, first.line, first.injected, first.is_crop) == (2, LINE, True, True)
+    assert (first.rows, first.injected, first.is_crop) == (2, True, True)
     (where, weight), *_ = sampling.host.injection.attachments
     assert (where.rows, where.images, weight) == (slice(0, 1), (0,), 1.3)
     assert [call.sigma for call in sampling.host.calls] == sampling.host.law.refine_sigmas()[:-1]

@@ -14,6 +14,7 @@ from lib_beyondfacial.sampling.host import BatchImage
 from lib_beyondfacial.sampling.plan import IdentityLine, Plan
 from lib_beyondfacial.sampling.report import Report
 from lib_beyondfacial.sampling.sampling_pass import SamplingPass
+from lib_beyondfacial.sampling.shortfalls import find_shortfall
 from lib_beyondfacial.settings.parameters import MethodParameters
 from tests.sampling.conftest import LEVELS, SIZE, make_person, run_level, spot
 from tests.sampling.host_double import CountingInjection, HostDouble
@@ -27,6 +28,19 @@ def face(box) -> SimpleNamespace:
     return SimpleNamespace(box=np.array(box), landmarks=landmarks, normed_embedding=embedding, gender=None)
 
 
+def columns_of(sampling, name) -> list[int]:
+    """The latent columns of a line's refined head."""
+    return (sampling.refinement.heads.ellipses[name][0, 0] > 0).any(0).nonzero().flatten().tolist()
+
+
+def predict_for(sampling, sigma) -> Predictions:
+    """The predictions that a host makes at a level: of the active lines."""
+    made = predict()
+    active = {line.name for line in sampling.active_lines(sigma)}
+    identity = {name: each for name, each in made.identity.items() if name in active}
+    return Predictions(made.semantic, identity, made.readings, made.uncond)
+
+
 def predict(batch=1) -> Predictions:
     generator = torch.Generator().manual_seed(0)
     s, i, j, u = (torch.randn(batch, 4, *SIZE, generator=generator) for _ in range(4))
@@ -37,11 +51,11 @@ def predict(batch=1) -> Predictions:
 def begin():
     """begin(faces found, positions, batch, **parameters) -> a pass with two lines."""
 
-    def begin(found=(), positions=(0, 0), batch=1, **parameters) -> SamplingPass:
+    def begin(found=(), positions=(0, 0), batch=1, weights=(1.0, 1.0), **parameters) -> SamplingPass:
         host = HostDouble(x0=lambda x, sigma: torch.full_like(x, 0.5))
         lines = tuple(
-            IdentityLine(name, (make_person(k),), (CountingInjection(),), position=position, label=name)
-            for k, (name, position) in enumerate(zip(NAMES, positions, strict=True))
+            IdentityLine(name, (make_person(k),), (CountingInjection(),), weight, position=position, label=name)
+            for k, (name, position, weight) in enumerate(zip(NAMES, positions, weights, strict=True))
         )
         given = MethodParameters(**{"start": 0.0, "refine_head": True, **parameters})
         images = [BatchImage(f"a man and a woman {i}", "ugly", 7 + i) for i in range(batch)]
@@ -102,3 +116,59 @@ def test_the_whole_mask_is_shared(begin):
 
 def test_the_start_stays_the_hosts(begin):
     assert not begin(idap_strength=0.5).edits_start()
+
+
+def test_a_later_search_gives_away_no_head_that_is_somebodys(begin):
+    """Both could have the right face; who got it first keeps it, and the other one gets the left."""
+    found = [RIGHT]
+    sampling = begin(found)
+    run_level(sampling, 1.5, predict())
+    (first,) = (name for name, of_line in sampling.refinement.heads.refined.items() if of_line == (True,))
+    (second,) = (name for name in NAMES if name != first)
+    kept = sampling.report.drawn[first, 0]
+    found.insert(0, LEFT)
+    run_level(sampling, 1.0, predict_for(sampling, 1.0))
+    assert sampling.refinement.heads.refined == {name: (True,) for name in NAMES}
+    assert sampling.report.drawn[first, 0] is kept
+    assert max(columns_of(sampling, second)) < min(columns_of(sampling, first))
+    boxes = {name: box[0] * 96 for name, box in sampling.report.heads[0].items()}
+    assert boxes == pytest.approx({first: RIGHT[0], second: LEFT[0]})
+
+
+@pytest.mark.parametrize("found", [[RIGHT], []])
+def test_a_later_search_without_a_new_face_changes_nothing(begin, found):
+    shown = [RIGHT]
+    sampling = begin(shown)
+    run_level(sampling, 1.5, predict())
+    refined = dict(sampling.refinement.heads.refined)
+    shown[:] = found
+    run_level(sampling, 1.0, predict_for(sampling, 1.0))
+    assert sampling.refinement.heads.refined == refined
+    assert not sampling.report.warnings
+
+
+def test_positions_wait_for_all_faces_and_at_last_take_what_there_is(begin):
+    found = [RIGHT]
+    sampling = begin(found, (1, 2))
+    run_level(sampling, 1.5, predict())
+    assert sampling.refinement.heads.refined == {name: (False,) for name in NAMES}, "nobody knows whose it is"
+    found.append(LEFT)
+    run_level(sampling, 1.0, predict())
+    assert sampling.refinement.heads.refined == {name: (True,) for name in NAMES}
+    assert max(columns_of(sampling, NAMES[0])) < min(columns_of(sampling, NAMES[1]))
+    late = begin([RIGHT], (1, 2))
+    for sigma in (1.5, 1.0, 0.5):
+        run_level(late, sigma, predict())
+    assert late.refinement.heads.refined == {NAMES[0]: (True,), NAMES[1]: (False,)}
+
+
+def test_a_person_of_weight_zero_runs_no_row_and_keeps_the_others_from_the_head(begin):
+    sampling = begin([LEFT, RIGHT], (1, 2), weights=(0.0, 1.0))
+    assert [line.name for line in sampling.active_lines(14.6)] == [NAMES[1]]
+    run_level(sampling, 1.5, predict_for(sampling, 1.5))
+    assert sampling.refinement.heads.refined == {NAMES[0]: (False,), NAMES[1]: (True,)}
+    assert {call.rows for call in sampling.host.calls if call.is_crop} == {1, 2}, "cond and uncond of one head"
+    assert not sampling.plan.lines[0].injections[0].attachments
+    assert min(columns_of(sampling, NAMES[1])) >= 7
+    assert not sampling.refinement.should_refine(1.0)
+    assert find_shortfall(sampling.plan, sampling.report.batch, 0) is None

@@ -21,6 +21,7 @@ def test_vae_that_gives_nan_is_a_warning_and_the_pass_goes_on(refining, broken):
         assert torch.equal(run_level(sampling, sigma, predictions), run_level(plain, sigma, predictions))
     assert sampling.report.warnings == [NO_PICTURE]
     assert not sampling.report.drawn
+    assert sampling.host.order[-1] == "load_unet", "the VAE may have put it out of the device's memory"
 
 
 def test_interrupt_ends_the_refinement_at_its_next_step(refining):

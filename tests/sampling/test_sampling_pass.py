@@ -222,7 +222,7 @@ def test_readings_are_margins_and_the_lines_energy(begin):
     sampling, energy = begin(), RowsPerSite({}, (0,), (1.0,))
     energy.add(3, torch.ones(1, 96))
     with sampling.watched(LineRows.one_each(1)) as reading:
-        sampling.host.predict_x0(torch.zeros(1, 4, *SIZE), 1.0, None, None)
+        sampling.host.predict_x0(torch.zeros(1, 4, *SIZE), 1.0, None)
     readings = sampling.readings(reading, {LINE: [Attached(1, energy)]})[LINE]
     assert torch.equal(torch.stack(readings.energy), torch.ones(1, 1, 96))
     assert len(readings.head) == len(reading.margins(HEAD)) > 0
@@ -260,7 +260,7 @@ def test_edit_start_changes_a_box_of_every_picture_in_place(begin, start):
     assert float((start.mean((2, 3)) - before.mean((2, 3))).abs().max()) < 0.02 * 14.6
     assert sampling.host.order[-1] == "load_unet"
     assert sampling.report.identity_rows == 2, "one look-ahead"
-    assert [(call.cond, call.line, call.is_crop) for call in sampling.host.calls] == [("first conds", None, False)]
+    assert [(call.cond, call.is_crop) for call in sampling.host.calls] == [("first conds", False)]
     assert hooks_on(sampling.host.unet()) == 0
 
 

@@ -10,7 +10,7 @@ from lib_beyondfacial.sampling.report import Batch, Report
 from lib_beyondfacial.sampling.shortfalls import NOT_ACTED, NOT_REFINED, Shortfall, find_shortfall
 from lib_beyondfacial.settings import Settings
 
-ACTED = {"passes": 1, "steps": 4, "in_window": True, "had_guidance": True, "acted": torch.tensor([True, False])}
+ACTED = {"steps": 4, "in_window": True, "had_guidance": True, "acted": torch.tensor([True, False])}
 
 
 def plan(**settings):
@@ -26,13 +26,12 @@ def lack(batch, image=0, is_interrupted=False, **settings):
     ("batch", "settings", "expected"),
     [
         ({}, {}, "took the sampling over"),
-        ({"passes": 1}, {}, "took the sampling over"),
-        ({"passes": 1, "steps": 4, "in_window": True}, {}, "took the sampling over"),
-        ({"passes": 1, "steps": 4}, {"start": 0.96}, '"start" 0.96 to "stop" 1 holds none of the 4'),
+        ({"steps": 4, "in_window": True}, {}, "took the sampling over"),
+        ({"steps": 4}, {"start": 0.96}, '"start" 0.96 to "stop" 1 holds none of the 4'),
         ({**ACTED, "had_guidance": False, "acted": torch.tensor([False])}, {}, "CFG scale of 0"),
         ({**ACTED, "acted": torch.tensor([False])}, {}, "No head was found"),
-        ({"passes": 1}, {"weight": 0}, '"weight" is 0'),
-        ({"passes": 1}, {"mask_strength": 0}, '"mask_strength" is 0'),
+        ({}, {"weight": 0}, '"weight" is 0'),
+        ({}, {"mask_strength": 0}, '"mask_strength" is 0'),
         ({**ACTED, "acted": torch.tensor([False])}, {"rho": 0}, '"rho" is 0'),
     ],
 )
@@ -54,7 +53,7 @@ def test_what_is_explained_already_is_noted_only():
 
 
 def test_interrupting_is_no_fault_of_the_settings():
-    assert "interrupted" in lack({"passes": 1}, is_interrupted=True).sentence
+    assert "interrupted" in lack({}, is_interrupted=True).sentence
     assert lack(ACTED, is_interrupted=True, refine_head=True) is None
 
 

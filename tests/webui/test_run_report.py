@@ -197,3 +197,5 @@ def test_the_warning_names_which_of_two_persons_is_another():
     assert sentence.startswith("Eve in picture 1 does not look like the photo (similarity .10)")
     shown.report["swapped"] = True
     assert not run_report.missing_faces(output_of({0: shown}, persons=persons))
+    persons[1]["weight"], shown.report["swapped"] = 0.0, False
+    assert not run_report.missing_faces(output_of({0: shown}, persons=persons))

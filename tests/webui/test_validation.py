@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -125,6 +127,14 @@ def test_rows_are_those_of_a_run(host, photo, monkeypatch):
     answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=with_args(unit, steps=report["steps"]))
     assert answer.status_code == 200, answer.text
     assert max(recorded) == report["identity"] == 13
+
+
+@pytest.mark.parametrize("stand_in", [None, SimpleNamespace(cond_stage_model=None)], ids=["none", "Forge's"])
+def test_before_a_checkpoint_is_loaded_it_is_said_that_none_was_asked(ask, photo, monkeypatch, stand_in):
+    monkeypatch.setattr(validation.loaded_model, "loaded_model", lambda: stand_in)
+    report = ask({"references": [photo], "adapter": "made_for_sdxl"})
+    assert report["problems"] == []
+    assert validation.NO_MODEL in report["warnings"]
 
 
 def test_the_routes_are_described(host):
