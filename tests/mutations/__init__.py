@@ -1,4 +1,4 @@
-"""Sixty faults that a maintainer might make, and whether the tests notice them: `python -m tests.mutations`."""
+"""Faults that a maintainer might make, and whether the tests notice them: `python -m tests.mutations`."""
 
 from __future__ import annotations
 

@@ -7,11 +7,28 @@ AND = "tests/hosts/test_and_prompts.py"
 BATCH = "tests/hosts/test_forge_batch.py"
 MODIFIER = "tests/hosts/test_forge_modifier.py"
 MODEL = "tests/hosts/test_a1111_model.py"
+HIRES = "tests/hosts/test_hires_prompts.py"
+COST = "tests/hosts/test_cost_line.py"
 PATCHES = "tests/hosts/test_patches.py"
 REQUEST = "tests/hosts/test_request.py"
 UNITS, UNITS_FORGE = "tests/hosts/test_controlnet_a1111.py", "tests/hosts/test_controlnet_forge.py"
 
 MUTATIONS = [
+    M(
+        "hosts/forge/modifier.py",
+        'in entry["model_conds"] for entry in cond)',
+        'in entry["model_conds"] for entry in uncond or [])',
+        MODIFIER,
+        "at CFG 1 an inpainting model is taken for an ordinary one",
+    ),
+    M("hosts/forge/callbacks.py", "sampling.may_act(", "sampling.acts(", COST, "a level is counted twice"),
+    M(
+        "hosts/model.py",
+        'getattr(p, "hr_prompts", None)',
+        "False",
+        HIRES,
+        "hires heads get the first prompt",
+    ),
     M(
         "hosts/a1111/denoiser.py",
         "uncond = last_rows if step.ledger.rows_done > rows else None",

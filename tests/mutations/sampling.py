@@ -5,8 +5,16 @@ from . import Mutation as M
 PASS = "tests/sampling/test_sampling_pass.py"
 HEAD = "tests/sampling/test_head_refinement.py"
 PROMPTS = "tests/sampling/test_prompts.py"
+PERSONS = "tests/sampling/test_persons.py"
 
 MUTATIONS = [
+    M(
+        "sampling/head_refinement.py",
+        "found = [each for each in found if not any(is_same_place(",
+        "found = [each for each in found if True or not any(is_same_place(",
+        PERSONS,
+        "a later search draws a second person over a finished head",
+    ),
     M(
         "sampling/sampling_pass.py",
         "if 0 <= moved <",
