@@ -91,7 +91,8 @@ def find_import_errors(packages: list[str], folder: Path | None = None) -> dict[
         "errors = {}\n"
         f"for package, module in {[(package, PROBE[package]) for package in packages]!r}:\n"
         "    try:\n"
-        "        if importlib.util.find_spec(package) is None:\n"
+        "        spec = importlib.util.find_spec(package)\n"
+        "        if spec is None or spec.origin is None:\n"
         f"            errors[package] = {MISSING!r}\n"
         "        else:\n"
         "            importlib.import_module(module)\n"
@@ -110,9 +111,15 @@ def find_import_errors(packages: list[str], folder: Path | None = None) -> dict[
         return {packages[0]: f"the import ended Python with code {done.returncode}"}
 
 
+def is_found(package: str) -> bool:
+    """Whether this Python has the package; a folder that an uninstallation left behind has no origin."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
 def find_missing() -> list[str]:
     """The packages that the host lacks; RuntimeError with a message for one that it has but cannot import."""
-    absent = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    absent = [package for package in PACKAGES if not is_found(package)]
     present = [package for package in PACKAGES if package not in absent and package != "insightface"]
     errors = find_import_errors(present) if present else {}
     if not absent:  # insightface imports the other two, so it is tested only if all are installed
@@ -226,7 +233,7 @@ def is_installed(folder: Path, versions: Mapping[str, str]) -> bool:
 
 def has_all(folder: Path) -> bool:
     """Whether each package is in the private folder or in the host (found, not imported: this must be fast)."""
-    return all((folder / package).is_dir() or importlib.util.find_spec(package) for package in PACKAGES)
+    return all((folder / package).is_dir() or is_found(package) for package in PACKAGES)
 
 
 def main() -> None:

@@ -6,12 +6,14 @@ in an environment with a host's pins (docs/contributing.md says how to repeat th
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -185,7 +187,8 @@ def test_import_errors_are_told_even_when_python_dies(installer, tmp_path, monke
     ],
 )
 def test_the_hosts_working_packages_are_used(installer, monkeypatch, present, errors, expected):
-    monkeypatch.setattr(installer.importlib.util, "find_spec", lambda name: object() if name in present else None)
+    found = {name: SimpleNamespace(origin=f"{name}/__init__.py") for name in present}
+    monkeypatch.setattr(installer.importlib.util, "find_spec", found.get)
     monkeypatch.setattr(
         installer, "find_import_errors", lambda packages: {each: errors[each] for each in packages if each in errors}
     )
@@ -194,6 +197,15 @@ def test_the_hosts_working_packages_are_used(installer, monkeypatch, present, er
     else:
         with pytest.raises(RuntimeError, match=expected):
             installer.find_missing()
+
+
+def test_a_folder_that_an_uninstallation_left_is_no_package(installer, tmp_path, monkeypatch):
+    """As where onnxruntime-gpu goes while Windows has one of its libraries open."""
+    (tmp_path / "left/onnxruntime/capi").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "left")])
+    assert importlib.util.find_spec("onnxruntime") is not None
+    assert not installer.is_found("onnxruntime")
+    assert not installer.has_all(tmp_path)
 
 
 def test_a_host_that_has_everything_gets_no_folder(installer, tmp_path, monkeypatch, capsys):

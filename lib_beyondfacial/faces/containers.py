@@ -1,7 +1,8 @@
 """Checks and cleans photo files before Pillow decodes them: estimates the cost of decoding, and removes other data.
 
 JPEG and PNG files are copied without everything that is not the picture (appended videos, thumbnails, texts, camera
-data), so that such data cannot cause errors, delays or memory use. Nothing is decoded here.
+data), so that such data cannot cause errors, delays or memory use. No pixel is decoded here, and a text or profile of
+each kind is unpacked once, up to a limit.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 HEX_EXIF, XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"  # where PNG files without eXIf have the orientation
 XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
-JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")
-JPEG_SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+# without `+`, which takes the square of a run of 0xff in time: such bytes before a marker fill
+JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])")
+JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 STANDALONE = {0x01, *range(0xD0, 0xD8)}
 SOI, EOI, SOS, EXIF, ICC, ADOBE = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xEE
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}
@@ -116,6 +118,7 @@ def _clean_jpeg(data: bytes) -> Cleaned:
 def _clean_png(data: bytes) -> Cleaned:
     """Remove texts and large profiles: Pillow refuses a PNG with one of more than 1 MB."""
     parts, at, orientation, profile = [PNG_MAGIC], len(PNG_MAGIC), 0, b""
+    unpacked: set[bytes] = set()  # kinds that a PNG has once
     while at + 12 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
         stop = at + 12 + size
@@ -124,8 +127,12 @@ def _clean_png(data: bytes) -> Cleaned:
         elif kind == b"eXIf":
             orientation = orientation_of(data[at + 8 : min(stop - 4, at + MAX_TEXT)])
         elif kind in PNG_TEXTS and not orientation and size < MAX_TEXT:
-            orientation = _orientation_in_text(kind, data[at + 8 : stop - 4])
-        elif kind == b"iCCP" and not profile and size < MAX_PROFILE:
+            keyword, _, rest = data[at + 8 : stop - 4].partition(b"\0")
+            if keyword in (HEX_EXIF, XMP) and keyword not in unpacked:
+                unpacked.add(keyword)
+                orientation = _orientation_in_text(kind, keyword, rest)
+        elif kind == b"iCCP" and kind not in unpacked and size < MAX_PROFILE:
+            unpacked.add(kind)
             packed = data[at + 8 : stop - 4].partition(b"\0")[2]
             profile = _unpacked(packed[1:], MAX_PROFILE)
         at = stop
@@ -134,11 +141,8 @@ def _clean_png(data: bytes) -> Cleaned:
     return Cleaned(b"".join(parts), orientation or 1, profile)
 
 
-def _orientation_in_text(kind: bytes, body: bytes) -> int:
+def _orientation_in_text(kind: bytes, keyword: bytes, rest: bytes) -> int:
     """EXIF's orientation in a text chunk, in hexadecimal or as XMP; 0 if there is none."""
-    keyword, _, rest = body.partition(b"\0")
-    if keyword not in (HEX_EXIF, XMP):
-        return 0
     if kind == b"iTXt":
         is_packed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
     else:

@@ -184,8 +184,9 @@ def _pack_error(name: str, files: list[Path]) -> BeyondFacialError:
 def _import_onnxruntime() -> ModuleType:
     with explain_import("onnxruntime"):
         import onnxruntime
-    onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        return onnxruntime
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -52,8 +52,8 @@ OTHERS = (  # files that users mistake for photos, by their first bytes
     (rb"8BPS", "a Photoshop file"),
     (rb"%PDF", "a PDF"),
     (rb"%!PS", "a PostScript file"),
-    (rb"\s*(<\?xml[^>]*>)?\s*(<!--.*?-->)?\s*<svg", "an SVG drawing"),
-    (rb"\s*<(!doctype )?html", "a web page"),
+    (rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg", "an SVG drawing"),
+    (rb"<(!doctype )?html", "a web page"),
     (rb"PK\x03\x04|Rar!|7z\xbc\xaf", "an archive"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself"),
     (rb"$", "an empty file"),
@@ -285,7 +285,8 @@ def _unreadable(name: str, data: bytes, kind: str) -> BeyondFacialError:
     if kind:
         return BeyondFacialError(f'"{name}" is a damaged {kind}, cut off or changed on its way; send it again.')
     known = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+    head = data[:2000].lstrip()
     for start, what in OTHERS:
-        if re.match(start, data[:2000], re.DOTALL | re.IGNORECASE):
+        if re.match(start, head, re.DOTALL | re.IGNORECASE):
             return BeyondFacialError(f'"{name}" is not an image but {what}; send the photo as {known}.')
     return BeyondFacialError(f'"{name}" cannot be read (damaged, or not {known}); send another.')

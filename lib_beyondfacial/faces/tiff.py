@@ -17,6 +17,7 @@ WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, ROWS, ORIENTATION = 256, 257, 258, 25
 STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
 OLD_JPEG, JPEG = 6, 7
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+DAMAGED = (struct.error, OverflowError)  # an offset behind the end, or above 2^63
 INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
@@ -46,7 +47,7 @@ def orientation_of(data: bytes) -> int:
     """EXIF's orientation, 1 to 8; 1 if it is missing or damaged (the picture may still be fine)."""
     try:
         return _orientation(data, _directory(data))
-    except (TiffError, struct.error):
+    except (TiffError, *DAMAGED):
         return 1
 
 
@@ -59,7 +60,7 @@ def part_sizes(data: bytes) -> Parts:
         decoded = _decoded_size(data, directory)
         compression = _number(data, directory, COMPRESSION, 1)
         orientation = _orientation(data, directory)
-    except struct.error as error:
+    except DAMAGED as error:
         raise TiffError("that is cut off") from error
     if decoded > MAX_DECODED:
         raise TiffError("whose tiles or strips hold far more than 25 megapixels")
