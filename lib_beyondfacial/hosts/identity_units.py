@@ -80,10 +80,28 @@ def find_given(p: Processing, number: int, on_by_default: bool) -> GivenUnit:
         raise BeyondFacialError(
             f'"source" is "ControlNet unit {number}", which is off; switch it on, or set "source" to "photos".'
         )
+    refuse_other_tabs(units[number], number)
     images = tuple(images_in(next(filter(is_given, (value_of(units[number], key, None) for key in IMAGES)), None)))
     if not images:
         raise BeyondFacialError(f"ControlNet unit {number} has no image of its own; give it the person's photo.")
     return GivenUnit(number, places.index(number), tuple(units_on), model, images)
+
+
+def mode_of(unit: Any) -> str:
+    """On which of ControlNet's tabs the unit's pictures are: "simple", "batch" or "merge" ("Multi-Inputs")."""
+    mode = value_of(unit, "input_mode", "simple")
+    return str(getattr(mode, "value", mode)).rpartition(".")[2].lower()
+
+
+def refuse_other_tabs(unit: Any, number: int) -> None:
+    """BeyondFacialError for a unit whose pictures are not its image; A1111 puts those of "Multi-Inputs" there."""
+    mode = mode_of(unit)
+    if mode == "batch" or (mode == "merge" and value_of(unit, "batch_input_gallery", None)):
+        tab = {"batch": "Batch", "merge": "Multi-Inputs"}[mode]
+        raise BeyondFacialError(
+            f'ControlNet unit {number} takes its pictures from its tab "{tab}"; put the photo on its tab for '
+            "a single image."
+        )
 
 
 def value_of(unit: Any, key: str, default: Any) -> Any:

@@ -24,7 +24,7 @@ from ...sampling.plan import Plan
 from ...unet.control import attach_control
 from ...unet.rows import LineRows
 from ...unet.sites import AttentionSite
-from ..identity_units import UnitInjection, draw_landmarks, keep_input, units_of
+from ..identity_units import UnitInjection, draw_landmarks, keep_input, mode_of, units_of, value_of
 from ..model import LATENT_FACTOR
 from ..patches import Patches
 from ..types import Processing
@@ -34,6 +34,7 @@ HACKS = "ipadapter_hacks"  # of an attn2: ControlNet's functions
 ORIGINALS = "all_hacks"  # of ControlNet's module: attn2 -> its own forward
 IS_IDENTITY = ("is_faceid", "is_instantid", "is_pulid", "is_portrait")  # of an IP-Adapter's weights
 IDENTITYNET = "InstantID"  # the control type of its ControlNet; its attention is an IP-Adapter
+SOFT, LAST_BLOCK = 0.825, 12  # ControlNet's own numbers
 FACE = "face"  # in the name of the picture adapters that were trained on faces (plus-face, full-face)
 
 
@@ -42,6 +43,7 @@ class Found:
     """A unit in use: ControlNet's parameters of it, the UNet that it is attached to, and its function at each attn2.
 
     nets: the parameters of InstantID's IdentityNet, which reads this unit's face. is_open: whether they act now.
+    low_vram: whether ControlNet moves them to the GPU module by module, for each call anew.
     caches: count of rows -> the unit's keys and values for it.
     """
 
@@ -49,6 +51,7 @@ class Found:
     unet: nn.Module
     branches: dict[nn.Module, Callable]
     nets: tuple[Any, ...] = ()
+    low_vram: bool = False
     is_open: bool = False
     caches: dict[int, dict] = field(default_factory=dict)
 
@@ -82,9 +85,10 @@ class A1111Unit(UnitInjection):
     def find(self, p: Processing) -> None:
         network = find_network(p)
         params = list(getattr(network, "control_params", None) or [])
-        if network is None or len(params) != len(self.given.units_on):
+        counts = [count_params(unit) for unit in self.given.units_on]
+        if network is None or len(params) != sum(counts):
             raise self.refused("was not prepared by ControlNet as it was given (see the console)")
-        param = params[self.given.place]
+        param = params[sum(counts[: self.given.place])]
         kind = getattr(getattr(param, "control_model_type", None), "name", "")
         if kind == IDENTITYNET:
             raise self.refused("is InstantID's IdentityNet, which follows its person; name the unit before it")
@@ -97,7 +101,7 @@ class A1111Unit(UnitInjection):
                     branches[block] = function
         if not branches:
             raise self.refused("has not reached the model's attention, so it cannot be confined")
-        self.found = Found(param, unet, branches, nets_of(param, params))
+        self.found = Found(param, unet, branches, nets_of(param, params), bool(getattr(network, "lowvram", False)))
 
     def draws_faces(self, model: Any) -> bool:
         """Whether an IP-Adapter was made for faces, by its weights; those of plus-face differ in their name alone."""
@@ -175,12 +179,30 @@ def closed(found: Found, original: Callable[[bool], bool]) -> Callable[[bool], b
     return lambda is_hires: not found.is_open or original(is_hires)
 
 
+def scales_of(net: Any, count: int) -> list[float]:
+    """By what ControlNet multiplies what a net adds, block by block."""
+    if (by_block := getattr(net, "advanced_weighting", None)) is not None:
+        return list(by_block)
+    if getattr(net, "soft_injection", False):  # "My prompt is more important"
+        return [net.weight * SOFT ** (LAST_BLOCK - block) for block in range(count)]
+    return [net.weight] * count
+
+
+def count_params(unit: Any) -> int:
+    """Of how many units ControlNet makes one that is on: of several pictures, one each, except an IP-Adapter's."""
+    image = value_of(unit, "image", None)
+    is_several = mode_of(unit) == "merge" and isinstance(image, list)
+    return len(image) if is_several and not getattr(unit, "accepts_multiple_inputs", False) else 1
+
+
 @contextmanager
 def opened(found: Found, net: Any, where: LineRows, weight: float) -> Iterator[None]:
     """Let ControlNet run an IdentityNet, which then acts on all rows of the call: only the identity line's count."""
     patches = Patches()
     patches.set(found, "is_open", True)
     patches.set(net, "weight", net.weight * weight)
+    if (by_block := getattr(net, "advanced_weighting", None)) is not None:  # acts in place of the weight
+        patches.set(net, "advanced_weighting", [weight * each for each in by_block])
     try:
         yield
     finally:
@@ -195,11 +217,14 @@ def on_crop(found: Found, net: Any, where: LineRows, weight: float) -> Iterator[
         side, ones = x.shape[-1] * LATENT_FACTOR, x.new_ones(len(x), 1, 1, 1)
         drawn = [np.zeros((3, side, side)) if each is None else draw_landmarks(each, side) for each in where.landmarks]
         hint, face = torch.from_numpy(np.stack(drawn)).to(x), net.control_context_override.eval(ones).to(x)
-        if isinstance(net.control_model, nn.Module):
+        if isinstance(net.control_model, nn.Module) and not found.low_vram:
             net.control_model.to(x.device)
         added = net.control_model(x=x, hint=hint, timesteps=timesteps, context=face, y=vector)
+        if isinstance(net.control_model, nn.Module) and found.low_vram:
+            net.control_model.to("cpu")
         has_face = x.new_tensor([each is not None for each in where.landmarks])[:, None, None, None]
-        return [net.weight * weight * has_face * each for each in added]
+        scales = scales_of(net, len(added))
+        return [scale * weight * has_face * each for scale, each in zip(scales, added, strict=True)]
 
     with attach_control(found.unet, where.rows, residuals):
         yield

@@ -39,6 +39,7 @@ IP_ADAPTER, PHOTOMAKER = "IPAdapterPatcher", "PhotomakerPatcher"  # classes of a
 FACE = "face"  # in the name of the picture adapters that were trained on faces (plus-face, full-face)
 INSTANTID = "controlnet_conditioning_modifiers"  # of the options: what InstantID gives to every ControlNet
 ALWAYS = (float("inf"), -1.0)  # the noise levels between which a unit acts on a crop
+HIRES_OPTIONS = ("both", "low res only", "high res only")
 
 
 @dataclass(eq=False)
@@ -159,6 +160,8 @@ def acts_in_pass(unit: Any, p: Processing) -> bool:
     if not getattr(p, "enable_hr", False):
         return True
     option = value_of(unit, "hr_option", "both")
+    if isinstance(option, int):  # of the API: the place in the host's list
+        option = HIRES_OPTIONS[option] if 0 <= option < len(HIRES_OPTIONS) else "both"
     name = str(getattr(option, "value", option)).lower().replace("_", " ")
     return ("low res" if getattr(p, "is_hr_pass", False) else "high res") not in name
 
