@@ -68,14 +68,14 @@
 
     function checkLater(tab) {
         const shown = panel(tab);
-        if (!shown || !shown.dataset.key) {
+        if (!shown) {
             return;
         }
-        const { key, check } = shown.dataset;
+        const { key, check } = shown.dataset; // no key: no photos, or a saved identity
         if (check !== "checked") {
             newest[tab] = key;
         }
-        const isStale = check === "checked" && newest[tab] && newest[tab] !== key;
+        const isStale = check === "checked" && tab in newest && newest[tab] !== key;
         if ((check !== "wanted" && !isStale) || waiting[tab] === key) {
             return;
         }

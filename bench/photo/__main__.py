@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -109,6 +110,10 @@ def make_missing(
                 about = {"key": job.key, "method": job.method, "person": job.subject, "prompt": job.prompt}
                 records[job.key] = {**about, "seed": job.seed, **record}
                 Image.fromarray(made.image).save(args.out / PICTURES / f"{job.key}.png")
+                file.write(json.dumps(records[job.key]).encode() + b"\n")
+            elif clip and records[job.key]["clip"] is None:  # the run before had no CLIP
+                image = np.asarray(Image.open(args.out / PICTURES / f"{job.key}.png").convert("RGB"))
+                records[job.key]["clip"] = clip(image, job.text)
                 file.write(json.dumps(records[job.key]).encode() + b"\n")
             bar.update()
     return [records[job.key] for job in jobs]

@@ -95,12 +95,16 @@ def key_of(uploads: Sequence[Any]) -> str:
 
 
 def show_photos(uploads: Sequence[Any], problem: str = "") -> str:
-    """The photos as they are, unchecked; what cannot be read as one is named at once."""
+    """The photos as they are, unchecked; what cannot be read as one is named at once.
+
+    With a problem they are not checked by themselves: the check's answer would take its place.
+    """
     if not uploads:
         return panel("", NOBODY)
     cards, lines = unchecked_cards(uploads)
     bad = [error_html(problem)] if problem else []
-    return panel(count_of(len(uploads) - len(lines)), "", cards, [*bad, *lines], key_of(uploads))
+    shown = panel(count_of(len(uploads) - len(lines)), "", cards, [*bad, *lines], key_of(uploads))
+    return shown.replace('data-check="wanted"', 'data-check=""', 1) if problem else shown
 
 
 def check(*values: Any) -> str:

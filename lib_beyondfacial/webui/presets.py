@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import BeyondFacialError
 from ..faces.names import check_name
+from ..faces.plain_files import write_plain
 from ..settings import BY_KEY, METHOD_DEFAULTS, PRESETS, preset_values
 from . import folders
 from .permissions import require_writes
 
 CUSTOM = "Custom"
 MAX_FILE = 1_000_000  # bytes
+FILE = "presets.json in models/beyondfacial"
+_saving = threading.Lock()  # two pages may save at once
 
 
 def presets_file() -> Path:
@@ -26,16 +28,28 @@ def presets_file() -> Path:
 
 
 def own_presets() -> dict[str, dict[str, Any]]:
-    """The user's, by name: what each changes. BeyondFacialError where the file is no such list."""
-    path = presets_file()
+    """The user's that can be used, by name: what each changes. BeyondFacialError where the file is no such list."""
+    return {name: changes for name, changes in read().items() if is_valid(changes)}
+
+
+def read() -> dict[str, dict[str, Any]]:
+    """The whole file, also what somebody has written into it by hand."""
     try:
-        with path.open("rb") as file:
+        with presets_file().open("rb") as file:
             found = json.loads(file.read(MAX_FILE))
         return {str(name): {str(key): value for key, value in found[name].items()} for name in found}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BeyondFacialError(f'The presets in "{path}" cannot be read; mend the file or delete it.') from error
+        raise BeyondFacialError(f"Your presets ({FILE}) cannot be read; mend the file or delete it.") from error
+
+
+def is_valid(changes: Mapping[str, Any]) -> bool:
+    try:
+        preset_values(changes)
+    except BeyondFacialError:
+        return False
+    return True
 
 
 def all_presets() -> dict[str, dict[str, Any]]:
@@ -84,22 +98,34 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def save_preset(name: str, values: Mapping[str, Any]) -> str:
-    """Keep what the values change under the name, in place of the user's own of that name; the name as it is kept."""
+class ExistsError(BeyondFacialError):
+    """There is a preset of that name."""
+
+
+def save_preset(name: str, values: Mapping[str, Any], replaces: bool = False) -> str:
+    """Keep what the values change under the name; the name as it is kept. ExistsError where another would be lost.
+
+    replaces: take the place of the user's own of that name.
+    """
     require_writes()
     name = check_preset_name(name)
-    write({**own_presets(), name: changes_of(preset_values(values))})
+    with _saving:
+        users = read()
+        if name in users and not replaces:
+            raise ExistsError(f'There is a preset "{name}" already; press once more to replace it.')
+        write({**users, name: changes_of(preset_values(values))})
     return name
 
 
 def delete_preset(name: str) -> None:
     """Remove one of the user's own."""
     require_writes()
-    users = own_presets()
-    if name not in users:
-        raise BeyondFacialError(f'There is no preset "{name[:60]}" of your own; type the name of one.')
-    del users[name]
-    write(users)
+    with _saving:
+        users = read()
+        if name not in users:
+            raise BeyondFacialError(f'There is no preset "{name[:60]}" of your own; type the name of one.')
+        del users[name]
+        write(users)
 
 
 def check_preset_name(name: str) -> str:
@@ -111,12 +137,9 @@ def check_preset_name(name: str) -> str:
 
 def write(users: Mapping[str, Mapping[str, Any]]) -> None:
     """All or nothing."""
-    path = presets_file()
+    path, text = presets_file(), json.dumps(users, ensure_ascii=False, indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".presets-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(users, file, ensure_ascii=False, indent=1)
-        Path(temporary).replace(path)
+        write_plain(path, text.encode())
     except OSError as error:
-        raise BeyondFacialError(f'The presets cannot be written to "{path}" ({error.strerror}).') from error
+        raise BeyondFacialError(f"Your presets ({FILE}) cannot be written ({error.strerror}).") from error

@@ -12,7 +12,9 @@ from ..errors import BeyondFacialError
 from ..settings import METHOD_DEFAULTS, PRESETS, MethodParameters
 from ..settings.cost import cost_in_words
 from . import presets
-from .components import component, exception_html
+from .components import component, error_html, exception_html
+
+SAVE, REPLACE = "Save these values", "Replace it"
 
 
 def build(tab: str) -> tuple[Any, ...]:
@@ -31,7 +33,7 @@ def build(tab: str) -> tuple[Any, ...]:
         name = component(
             gr.Textbox, tab, "preset_name", value="", label="Name of your preset", max_lines=1, scale=4, min_width=120
         )
-        save = component(gr.Button, tab, "save_preset", value="Save these values", size="sm", min_width=80)
+        save = component(gr.Button, tab, "save_preset", value=SAVE, size="sm", min_width=80)
         delete = component(gr.Button, tab, "delete_preset", value="Delete it", size="sm", min_width=80)
         close = component(gr.Button, tab, "close_preset", value="Close", size="sm", min_width=60)
     return chosen, note, open_row, row, name, save, delete, close
@@ -46,7 +48,8 @@ def connect(made: Mapping[str, Any], parts: tuple[Any, ...]) -> None:
         each.change(fn=recognise, inputs=values, outputs=[chosen, note], show_progress="hidden", queue=False)
     open_row.click(fn=open_with, inputs=[chosen], outputs=[row, name], show_progress="hidden")
     close.click(fn=lambda: gr.update(visible=False), inputs=[], outputs=[row], show_progress="hidden")
-    save.click(fn=save_values, inputs=[name, *values], outputs=[chosen, note, row])
+    save.click(fn=save_values, inputs=[name, save, *values], outputs=[chosen, note, row, save])
+    name.change(fn=lambda: gr.update(value=SAVE), inputs=[], outputs=[save], show_progress="hidden", queue=False)
     delete.click(fn=delete_named, inputs=[name, *values], outputs=[chosen, note, row])
 
 
@@ -89,13 +92,17 @@ def open_with(chosen: str | None) -> tuple[Any, Any]:
     return gr.update(visible=True), gr.update(value=chosen if is_own else "")
 
 
-def save_values(name: str, *given: Any) -> tuple[Any, Any, Any]:
+def save_values(name: str, pressed: str, *given: Any) -> tuple[Any, Any, Any, Any]:
+    """pressed: the button's own words, which change where it would replace a preset."""
+    values, save = dict(zip(METHOD_DEFAULTS, given, strict=True)), gr.update(value=SAVE)
     try:
-        kept = presets.save_preset(name, dict(zip(METHOD_DEFAULTS, given, strict=True)))
+        kept = presets.save_preset(name, values, replaces=pressed == REPLACE)
         changes = presets.own_presets()[kept]
+    except presets.ExistsError as error:
+        return gr.update(), error_html(str(error)), gr.update(), gr.update(value=REPLACE)
     except Exception as error:
-        return gr.update(), exception_html(error), gr.update()
-    return gr.update(choices=preset_names(), value=kept), note_html(changes), gr.update(visible=False)
+        return gr.update(), exception_html(error), gr.update(), save
+    return gr.update(choices=preset_names(), value=kept), note_html(changes), gr.update(visible=False), save
 
 
 def delete_named(name: str, *given: Any) -> tuple[Any, Any, Any]:

@@ -37,6 +37,22 @@ def test_the_face_check_names_each_photo_and_removes_the_unusable(page, photo_fi
     assert "landscape" not in page.inner_text(f"{TAB}_photos")
 
 
+@pytest.mark.parametrize("state", ['data-key="" data-check=""', 'data-key="k2" data-check="checked"'])
+def test_an_answer_about_photos_that_are_gone_is_asked_for_again(page, state):
+    """A check that was slow must not bring back photos that were removed, or replaced by a saved person."""
+    open_accordion(page)
+    page.evaluate(f"""document.querySelector("{TAB}_check").closest("button").addEventListener(
+        "click", () => {{ window.presses = (window.presses || 0) + 1; }})""")
+    show = f"""(attributes) => {{ document.querySelector("{TAB}_photos [data-beyondfacial]").outerHTML =
+        '<div class="beyondfacial-panel" data-beyondfacial="" ' + attributes + '></div>'; }}"""
+    page.evaluate(show, 'data-key="k1" data-check="asked"')
+    page.wait_for_timeout(100)
+    page.evaluate(show, state.replace("checked", "asked"))
+    page.wait_for_timeout(100)
+    page.evaluate(show, 'data-key="k1" data-check="checked"')
+    page.wait_for_function("window.presses === 1")
+
+
 def test_a_saved_person_is_used_again_and_deleted(page, photo_file):
     open_accordion(page)
     upload(page, photo_file)

@@ -68,6 +68,7 @@ def test_more_than_the_most_are_left_out_with_words(files):
     paths, _, shown, _ = photos_ui.append(many, None, NONE)
     assert paths["value"] == many[:16]
     assert "16 photos are the most; left out: 2." in shown
+    assert 'data-check=""' in shown, "the answer of a check would take the place of this line"
 
 
 def test_one_is_taken_out_by_its_cross(files):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_a_change_by_hand_is_custom_and_said():
 
 
 def test_own_presets_are_kept_in_a_file_of_ours(folder):
-    chosen, note, row = page.save_values(" Strong ", *values_with(weight=1.5, stride=2))
+    chosen, note, row, _ = page.save_values(" Strong ", page.SAVE, *values_with(weight=1.5, stride=2))
     assert chosen["value"] == "Strong"
     assert chosen["choices"] == [*PRESETS, "Strong", presets.CUSTOM]
     assert "Likeness 1.5, Stride 2" in note
@@ -60,9 +61,39 @@ def test_own_presets_are_kept_in_a_file_of_ours(folder):
     assert "Strong" not in chosen["choices"]
 
 
+def test_a_preset_is_replaced_by_the_second_press_alone():
+    page.save_values("Strong", page.SAVE, *values_with(weight=1.5))
+    chosen, note, row, save = page.save_values("Strong", page.SAVE, *values_with(weight=2))
+    assert "already" in note
+    assert not {"value", "visible"} & {*chosen, *row}
+    assert save["value"] == page.REPLACE
+    assert presets.find_preset("Strong")["weight"] == 1.5
+    *_, save = page.save_values("Strong", page.REPLACE, *values_with(weight=2))
+    assert save["value"] == page.SAVE
+    assert presets.find_preset("Strong")["weight"] == 2
+
+
+def test_presets_that_are_saved_at_once_are_all_kept():
+    names = [f"preset {n}" for n in range(8)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: presets.save_preset(name, METHOD_DEFAULTS), names))
+    assert presets.own_presets().keys() == set(names)
+
+
+def test_what_somebody_wrote_by_hand_is_left_out_and_stays_in_the_file(folder):
+    (folder / "beyondfacial").mkdir()
+    path = folder / "beyondfacial/presets.json"
+    path.write_text('{"A": {"weight": null}, "B": {"weight": 1.5}}')
+    assert page.recognise(*values_with(weight=1.5))[0]["value"] == "B"
+    assert "A" not in page.preset_names()
+    presets.delete_preset("B")
+    assert json.loads(path.read_text()) == {"A": {"weight": None}}
+    assert list(path.parent.iterdir()) == [path], "no temporary file is left"
+
+
 @pytest.mark.parametrize("name", ["", "Default", "Custom", "a/b"])
 def test_names_that_cannot_be_are_said(name, folder):
-    chosen, note, _ = page.save_values(name, *values_with())
+    chosen, note, *_ = page.save_values(name, page.SAVE, *values_with())
     assert MARK in note
     assert "value" not in chosen
     assert not (folder / "beyondfacial").exists()
@@ -82,5 +113,5 @@ def test_a_broken_file_is_said_and_breaks_nothing(folder, text):
 
 def test_nothing_is_written_where_others_can_reach_it(folder, monkeypatch):
     monkeypatch.setattr(shared.cmd_opts, "listen", True, raising=False)
-    assert "--beyondfacial-allow-writes" in page.save_values("Strong", *values_with(weight=1.5))[1]
+    assert "--beyondfacial-allow-writes" in page.save_values("Strong", page.SAVE, *values_with(weight=1.5))[1]
     assert not (folder / "beyondfacial").exists()
