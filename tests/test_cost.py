@@ -52,15 +52,15 @@ def test_presets_say_what_they_cost():
 def test_the_cost_of_a_run_counts_areas():
     report, picture, crop = Report(), torch.zeros(2, 4, 64, 96), torch.zeros(2, 4, 64, 64)
     assert report.cost is None
-    report.note_host(30, 2, picture)
+    report.note_host(60, picture)
     for _ in range(3):
         report.note_rows(2, picture)
     for _ in range(4):
         report.note_rows(4, crop)
     assert report.identity_rows == 22
     assert report.cost == pytest.approx((3 + 8 * 2 / 3) / 60)
-    report.note_host(30, 2, picture)
+    report.note_host(60, picture)
     assert report.cost == pytest.approx((3 + 8 * 2 / 3) / 60), "noted anew at every level"
     report.begin_pass(is_later=True)
-    report.note_host(30, 2, picture)
+    report.note_host(60, picture)
     assert report.cost == pytest.approx((3 + 8 * 2 / 3) / 120)

@@ -90,9 +90,9 @@ class Report:
         self.identity_rows += rows
         self.identity_px += rows * like.shape[-2] * like.shape[-1]
 
-    def note_host(self, levels: int, rows: int, like: Tensor) -> None:
-        """Record the host's own calls in this pass: `rows` for each picture of `like` (B, C, H, W) at each level."""
-        self.host_px[self.passes] = levels * rows * len(like) * like.shape[-2] * like.shape[-1]
+    def note_host(self, rows: int, like: Tensor) -> None:
+        """Record the host's own rows in this pass so far, for each picture of `like` (B, C, H, W)."""
+        self.host_px[self.passes] = rows * len(like) * like.shape[-2] * like.shape[-1]
 
     def warn(self, sentence: str) -> None:
         if sentence not in self.warnings:

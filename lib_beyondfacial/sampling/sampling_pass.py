@@ -68,6 +68,8 @@ class SamplingPass:
         self.differences: Mapping[str, Tensor] = {}
         self._evaluated_at: float | None = None
         self._calls = 0
+        self._rows: list[int] = []  # the host's own, of the calls that were fused
+        self._like: Tensor | None = None  # their latents
 
     def edits_start(self) -> bool:
         """Whether the identity is mixed into this pass's start noise; if it acts, and of one person."""
@@ -114,6 +116,7 @@ class SamplingPass:
             self.schedule = Schedule.from_levels(self.levels or [sigma], first=sigma)
             self.report.batch.steps = len(self.schedule.levels)
         self._calls += 1
+        self._note_host()
         return self.may_act(sigma)
 
     def may_act(self, sigma: float) -> bool:
@@ -191,10 +194,16 @@ class SamplingPass:
         return delta
 
     def _note_level(self, step: Step, delta: Tensor) -> None:
-        assert self.schedule is not None, "acts comes first"
         self.report.batch.note_level(delta, step.guidance)
-        levels = max(self._calls, len(self.schedule.levels))  # some samplers call the model twice a step
-        self.report.note_host(levels, step.rows, delta)
+        self._rows.append(step.rows)
+        self._like = delta
+        self._note_host()
+
+    def _note_host(self) -> None:
+        """Record the host's own rows so far: a call outside the window counts as the largest inside it."""
+        if self._like is not None:
+            others = self._calls - len(self._rows)
+            self.report.note_host(sum(self._rows) + others * max(self._rows), self._like)
 
     def _position(self, sigma: float) -> float:
         assert self.schedule is not None, "acts comes first"

@@ -11,6 +11,15 @@ from ..adapters.checkpoints import AUTO
 from ..errors import BeyondFacialError
 from . import folders, host_settings, loaded_model
 
+NO_MODEL = (
+    "No checkpoint is loaded yet, so it is not known which of the adapters fits it; the only one that does is taken, "
+    "or choose one."
+)
+
+
+class NoModelError(BeyondFacialError):
+    """Several adapters could be meant, and no model is loaded that they could fit."""
+
 
 def unfit_adapters(listing: Mapping[str, Path], family: str = AUTO) -> dict[str, str]:
     """Why an adapter cannot be used, by name: its file, or the model that is loaded."""
@@ -30,7 +39,8 @@ def unfit_adapters(listing: Mapping[str, Path], family: str = AUTO) -> dict[str,
 
 def choose_adapter(name: str, family: str = AUTO) -> str:
     """The known name of the adapter that a request means: the named one, else the one of the host's settings, else
-    the only one that can be used with the loaded model. Raises BeyondFacialError where there is none, or several."""
+    the only one that can be used with the loaded model. Raises BeyondFacialError where there is none, or several;
+    NoModelError where that cannot be told yet."""
     name, listing = name or host_settings.default_adapter(), folders.adapters_by_name()
     if not name and len(listing) > 1:
         unfit = unfit_adapters(listing, family)
@@ -38,4 +48,6 @@ def choose_adapter(name: str, family: str = AUTO) -> str:
             reasons = " ".join(dict.fromkeys(unfit.values()))
             raise BeyondFacialError(f"None of the {len(listing)} adapters can be used. {reasons}")
         listing = {each: path for each, path in listing.items() if each not in unfit}
+        if len(listing) > 1 and not loaded_model.loaded_sites():
+            raise NoModelError(NO_MODEL)
     return registry.choose_name(name, listing, family)

@@ -16,7 +16,7 @@ from ..errors import BeyondFacialError
 from ..settings import AUTOMATIC
 from . import folders, host_settings, loaded_model
 from .components import chosen_name, error_html, exception_html, warning_html
-from .fitting import choose_adapter, unfit_adapters
+from .fitting import NO_MODEL, choose_adapter, unfit_adapters
 
 
 def models_to_json() -> dict[str, Any]:
@@ -55,6 +55,8 @@ def _adapter_lines(name: str, family: str, listing: Mapping[str, Path], unfit: M
     if not listing:
         return []  # the list of what is missing says so
     card = _peek(name, listing, family)
+    if card is None and not loaded_model.loaded_sites():
+        return [html.escape(NO_MODEL)]
     if card is None:
         count = len(listing) - len(unfit)
         choose = f'Choose an adapter: {count} fit this model, and "{AUTOMATIC}" needs exactly one.'

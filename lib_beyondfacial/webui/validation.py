@@ -18,6 +18,7 @@ from ..settings import BY_KEY, PERSON_KEYS, Settings, check_value
 from . import loaded_model, person
 from .bodies import unknown_key
 from .failures import PREFIX, sentence_of
+from .fitting import NoModelError
 from .run import make_plan
 
 STEPS = 20  # the hosts' default
@@ -46,6 +47,9 @@ def validate(given: Mapping[str, Any]) -> dict[str, Any]:
         plan = make_plan(settings, *loaded)
         of_model = check_loaded_model(plan)
         answer["rows"] = count_rows(plan)
+    except NoModelError as error:
+        answer["warnings"] = [str(error)]
+        return answer
     except BeyondFacialError as error:
         problems.append(sentence_of(error))
         return answer

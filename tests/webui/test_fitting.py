@@ -70,3 +70,13 @@ def test_the_setting_of_the_host_comes_before_what_fits(host, adapters, monkeypa
     adapters("fits")
     with pytest.raises(BeyondFacialError, match='no adapter "fits_too"'):
         fitting.choose_adapter("")
+
+
+def test_before_a_checkpoint_is_loaded_nobody_is_told_to_choose(host, adapters, photo, monkeypatch):
+    adapters("fits", "made_for_sdxl", "text")
+    monkeypatch.setattr(fitting.loaded_model, "loaded_sites", list)
+    report = TestClient(host.app).post("/beyondfacial/v1/validate", json={"references": [photo]}).json()
+    assert (report["problems"], report["warnings"]) == ([], [fitting.NO_MODEL])
+    assert listings.adapter_text("", "auto").count("No checkpoint is loaded yet") == 1
+    adapters("fits", "text")
+    assert "IP-Adapter FaceID." in listings.adapter_text("", "auto")

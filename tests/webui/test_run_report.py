@@ -139,7 +139,7 @@ def test_our_settings_are_declared_with_their_defaults(host):
 def test_the_line_on_the_cost_is_of_what_was_counted():
     report, latents = Report(), torch.zeros(1, 4, 64, 96)
     assert run_report.cost_lines(report) == []
-    report.note_host(30, 2, latents)
+    report.note_host(60, latents)
     report.note_rows(9, latents)
     expected = "BeyondFacial: 15% more UNet work (without the autoencoder)"
     assert run_report.cost_lines(report) == [expected]
