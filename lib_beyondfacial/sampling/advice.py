@@ -30,12 +30,12 @@ SEVERAL = frozenset({
 })  # fmt: skip
 
 
-def advise(settings: Settings, gender: str | None, prompts: Sequence[str]) -> list[str]:
+def advise(settings: Settings, gender: str | None, prompts: Sequence[str], name: str = "") -> list[str]:
     """One sentence for each word in the settings or prompts that has no effect or a wrong one.
 
-    gender: of the photos, if the face pack gives it. prompts: all of the request.
+    gender: of the photos, if the face pack gives it. prompts: all of the request. name: of one of several persons.
     """
-    warned = [gender_warning(gender, prompt) for prompt in prompts if settings.gender_alignment == "warn"]
+    warned = [gender_warning(gender, prompt, name) for prompt in prompts if settings.gender_alignment == "warn"]
     given = [*placeholder_advice(settings), *subject_advice(settings, prompts)]
     return [*filter(None, dict.fromkeys(warned)), *(f"BeyondFacial: {sentence}" for sentence in given)]
 

@@ -23,12 +23,16 @@ def follow_gender(prompt: str, gender: str) -> str:
     return replace_words(prompt, dict(zip(GENERIC_WORDS[other], GENERIC_WORDS[gender], strict=True)))
 
 
-def gender_warning(gender: str | None, prompt: str) -> str | None:
-    """A warning if the photo's gender and the prompt's differ; None if they do not."""
+def gender_warning(gender: str | None, prompt: str, name: str = "") -> str | None:
+    """A warning if the photo's gender and the prompt's differ; None if they do not.
+
+    name: of one of several persons.
+    """
     named = gender_in_prompt(prompt)
     if not gender or not named or named == gender:
         return None
+    photos = f"the photos of {name}" if name else "the photos"
     return (
-        f"BeyondFacial: the face pack sees a {gender} face in the photos, the prompt's words say {named}; change the "
+        f"BeyondFacial: the face pack sees a {gender} face in {photos}, the prompt's words say {named}; change the "
         'prompt, or set "gender_alignment" to "follow photo" or "off".'
     )

@@ -90,8 +90,9 @@ def load_persons(settings: Settings, is_api: bool, p: Any) -> tuple[Person, ...]
 def warn(settings: Settings, loaded: Sequence[Person], prompts: Sequence[str]) -> list[str]:
     """What is to be told of persons, adapter and prompts before anything is sampled, each once."""
     warnings = [warning for each in loaded for warning in each.warnings]
-    for each, of_person in zip(settings.each_person(), loaded, strict=True):
-        warnings += advise(each, of_person.identity.gender, prompts)
+    names = [each.name or f"person {n}" for n, each in enumerate(settings.persons, 1)] or [""]
+    for each, of_person, name in zip(settings.each_person(), loaded, names, strict=True):
+        warnings += advise(each, of_person.identity.gender, prompts, name)
     return list(dict.fromkeys([*warnings, *persons_advice(settings, prompts)]))
 
 

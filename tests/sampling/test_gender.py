@@ -54,3 +54,8 @@ def test_no_gender_warning_where_nothing_disagrees(gender, prompt):
 @pytest.mark.parametrize(("alignment", "warns"), [("warn", True), ("follow photo", False), ("off", False)])
 def test_gender_is_warned_of_only_where_the_setting_says_so(alignment, warns):
     assert bool(advise(Settings(gender_alignment=alignment), "female", ["a man"])) is warns
+
+
+def test_of_several_persons_the_warning_says_which():
+    (warning,) = advise(Settings(), "female", ["two men"], "Eve")
+    assert "in the photos of Eve," in warning

@@ -163,7 +163,7 @@ def test_pack_of_another_recogniser_warns_and_is_never_chosen(models_folder, mod
 def test_gender_difference_warns_or_follows_the_photo(models_folder, host, photo):
     """The pack sees a female face, the prompt says man."""
 
-    def ask(**more):
+    def ask(prompt=RUN["prompt"], **more):
         unit = {
             "references": [photo],
             "adapter": "fits",
@@ -172,7 +172,7 @@ def test_gender_difference_warns_or_follows_the_photo(models_folder, host, photo
             "refine_head": False,
             **more,
         }
-        request = {**RUN, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
+        request = {**RUN, "prompt": prompt, "alwayson_scripts": {"BeyondFacial": {"args": [unit]}}}
         answer = TestClient(host.app).post("/sdapi/v1/txt2img", json=request).json()
         result = json.loads(answer["info"])["extra_generation_params"].get("BeyondFacial warnings", [])
         return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).tobytes(), "".join(result)
@@ -181,6 +181,10 @@ def test_gender_difference_warns_or_follows_the_photo(models_folder, host, photo
     assert "sees a female face in the photos, the prompt's words say male" in warned[1]
     assert (off[1], followed[1]) == ("", "")
     assert warned[0] == off[0] != followed[0]
+    two = [{"references": [photo], "name": "Eve"}, {"references": [photo]}]
+    text = ask(references=[], persons=two, prompt="two men")[1]
+    assert "in the photos of Eve, the" in text
+    assert "in the photos of person 2, the" in text
 
 
 def test_the_adapters_pack_is_taken(families, models_dir, photo):
