@@ -48,8 +48,7 @@ class MethodParameters:
     refine_head: bool = setting(
         True,
         "Refine head",
-        "Redraws the head once, enlarged: more like the person. From 20 steps on it also saves time, as the person's "
-        "own line rests afterwards.",
+        "Redraws the head once, enlarged: more like the person. From 20 steps on it also saves time.",
         axis=True,
     )
     mask_mode: str = setting(

@@ -135,10 +135,10 @@ def test_images_and_arrays_in_memory():
 
 def test_too_many_pixels_are_refused_before_decoding():
     for width, height in ((10_000, 10_000), (5001, 5000), (60_000, 60_000), (20_000, 100)):
-        began = time.perf_counter()
+        began = time.thread_time()
         with pytest.raises(BeyondFacialError, match=r'"photo 3".*25 megapixels'):
             decode_photo("photo 3", png_header_only(width, height))
-        assert time.perf_counter() - began < 1
+        assert time.thread_time() - began < 1
     with pytest.raises(BeyondFacialError, match="damaged"):  # within the limits the same bytes are just broken
         decode_photo("photo 3", png_header_only(5000, 5000))
 

