@@ -203,6 +203,7 @@ def test_a_folder_that_an_uninstallation_left_is_no_package(installer, tmp_path,
     """As where onnxruntime-gpu goes while Windows has one of its libraries open."""
     (tmp_path / "left/onnxruntime/capi").mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "left")])
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)  # a loaded one would be found
     assert importlib.util.find_spec("onnxruntime") is not None
     assert not installer.is_found("onnxruntime")
     assert not installer.has_all(tmp_path)

@@ -63,6 +63,13 @@ def own_models(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("own")
 
 
+@pytest.fixture(autouse=True)
+def nobody_saved(own_models):
+    """No identity and no preset of one test is on the page of the next."""
+    yield
+    shutil.rmtree(own_models / "beyondfacial", ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory) -> Path:
     """The folder of the pictures that the host saves."""
