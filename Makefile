@@ -27,7 +27,7 @@ export NO_PROXY := 127.0.0.1,localhost
 
 help:
 	@echo "make demo [ONCE=1] [FACE=drawn.png] [PROMPT='...']   pictures into demo/out, then the page on 127.0.0.1"
-	@echo "make test [WORKERS=2]                                style, types, all tests (packages of A1111, Forge and Neo)"
+	@echo "make test                                            style, types, all tests (packages of A1111, Forge and Neo)"
 	@echo "make test-slow                                       the tests that take minutes (fuzzing, memory, grids)"
 	@echo "make bench [PAIRS=600] [JOBS=1]                      the tables and plots of bench/results, for hours"
 	@echo "make lint | make format | make clean"
@@ -67,18 +67,19 @@ demo: .venv
 	if [ -n "$$PROMPT" ]; then set -- "$$@" --prompt "$$PROMPT"; fi; \
 	exec $(VENV)/bin/python -m demo "$$@"
 
-# Everything runs, whatever failed before it; the main suite comes last, so that its summary does too. A file's tests
-# run in one process, as they share servers and models.
-WORKERS ?= 2
-PYTEST := python -m pytest -n $(WORKERS) --dist loadfile
+# Everything runs, whatever failed before it. The main suite runs beside the other two, each in its own fixed order; it
+# is shown when it has ended, last, so that its summary is.
 test: .venv .venv-gradio4 .venv-neo
 	@failed=0; \
 	$(VENV)/bin/ruff check . || failed=1; \
 	$(VENV)/bin/ruff format --check . || failed=1; \
 	$(VENV)/bin/mypy || failed=1; \
-	$(VENV4)/bin/$(PYTEST) -q -p no:cacheprovider $(GRADIO4_TESTS) || failed=1; \
-	$(VENVNEO)/bin/$(PYTEST) -q -p no:cacheprovider $(NEO_TESTS) || failed=1; \
-	$(VENV)/bin/$(PYTEST) $(ARGS) || failed=1; \
+	export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; main=$$(mktemp); \
+	$(VENV)/bin/python -m pytest $(ARGS) > $$main 2>&1 & suite=$$!; \
+	trap 'kill $$suite 2>/dev/null; rm -f $$main' EXIT; trap 'exit 130' INT TERM; \
+	$(VENV4)/bin/python -m pytest -q -p no:cacheprovider $(GRADIO4_TESTS) || failed=1; \
+	$(VENVNEO)/bin/python -m pytest -q -p no:cacheprovider $(NEO_TESTS) || failed=1; \
+	echo "The main suite:"; wait $$suite || failed=1; cat $$main; \
 	exit $$failed
 
 # What `make test` leaves out: tests marked slow.

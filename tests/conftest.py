@@ -1,5 +1,4 @@
-"""What every test finds: torch on OMP_NUM_THREADS threads, else two, or one in each of several processes; hypothesis
-without deadlines."""
+"""What every test finds: torch on OMP_NUM_THREADS or two threads, hypothesis without deadlines."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 
 if "OMP_NUM_THREADS" not in os.environ:
-    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
 hypothesis.settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("house")
 
