@@ -102,8 +102,8 @@ MUTATIONS = [
     ),
     M(
         "hosts/forge/modifier.py",
-        "cond_scale, strength, restore)\n    if takes",
-        "cond_scale, strength, list)\n    if takes",
+        "cond_scale, cond, restore)\n    if takes",
+        "cond_scale, cond, list)\n    if takes",
         MODIFIER,
         "guidance that asks the model again is shown our rows",
     ),
