@@ -103,8 +103,8 @@ def show_photos(uploads: Sequence[Any], problem: str = "") -> str:
         return panel("", NOBODY)
     cards, lines = unchecked_cards(uploads)
     bad = [error_html(problem)] if problem else []
-    shown = panel(count_of(len(uploads) - len(lines)), "", cards, [*bad, *lines], key_of(uploads))
-    return shown.replace('data-check="wanted"', 'data-check=""', 1) if problem else shown
+    person, key = count_of(len(uploads) - len(lines)), key_of(uploads)
+    return panel(person, "", cards, [*bad, *lines], key, checks_itself=not problem)
 
 
 def check(*values: Any) -> str:
@@ -225,9 +225,11 @@ def panel(  # noqa: PLR0913
     lines: Sequence[str] = (),
     key: str = "",
     is_checked: bool = False,
+    checks_itself: bool = True,
 ) -> str:
     """What the HTML shows. person: for the accordion's title; lines: of HTML, below the cards."""
-    state = "checked" if is_checked else "wanted" if key and host_settings.checks_by_itself() else ""
+    is_wanted = bool(key) and checks_itself and host_settings.checks_by_itself()
+    state = "checked" if is_checked else "wanted" if is_wanted else ""
     attributes = f'data-beyondfacial="{html.escape(person, quote=True)}" data-key="{key}" data-check="{state}"'
     quiet = '<span class="beyondfacial-quiet">' + html.escape(text) + "</span>" if not cards else html.escape(text)
     again = action_button("Check again" if is_checked else "Check faces", "check") if key else ""
