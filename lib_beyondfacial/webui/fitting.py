@@ -16,6 +16,8 @@ NO_MODEL = (
     "or choose one."
 )
 
+OTHER_KIND = 'The loaded model "{model}" is neither an SD1.5 nor an SDXL model; choose another checkpoint.'
+
 
 class NoModelError(BeyondFacialError):
     """Several adapters could be meant, and no model is loaded that they could fit."""
@@ -23,7 +25,9 @@ class NoModelError(BeyondFacialError):
 
 def unfit_adapters(listing: Mapping[str, Path], family: str = AUTO) -> dict[str, str]:
     """Why an adapter cannot be used, by name: its file, or the model that is loaded."""
-    sites, reasons = loaded_model.loaded_sites(), {}
+    sites, model, reasons = loaded_model.loaded_sites(), loaded_model.loaded_name(), {}
+    if model and not sites:
+        return dict.fromkeys(listing, OTHER_KIND.format(model=model))
     for name in listing:
         card = registry.peek_adapter(name, listing, family)
         try:
@@ -48,6 +52,6 @@ def choose_adapter(name: str, family: str = AUTO) -> str:
             reasons = " ".join(dict.fromkeys(unfit.values()))
             raise BeyondFacialError(f"None of the {len(listing)} adapters can be used. {reasons}")
         listing = {each: path for each, path in listing.items() if each not in unfit}
-        if len(listing) > 1 and not loaded_model.loaded_sites():
+        if len(listing) > 1 and not loaded_model.loaded_name():
             raise NoModelError(NO_MODEL)
     return registry.choose_name(name, listing, family)

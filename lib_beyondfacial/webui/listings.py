@@ -55,7 +55,7 @@ def _adapter_lines(name: str, family: str, listing: Mapping[str, Path], unfit: M
     if not listing:
         return []  # the list of what is missing says so
     card = _peek(name, listing, family)
-    if card is None and not loaded_model.loaded_sites():
+    if card is None and not loaded_model.loaded_name():
         return [html.escape(NO_MODEL)]
     if card is None:
         count = len(listing) - len(unfit)

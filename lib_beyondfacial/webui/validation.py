@@ -23,7 +23,7 @@ from .run import make_plan
 
 STEPS = 20  # the hosts' default
 OF_THE_REQUEST = 'A ControlNet unit is part of a request, so only the request itself can check the unit of "source".'
-NO_MODEL = "No checkpoint is loaded yet, so it was not checked whether the adapter fits it."
+NOT_CHECKED = "No checkpoint is loaded yet, so it was not checked whether the adapter fits it."
 CFG_ROWS = 2  # cond and uncond
 
 
@@ -85,7 +85,7 @@ def check_loaded_model(plan: Plan) -> list[str]:
     try:
         adapter.unet_of(job)
     except AttributeError:  # None, or Forge's stand-in
-        return [NO_MODEL]
+        return [NOT_CHECKED]
     check_fits(job, plan, adapter)
     return []
 

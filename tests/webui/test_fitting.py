@@ -75,8 +75,23 @@ def test_the_setting_of_the_host_comes_before_what_fits(host, adapters, monkeypa
 def test_before_a_checkpoint_is_loaded_nobody_is_told_to_choose(host, adapters, photo, monkeypatch):
     adapters("fits", "made_for_sdxl", "text")
     monkeypatch.setattr(fitting.loaded_model, "loaded_sites", list)
+    monkeypatch.setattr(fitting.loaded_model, "loaded_name", str)
     report = TestClient(host.app).post("/beyondfacial/v1/validate", json={"references": [photo]}).json()
     assert (report["problems"], report["warnings"]) == ([], [fitting.NO_MODEL])
     assert listings.adapter_text("", "auto").count("No checkpoint is loaded yet") == 1
     adapters("fits", "text")
     assert "IP-Adapter FaceID." in listings.adapter_text("", "auto")
+
+
+def test_a_model_of_another_kind_is_named_as_the_cause(host, adapters, photo, monkeypatch):
+    """As Flux, which has no cross-attentions of ours: no adapter is missing, and none is to be chosen."""
+    adapters("fits", "made_for_sdxl")
+    monkeypatch.setattr(fitting.loaded_model, "loaded_sites", list)
+    answer = ask(host, photo)
+    assert answer.status_code == 422
+    assert "is neither an SD1.5 nor an SDXL model; choose another checkpoint." in answer.json()["detail"]
+    for names in (("fits",), ("fits", "made_for_sdxl")):
+        adapters(*names)
+        text = listings.adapter_text("", "auto")
+        assert "fits the loaded model" not in text
+        assert "beyondfacial-error" in text or "No adapter fits this model." in text

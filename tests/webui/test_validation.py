@@ -134,7 +134,7 @@ def test_before_a_checkpoint_is_loaded_it_is_said_that_none_was_asked(ask, photo
     monkeypatch.setattr(validation.loaded_model, "loaded_model", lambda: stand_in)
     report = ask({"references": [photo], "adapter": "made_for_sdxl"})
     assert report["problems"] == []
-    assert validation.NO_MODEL in report["warnings"]
+    assert validation.NOT_CHECKED in report["warnings"]
 
 
 def test_the_routes_are_described(host):
